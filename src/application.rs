@@ -1,0 +1,497 @@
+//! An `RtcApplication` as the operator keeps it: its spec, its credentials, and whether it is trusted to call.
+//!
+//! Pure. The breaker is here: a refusal that is about the application stops all of its calls, one probe a minute
+//! finds out whether that is still so.
+
+use crate::{
+    codes::{Class, Operation},
+    crd::{APPLICATION_FINALIZER, RtcApplication},
+    endpoint::{Allowed, Endpoint},
+    plan::Hold,
+    robot::Finalizers,
+    room_engine::{Caller, Outcome},
+    status::{self, Conditions, Is, Kind, Reason, Wanted},
+    usersig::{self, Sensitive},
+};
+use kube::core::{Selector, SelectorExt as _};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// Between two probes of a refused application. The vendor's 70050 asks for a minute.
+const PROBE: Duration = Duration::from_secs(60);
+
+/// The most calls of one application that wait for their answers; a hanging endpoint must not fill the memory.
+const MOST_IN_FLIGHT: u32 = 256;
+
+/// "The UserSig failed to verify too often": not even new credentials may be tried before a minute has passed.
+const TOO_MANY_BAD_SIGNATURES: i64 = 70050;
+
+/// Labels of a namespace.
+pub type Labels = BTreeMap<String, String>;
+
+/// What decisions need of a stored `RtcApplication`.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// `metadata.name`
+    pub name: Arc<str>,
+    /// `metadata.uid`
+    pub uid: String,
+    /// `metadata.resourceVersion`
+    pub resource_version: u64,
+    /// `metadata.generation`
+    pub generation: i64,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// `metadata.finalizers`
+    pub finalizers: Finalizers,
+    /// `spec.sdkAppId`
+    pub sdk_app_id: u32,
+    /// `spec.identifier`
+    pub identifier: Arc<str>,
+    /// `spec.endpoint`, or why it may not be called.
+    pub endpoint: Result<Endpoint, String>,
+    /// `spec.credentials.secretRef.name`
+    pub secret: Arc<str>,
+    /// `spec.requestsPerSecond`
+    pub requests_per_second: u32,
+    /// `spec.allowedNamespaces.selector`; an error if it cannot be read, which allows none.
+    pub allowed_namespaces: Result<Option<Selector>, ()>,
+    /// `spec.suspend`
+    pub suspend: bool,
+    /// `status.conditions`
+    pub conditions: Conditions,
+    /// `status.robots` and `status.deleting`
+    pub counts: (Option<i64>, Option<i64>),
+}
+
+impl Spec {
+    /// Reads a stored application.
+    #[must_use]
+    pub fn read(stored: RtcApplication, allowed: &Allowed) -> Self {
+        let RtcApplication { metadata: meta, spec, status } = stored;
+        let status = status.unwrap_or_default();
+        let endpoint = match spec.endpoint.parse::<Endpoint>() {
+            Err(why) => Err(format!("spec.endpoint cannot be used: {why}")),
+            Ok(endpoint) if !allowed.contains(&endpoint) => Err(format!(
+                "spec.endpoint {endpoint} is not one of the vendor's https hosts; start the operator with --allow-endpoint {endpoint} to allow it"
+            )),
+            Ok(endpoint) => Ok(endpoint),
+        };
+        Self {
+            name: meta.name.unwrap_or_default().into(),
+            uid: meta.uid.unwrap_or_default(),
+            resource_version: meta.resource_version.and_then(|version| version.parse().ok()).unwrap_or_default(),
+            generation: meta.generation.unwrap_or_default(),
+            deleting: meta.deletion_timestamp.is_some(),
+            finalizers: Finalizers::read(&meta.finalizers.unwrap_or_default(), APPLICATION_FINALIZER),
+            sdk_app_id: u32::try_from(spec.sdk_app_id).unwrap_or_default(),
+            identifier: spec.identifier.into(),
+            endpoint,
+            secret: spec.credentials.secret_ref.name.into(),
+            requests_per_second: u32::try_from(spec.requests_per_second).unwrap_or(1).clamp(1, 200),
+            allowed_namespaces: spec
+                .allowed_namespaces
+                .map(|allowed| Selector::try_from(allowed.selector))
+                .transpose()
+                .map_err(|_| ()),
+            suspend: spec.suspend,
+            conditions: Conditions::read(status.conditions),
+            counts: (status.robots, status.deleting),
+        }
+    }
+}
+
+/// What an application signs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// The Secret has not been looked at yet.
+    Unknown,
+    /// There is no such Secret.
+    Missing,
+    /// The Secret has no usable key, and why.
+    Invalid(String),
+    /// The operator signs.
+    Key(Sensitive),
+    /// Somebody else signed.
+    UserSig(Sensitive),
+}
+
+impl Credentials {
+    /// Reads the data of a Secret: `secretKey` or `userSig`, one of them.
+    #[must_use]
+    pub fn read(data: Option<&BTreeMap<String, Vec<u8>>>) -> Self {
+        let text = |key: &str| {
+            let bytes = data?.get(key)?;
+            Some(std::str::from_utf8(bytes).map(|text| text.trim().to_owned()))
+        };
+        match (text("secretKey"), text("userSig")) {
+            (None, None) => Self::Invalid("it has neither secretKey nor userSig".to_owned()),
+            (Some(_), Some(_)) => Self::Invalid("it has both secretKey and userSig; keep one".to_owned()),
+            (Some(Ok(key)), None) if !key.is_empty() => Self::Key(Sensitive::new(key)),
+            (None, Some(Ok(sig))) if !sig.is_empty() => Self::UserSig(Sensitive::new(sig)),
+            (Some(Ok(_)), None) => Self::Invalid("its secretKey is empty".to_owned()),
+            (None, Some(Ok(_))) => Self::Invalid("its userSig is empty".to_owned()),
+            (Some(Err(_)), None) => Self::Invalid("its secretKey is not text".to_owned()),
+            (None, Some(Err(_))) => Self::Invalid("its userSig is not text".to_owned()),
+        }
+    }
+}
+
+/// A signature in use.
+#[derive(Clone, Debug)]
+struct Signature {
+    text: Arc<Sensitive>,
+    /// Unix seconds.
+    signed_at: i64,
+    /// Tells calls with this signature from calls with an earlier one.
+    number: u64,
+    /// It was made because the room engine called the one before expired.
+    after_expiry: bool,
+}
+
+/// Whether calls may go out.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Nothing was accepted yet with these credentials: few calls at a time, so that a wrong key costs few.
+    Unproven {
+        /// How many calls may wait for an answer at once.
+        at_once: u32,
+    },
+    /// A call was accepted.
+    Proven,
+    /// The application was refused.
+    Refused {
+        /// What waiting robots and the application's own condition say.
+        hold: Hold,
+        /// The code that opened the breaker.
+        code: Option<i64>,
+        /// When the next probe may go out.
+        probe_at: Duration,
+    },
+}
+
+/// An application: what is stored, and what this process knows of it.
+#[derive(Clone, Debug)]
+pub struct Application {
+    /// What is stored in Kubernetes.
+    pub spec: Spec,
+    credentials: Credentials,
+    trust: Trust,
+    /// A call was accepted with these credentials, by this process or, as the stored condition says, by another.
+    verified: bool,
+    signature: Option<Signature>,
+    signatures: u64,
+    /// Calls that wait for their answers.
+    pub in_flight: u32,
+    /// New credentials may not be tried before this time.
+    hold_off: Duration,
+}
+
+/// What the answer to a call means for its application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// Its robots may go on, or have to stop, or its condition changes: look at all of them again.
+    Changed,
+    /// The signature was too old; there is a new one, so the same robot may try again at once.
+    SignedAnew,
+}
+
+impl Application {
+    /// An application whose Secret has not been looked at yet.
+    #[must_use]
+    pub fn new(spec: Spec) -> Self {
+        let verified =
+            spec.conditions.is_true(Kind::Ready) && spec.conditions.reason(Kind::Ready) == Some(Reason::Verified);
+        Self {
+            spec,
+            credentials: Credentials::Unknown,
+            trust: Trust::Unproven { at_once: 1 },
+            verified,
+            signature: None,
+            signatures: 0,
+            in_flight: 0,
+            hold_off: Duration::ZERO,
+        }
+    }
+
+    /// Takes a newer version of the stored object; true if what was learnt from calls no longer counts.
+    pub fn update(&mut self, spec: Spec) -> bool {
+        let changed = spec.generation != self.spec.generation;
+        let caller_changed = spec.identifier != self.spec.identifier || spec.endpoint != self.spec.endpoint;
+        let secret_changed = spec.secret != self.spec.secret;
+        self.spec = spec;
+        if secret_changed {
+            self.credentials = Credentials::Unknown;
+        }
+        if caller_changed || secret_changed {
+            self.verified = false;
+        }
+        if changed {
+            self.start_afresh();
+        }
+        changed
+    }
+
+    /// Takes what its Secret holds now; true if that is something new.
+    pub fn set_credentials(&mut self, credentials: Credentials) -> bool {
+        if credentials == self.credentials {
+            return false;
+        }
+        // The first look after a start is no change: the stored condition still speaks of the same credentials.
+        if self.credentials != Credentials::Unknown {
+            self.verified = false;
+        }
+        self.credentials = credentials;
+        self.start_afresh();
+        true
+    }
+
+    fn start_afresh(&mut self) {
+        self.trust = Trust::Unproven { at_once: 1 };
+        self.signature = None;
+    }
+
+    /// Whether robots of a namespace with `labels` may be accepted.
+    #[must_use]
+    pub fn admits(&self, labels: Option<&Labels>) -> Option<bool> {
+        match &self.spec.allowed_namespaces {
+            Ok(None) => Some(true),
+            Err(()) => Some(false),
+            Ok(Some(selector)) => labels.map(|labels| selector.matches(labels)),
+        }
+    }
+
+    /// Why it makes no call, or `None` if it may.
+    #[must_use]
+    pub fn hold(&self) -> Option<Hold> {
+        let name = &self.spec.name;
+        let hold = |reason, message| Some(Hold { reason, message });
+        if self.spec.suspend {
+            let message =
+                format!("RtcApplication {name} is suspended, so nothing is called; set its spec.suspend to false to go on");
+            return hold(Reason::Suspended, message);
+        }
+        if let Err(why) = &self.spec.endpoint {
+            return hold(Reason::ApplicationNotReady, format!("RtcApplication {name} is not ready: {why}"));
+        }
+        let secret = &self.spec.secret;
+        match &self.credentials {
+            Credentials::Missing => {
+                let message = format!(
+                    "RtcApplication {name} is not ready: Secret {secret} does not exist in the operator's namespace; create it to go on"
+                );
+                hold(Reason::ApplicationNotReady, message)
+            }
+            Credentials::Invalid(why) => {
+                let message =
+                    format!("RtcApplication {name} is not ready: Secret {secret} cannot be used, {why}; mend it to go on");
+                hold(Reason::ApplicationNotReady, message)
+            }
+            Credentials::Unknown | Credentials::Key(_) | Credentials::UserSig(_) => match &self.trust {
+                Trust::Refused { hold, .. } => Some(hold.clone()),
+                Trust::Unproven { .. } | Trust::Proven => None,
+            },
+        }
+    }
+
+    /// Whether it could call if nothing had been refused.
+    fn able(&self) -> bool {
+        !self.spec.suspend
+            && self.spec.endpoint.is_ok()
+            && matches!(self.credentials, Credentials::Key(_) | Credentials::UserSig(_))
+    }
+
+    /// Whether a queued call may go out now, as far as the application is concerned.
+    #[must_use]
+    pub fn may_call(&self, now: Duration) -> bool {
+        let most = match self.trust {
+            Trust::Unproven { at_once } => at_once,
+            Trust::Proven => MOST_IN_FLIGHT,
+            Trust::Refused { .. } => 0,
+        };
+        self.able() && self.in_flight < most && now >= self.hold_off
+    }
+
+    /// When a probe may go out, if it is a probe that is due next.
+    #[must_use]
+    pub fn probe_at(&self) -> Option<Duration> {
+        match &self.trust {
+            Trust::Refused { probe_at, .. } if self.able() && self.in_flight == 0 => Some(*probe_at),
+            _ => None,
+        }
+    }
+
+    /// No robot could be found to probe with: looks again in a while.
+    pub fn postpone_probe(&mut self, now: Duration) {
+        if let Trust::Refused { probe_at, .. } = &mut self.trust {
+            *probe_at = now + PROBE;
+        }
+    }
+
+    /// When calls may go out again, if they are held off for a time.
+    #[must_use]
+    pub fn held_off_until(&self, now: Duration) -> Option<Duration> {
+        (self.able() && now < self.hold_off).then_some(self.hold_off)
+    }
+
+    /// Who calls, with a signature that is fresh at `wall` (Unix seconds), and the signature's number.
+    pub fn caller(&mut self, wall: i64) -> Option<(Caller, u64)> {
+        let endpoint = self.spec.endpoint.clone().ok()?;
+        let half_life = i64::try_from(usersig::LIFETIME.as_secs() / 2).unwrap_or(i64::MAX);
+        // Before its time as well: the clock was set back, and the signature lies in the future.
+        let fresh = self.signature.as_ref().is_some_and(|signature| (0..half_life).contains(&(wall - signature.signed_at)));
+        if !fresh {
+            self.sign(wall, false)?;
+        }
+        let signature = self.signature.as_ref()?;
+        let caller = Caller {
+            endpoint,
+            sdk_app_id: self.spec.sdk_app_id,
+            identifier: Arc::clone(&self.spec.identifier),
+            user_sig: Arc::clone(&signature.text),
+        };
+        Some((caller, signature.number))
+    }
+
+    fn sign(&mut self, wall: i64, after_expiry: bool) -> Option<()> {
+        let text = match &self.credentials {
+            Credentials::Key(key) => {
+                usersig::sign(key, self.spec.sdk_app_id, &self.spec.identifier, wall, usersig::LIFETIME)
+            }
+            Credentials::UserSig(given) => given.clone(),
+            Credentials::Unknown | Credentials::Missing | Credentials::Invalid(_) => return None,
+        };
+        self.signatures += 1;
+        self.signature =
+            Some(Signature { text: Arc::new(text), signed_at: wall, number: self.signatures, after_expiry });
+        Some(())
+    }
+
+    /// Learns from the answer to a call that was signed with signature `number`.
+    pub fn answered(&mut self, operation: Operation, outcome: &Outcome, number: u64, now: Duration, wall: i64) -> Effect {
+        self.in_flight = self.in_flight.saturating_sub(1);
+        let current = self.signature.as_ref().is_some_and(|signature| signature.number == number);
+        let class = outcome.class(operation);
+        if class == Class::Expired && matches!(self.credentials, Credentials::Key(_)) {
+            if !current {
+                return Effect::SignedAnew;
+            }
+            if self.signature.as_ref().is_some_and(|signature| !signature.after_expiry) && self.sign(wall, true).is_some() {
+                return Effect::SignedAnew;
+            }
+        }
+        if !current {
+            // An answer about credentials that are not in use any more proves nothing about those that are.
+            return Effect::None;
+        }
+        if class.stops_application() {
+            return self.refused(operation, outcome, class, now);
+        }
+        match (&mut self.trust, class, outcome) {
+            (Trust::Proven, _, _) => Effect::None,
+            // No verdict, no proof: a few more may try, so that a dead endpoint shows on every robot in time.
+            (Trust::Unproven { at_once }, _, Outcome::Trouble(_)) => {
+                *at_once = (*at_once * 2).min(MOST_IN_FLIGHT);
+                Effect::None
+            }
+            (Trust::Refused { probe_at, .. }, _, Outcome::Trouble(_)) | (Trust::Refused { probe_at, .. }, Class::Throttled, _) => {
+                *probe_at = now + PROBE;
+                Effect::None
+            }
+            (Trust::Unproven { .. }, Class::Throttled, _) => Effect::None,
+            (Trust::Unproven { .. } | Trust::Refused { .. }, _, Outcome::Reply(_)) => {
+                self.trust = Trust::Proven;
+                self.verified = true;
+                Effect::Changed
+            }
+        }
+    }
+
+    fn refused(&mut self, operation: Operation, outcome: &Outcome, class: Class, now: Duration) -> Effect {
+        let code = outcome.code();
+        let probe_at = now + PROBE;
+        if code == Some(TOO_MANY_BAD_SIGNATURES) {
+            self.hold_off = probe_at;
+        }
+        self.verified = false;
+        match &mut self.trust {
+            // The same refusal again is no news: waiting robots keep what they say.
+            Trust::Refused { code: before, probe_at: at, .. } if *before == code => {
+                *at = probe_at;
+                Effect::None
+            }
+            trust => {
+                let reason = match class {
+                    Class::Permission => Reason::PermissionDenied,
+                    Class::Plan => Reason::ApplicationNotReady,
+                    _ => Reason::CredentialsRejected,
+                };
+                let text = format!(
+                    "The room engine refuses RtcApplication {}; {}; {}",
+                    self.spec.name,
+                    outcome.sentence(operation),
+                    status::remedy(outcome),
+                );
+                let hold = Hold { reason, message: status::with_reference(&text, &outcome.reference()) };
+                *trust = Trust::Refused { hold, code, probe_at };
+                Effect::Changed
+            }
+        }
+    }
+
+    /// The `Ready` condition that this comes to; `stalled` tells of deletions that wait long or for a person, and
+    /// `held_by` of the robots that hold an application which is being deleted.
+    #[must_use]
+    pub fn wanted(&self, stalled: Option<&str>, held_by: Option<&str>) -> Vec<Wanted> {
+        let (is, reason, mut message) = self.ready(stalled);
+        if self.spec.deleting
+            && let Some(held_by) = held_by
+        {
+            message = format!("{message}; it is being deleted and waits for {held_by}");
+        }
+        let mut wanted = vec![Wanted::new(Kind::Ready, is, reason, message.clone())];
+        // A brake that a person put on is no fault for a person to mend.
+        if is == Is::False && reason != Reason::Suspended {
+            wanted.push(Wanted::new(Kind::Stalled, Is::True, reason, message));
+        }
+        wanted
+    }
+
+    fn ready(&self, stalled: Option<&str>) -> (Is, Reason, String) {
+        let message = self.hold().map(|hold| hold.message).unwrap_or_default();
+        if self.spec.suspend {
+            return (Is::False, Reason::Suspended, message);
+        }
+        if self.spec.endpoint.is_err() {
+            return (Is::False, Reason::EndpointNotAllowed, message);
+        }
+        match &self.credentials {
+            Credentials::Missing => return (Is::False, Reason::SecretNotFound, message),
+            Credentials::Invalid(_) => return (Is::False, Reason::SecretInvalid, message),
+            Credentials::Unknown | Credentials::Key(_) | Credentials::UserSig(_) => {}
+        }
+        if let Trust::Refused { hold, .. } = &self.trust {
+            let reason = if hold.reason == Reason::ApplicationNotReady { Reason::PlanExceeded } else { hold.reason };
+            return (Is::False, reason, message);
+        }
+        if let Some(stalled) = stalled {
+            return (Is::False, Reason::DeletionsStalled, stalled.to_owned());
+        }
+        if self.verified {
+            let message = "The room engine accepted a call with these credentials".to_owned();
+            return (Is::True, Reason::Verified, message);
+        }
+        let message = format!("The credentials of Secret {} are loaded; no call was made with them yet", self.spec.secret);
+        (Is::True, Reason::CredentialsLoaded, message)
+    }
+
+    /// Whether the Secret has been looked at, so that a condition can be told.
+    #[must_use]
+    pub fn known(&self) -> bool {
+        self.credentials != Credentials::Unknown || self.spec.suspend || self.spec.endpoint.is_err()
+    }
+}
+
+#[cfg(test)]
+mod tests;

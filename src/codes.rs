@@ -1,0 +1,292 @@
+//! What the room engine's answers mean: one table from ErrorCode to class, meaning and remedy.
+//!
+//! Pure data and look-ups. Changing the meaning of a code is changing its row here; conditions, logs, the docs and
+//! the simulator read the same row. The rows come from the vendor's pages, named by [`Source`].
+
+use std::fmt;
+
+/// A command of the room engine.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Operation {
+    /// `delete_robot`
+    DeleteRobot,
+    /// `add_robot`
+    AddRobot,
+}
+
+impl Operation {
+    /// The command's name as it stands in the path.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::DeleteRobot => "delete_robot",
+            Self::AddRobot => "add_robot",
+        }
+    }
+}
+
+impl fmt::Display for Operation {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// What the operator does about a code.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Class {
+    /// The command did what it says.
+    Done,
+    /// The robot is not there: for a deletion, success.
+    Gone,
+    /// The room engine's trouble: back off per robot.
+    Retry,
+    /// Too fast: the application's pace halves.
+    Throttled,
+    /// The application cannot prove who it is: its calls stop, one probe a minute.
+    Credentials,
+    /// The UserSig is past its life: signed anew once, then as [`Class::Credentials`].
+    Expired,
+    /// The application may not do this: as [`Class::Credentials`].
+    Permission,
+    /// This robot's room may not be touched by this application: hold this robot.
+    RobotPermission,
+    /// Billing or package: as [`Class::Credentials`].
+    Plan,
+    /// This robot's spec: hold this robot.
+    Invalid,
+    /// The room is not ready for this: slow retry.
+    Later,
+    /// Not in the table, or without sense for this command: never success, slow retry.
+    Unknown,
+}
+
+impl Class {
+    /// The class as a word for logs and metric labels.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Done => "done",
+            Self::Gone => "gone",
+            Self::Retry => "retry",
+            Self::Throttled => "throttled",
+            Self::Credentials => "credentials",
+            Self::Expired => "expired",
+            Self::Permission => "permission",
+            Self::RobotPermission => "robot_permission",
+            Self::Plan => "plan",
+            Self::Invalid => "invalid",
+            Self::Later => "later",
+            Self::Unknown => "unknown",
+        }
+    }
+
+    /// Whether the trouble is the application's, not one robot's.
+    #[must_use]
+    pub const fn stops_application(self) -> bool {
+        matches!(self, Self::Credentials | Self::Expired | Self::Permission | Self::Plan)
+    }
+}
+
+/// The page of the vendor that a row comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Source {
+    /// "Deleting a Robot": private codes of `delete_robot`.
+    DeleteRobot,
+    /// "Adding a Robot" and the room engine's other pages: private codes of the room engine.
+    RoomEngine,
+    /// The common error codes of the REST API (600xx and 700xx).
+    RestApi,
+}
+
+impl Source {
+    /// The page's name.
+    #[must_use]
+    pub const fn page(self) -> &'static str {
+        match self {
+            Self::DeleteRobot => "Deleting a Robot",
+            Self::RoomEngine => "Room engine error codes",
+            Self::RestApi => "REST API common error codes",
+        }
+    }
+}
+
+/// One ErrorCode.
+#[derive(Clone, Copy, Debug)]
+pub struct Code {
+    /// The ErrorCode.
+    pub code: i64,
+    /// Its class on `delete_robot`.
+    pub class: Class,
+    /// What it means, as one clause without a full stop.
+    pub meaning: &'static str,
+    /// What a person can do about it, as one sentence; empty where there is nothing to do.
+    pub remedy: &'static str,
+    /// Where the vendor says so.
+    pub source: Source,
+}
+
+const fn row(code: i64, class: Class, source: Source, meaning: &'static str, remedy: &'static str) -> Code {
+    Code { code, class, meaning, remedy, source }
+}
+
+const WAIT: &str = "Nothing to do: the operator tries again by itself.";
+const REGION: &str = "Check that spec.endpoint of the RtcApplication is the host of the SDKAppID's data centre.";
+const KEY: &str = "Check that the Secret holds the key of this SDKAppID and that spec.sdkAppId is right.";
+const IDENTIFIER: &str = "Check spec.identifier of the RtcApplication and, with a userSig, whom it was signed for.";
+const ADMIN: &str = "Make spec.identifier of the RtcApplication an App administrator in the vendor's console.";
+const PACE: &str = "Nothing to do: the operator slows down by itself. If it stays, lower spec.requestsPerSecond.";
+const SUPPORT: &str = "Ask the vendor's support, with the RequestId.";
+const PLAN: &str = "Renew or upgrade the package of the SDKAppID in the vendor's console.";
+const SPEC: &str = "Check roomId and memberAccount; if they are wrong, set deletionPolicy to Retain and create another.";
+
+/// Every code that the vendor documents for the two commands, in ascending order.
+pub const CODES: &[Code] = &[
+    row(0, Class::Done, Source::DeleteRobot, "the command succeeded", ""),
+    row(20004, Class::Retry, Source::RestApi, "a network error inside the service", WAIT),
+    row(20005, Class::Retry, Source::RestApi, "an internal error of the service", WAIT),
+    row(60002, Class::Credentials, Source::RestApi, "the request's URL could not be parsed", REGION),
+    row(60003, Class::Invalid, Source::RestApi, "the request's JSON could not be parsed", SPEC),
+    row(60004, Class::Credentials, Source::RestApi, "the account or the signature in the request is wrong", IDENTIFIER),
+    row(60005, Class::Credentials, Source::RestApi, "the account or the signature in the request is wrong", IDENTIFIER),
+    row(60006, Class::Credentials, Source::RestApi, "the SDKAppID is not valid", KEY),
+    row(60007, Class::Throttled, Source::RestApi, "the REST API is called too often", PACE),
+    row(60008, Class::Retry, Source::RestApi, "the service timed out", WAIT),
+    row(60009, Class::Credentials, Source::RestApi, "the requested resource is wrong", REGION),
+    row(60010, Class::Permission, Source::RestApi, "the request needs an App administrator", ADMIN),
+    row(60011, Class::Throttled, Source::RestApi, "the SDKAppID's request frequency is over its limit", PACE),
+    row(60012, Class::Credentials, Source::RestApi, "the request carries no SDKAppID", KEY),
+    row(60013, Class::Retry, Source::RestApi, "the service's own answer could not be parsed", WAIT),
+    row(60014, Class::Retry, Source::RestApi, "the service timed out while it looked the account up", WAIT),
+    row(60015, Class::Invalid, Source::RestApi, "the account in the request has the wrong type", SPEC),
+    row(60016, Class::Plan, Source::RestApi, "the SDKAppID is disabled", PLAN),
+    row(60017, Class::Permission, Source::RestApi, "the request is disabled for this SDKAppID", SUPPORT),
+    row(60018, Class::Throttled, Source::RestApi, "requests are too frequent", PACE),
+    row(60019, Class::Throttled, Source::RestApi, "requests are too frequent", PACE),
+    row(60020, Class::Plan, Source::RestApi, "the SDKAppID's package has expired and is stopped", PLAN),
+    row(60021, Class::Permission, Source::RestApi, "calls from this source IP are not allowed", "Add the cluster's egress IP to the SDKAppID's allow list in the vendor's console."),
+    row(70001, Class::Expired, Source::RestApi, "the UserSig has expired", "Check the clock of the node, or replace the userSig in the Secret."),
+    row(70002, Class::Credentials, Source::RestApi, "the UserSig is empty", KEY),
+    row(70003, Class::Credentials, Source::RestApi, "the UserSig could not be verified", KEY),
+    row(70005, Class::Credentials, Source::RestApi, "the UserSig could not be verified", KEY),
+    row(70009, Class::Credentials, Source::RestApi, "the UserSig was made with another SDKAppID's key", KEY),
+    row(70013, Class::Credentials, Source::RestApi, "the identifier is not the one that the UserSig was made for", IDENTIFIER),
+    row(70014, Class::Credentials, Source::RestApi, "the SDKAppID is not the one that the UserSig was made for", KEY),
+    row(70016, Class::Credentials, Source::RestApi, "the SDKAppID has no key in this data centre", REGION),
+    row(70020, Class::Credentials, Source::RestApi, "the SDKAppID does not exist in this data centre", REGION),
+    row(70050, Class::Credentials, Source::RestApi, "the UserSig failed to verify too often", KEY),
+    row(70051, Class::Permission, Source::RestApi, "the account is on a block list", "Take the identifier off the block list in the vendor's console."),
+    row(70107, Class::Invalid, Source::RestApi, "the account is not imported", "Import the account in the vendor's console, or check memberAccount."),
+    row(70114, Class::Throttled, Source::RestApi, "requests are too frequent", PACE),
+    row(70169, Class::Retry, Source::RestApi, "the service timed out inside", WAIT),
+    row(70202, Class::Retry, Source::RestApi, "the service timed out inside", WAIT),
+    row(70398, Class::Plan, Source::RestApi, "the number of accounts is over the package's limit", PLAN),
+    row(70402, Class::Invalid, Source::RestApi, "a parameter is invalid", SPEC),
+    row(70403, Class::Permission, Source::RestApi, "the request needs an App administrator", ADMIN),
+    row(70500, Class::Retry, Source::RestApi, "an internal error of the service", WAIT),
+    row(72000, Class::Plan, Source::RestApi, "the SDKAppID's package does not allow this", PLAN),
+    row(100_001, Class::Retry, Source::DeleteRobot, "an internal error of the room engine", WAIT),
+    row(100_002, Class::Invalid, Source::DeleteRobot, "a parameter is invalid", SPEC),
+    row(100_004, Class::Gone, Source::DeleteRobot, "the room does not exist or has been dismissed", ""),
+    row(100_005, Class::Gone, Source::DeleteRobot, "the robot is not a member of the room", ""),
+    row(100_006, Class::RobotPermission, Source::DeleteRobot, "the permissions do not suffice for this room", ADMIN),
+    row(100_007, Class::Plan, Source::RoomEngine, "the SDKAppID's package does not allow this", PLAN),
+    row(100_008, Class::Later, Source::RoomEngine, "the room is full", "Nothing to do: the operator tries again when there may be a place."),
+    row(100_012, Class::Throttled, Source::RoomEngine, "requests are too frequent", PACE),
+    row(100_013, Class::Plan, Source::RoomEngine, "the SDKAppID's package does not allow this", PLAN),
+    row(100_015, Class::Invalid, Source::RoomEngine, "a parameter is invalid", SPEC),
+    row(100_700, Class::Later, Source::RoomEngine, "the room's limit of robots is reached", "Remove another robot from the room."),
+];
+
+/// The row of `code`, or `None` where the vendor documents no such code.
+#[must_use]
+pub fn look_up(code: i64) -> Option<&'static Code> {
+    CODES.binary_search_by_key(&code, |row| row.code).ok().and_then(|at| CODES.get(at))
+}
+
+/// What `code` means as the answer to `operation`.
+#[must_use]
+pub fn class(operation: Operation, code: i64) -> Class {
+    let Some(row) = look_up(code) else { return Class::Unknown };
+    match (operation, row.class) {
+        // The room to add to may yet be created; a robot that "is not a member" cannot be the answer to an addition.
+        (Operation::AddRobot, Class::Gone) if code == 100_004 => Class::Later,
+        (Operation::AddRobot, Class::Gone) => Class::Unknown,
+        (_, class) => class,
+    }
+}
+
+/// What an HTTP status other than 200 means where the body is no reply of the room engine.
+#[must_use]
+pub fn http_class(status: u16) -> Class {
+    if status == 429 { Class::Throttled } else { Class::Retry }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    /// The reference table, written out a second time: a row that moves by accident is seen here.
+    const REFERENCE: &[(Class, &[i64])] = &[
+        (Class::Done, &[0]),
+        (Class::Gone, &[100_004, 100_005]),
+        (Class::Retry, &[100_001, 20004, 20005, 60008, 60013, 60014, 70169, 70202, 70500]),
+        (Class::Throttled, &[60007, 60011, 60018, 60019, 70114, 100_012]),
+        (
+            Class::Credentials,
+            &[
+                60002, 60004, 60005, 60006, 60009, 60012, 70002, 70003, 70005, 70009, 70013, 70014, 70016, 70020, 70050,
+            ],
+        ),
+        (Class::Expired, &[70001]),
+        (Class::Permission, &[60010, 60017, 60021, 70051, 70403]),
+        (Class::RobotPermission, &[100_006]),
+        (Class::Plan, &[60016, 60020, 70398, 72000, 100_007, 100_013]),
+        (Class::Invalid, &[100_002, 100_015, 60003, 60015, 70107, 70402]),
+        (Class::Later, &[100_008, 100_700]),
+    ];
+
+    #[test]
+    fn every_code_has_the_class_of_the_reference() {
+        let mut seen = 0;
+        for (expected, codes) in REFERENCE {
+            for code in *codes {
+                assert_eq!(class(Operation::DeleteRobot, *code), *expected, "delete_robot answered {code}");
+                seen += 1;
+            }
+        }
+        assert_eq!(seen, CODES.len(), "a code of the table is missing in the reference or the other way round");
+    }
+
+    #[test]
+    fn the_table_is_sorted_for_the_look_up() {
+        assert!(CODES.is_sorted_by(|a, b| a.code < b.code));
+        for row in CODES {
+            assert_eq!(look_up(row.code).unwrap().code, row.code);
+            assert!(!row.meaning.is_empty() && !row.meaning.ends_with('.'), "{}", row.code);
+            assert_eq!(row.remedy.is_empty(), matches!(row.class, Class::Done | Class::Gone), "{}", row.code);
+        }
+    }
+
+    #[test]
+    fn what_is_not_in_the_table_is_unknown_and_never_success() {
+        for code in [-1, 1, 100_000, 100_003, 100_009, 60001, i64::MAX, i64::MIN] {
+            assert_eq!(class(Operation::DeleteRobot, code), Class::Unknown);
+            assert_eq!(class(Operation::AddRobot, code), Class::Unknown);
+        }
+    }
+
+    #[test]
+    fn an_addition_reads_gone_its_own_way() {
+        assert_eq!(class(Operation::AddRobot, 100_004), Class::Later);
+        assert_eq!(class(Operation::AddRobot, 100_005), Class::Unknown);
+        assert_eq!(class(Operation::AddRobot, 100_700), Class::Later);
+    }
+
+    #[test]
+    fn http_trouble_is_retried_and_429_slows_down() {
+        assert_eq!(http_class(429), Class::Throttled);
+        for status in [301, 400, 403, 404, 408, 500, 502, 503, 504] {
+            assert_eq!(http_class(status), Class::Retry);
+        }
+    }
+}

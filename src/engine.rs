@@ -1,0 +1,706 @@
+//! The operator's core: everything that is known, everything that is under way, and what follows from an input.
+//!
+//! One task owns it and nothing else touches it. Inputs come in with the time, effects come out; it knows no client
+//! and no async, so that every decision can be tested without either. `plan` decides for one robot; this module
+//! holds what many robots share: lines for writes and calls, paces, applications, timers.
+
+mod applications;
+mod calls;
+mod lines;
+mod writes;
+#[cfg(test)]
+mod tests;
+
+use crate::{
+    application::{Application, Credentials, Labels, Spec},
+    codes::Operation,
+    endpoint::Allowed,
+    index::{Id, Index, Lane, State},
+    metrics::{ApplicationSnapshot, Snapshot},
+    pace::Pace,
+    plan::{self, Facts, Step},
+    robot::{Key, Robot},
+    room_engine::{Caller, Outcome, Target},
+    status::{Kind, Reason, Wanted},
+};
+use k8s_openapi::jiff::Timestamp;
+use lines::Lines;
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
+
+/// The moment of an input.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Since the process started; decides what is due.
+    pub since_start: Duration,
+    /// Wall clock; only written down.
+    pub wall: Timestamp,
+}
+
+/// What the engine is started with.
+#[derive(Clone, Debug)]
+pub struct Settings {
+    /// Endpoints that calls may go to.
+    pub allowed: Allowed,
+    /// The operator's own namespace, for Events that have no other place.
+    pub namespace: Arc<str>,
+    /// The most writes to the API server that are under way at once.
+    pub concurrency: usize,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A list of RoomRobots of one namespace, or of all, begins.
+    RobotsListing(Option<Arc<str>>),
+    /// A RoomRobot as it is stored now.
+    Robot(Box<Robot>),
+    /// A RoomRobot is gone.
+    RobotGone(Key, Arc<str>),
+    /// The list is complete: what it did not show is gone.
+    RobotsListed(Option<Arc<str>>),
+    /// An RtcApplication as it is stored now.
+    Application(Box<Spec>),
+    /// An RtcApplication is gone.
+    ApplicationGone(Arc<str>),
+    /// A list of all RtcApplications is complete, with these names.
+    ApplicationsListed(BTreeSet<Arc<str>>),
+    /// A namespace as it is stored now: its labels, and whether it is being deleted.
+    Namespace(Arc<str>, Labels, bool),
+    /// A namespace is gone.
+    NamespaceGone(Arc<str>),
+    /// A list of all namespaces is complete, with these names.
+    NamespacesListed(BTreeSet<Arc<str>>),
+    /// What a watched Secret of the operator's namespace holds now.
+    Secret(Arc<str>, Credentials),
+    /// A call ended.
+    Answered(Answer),
+    /// A write to a RoomRobot ended.
+    Written(Id, Box<Result<Robot, WriteError>>),
+    /// A write to an RtcApplication ended.
+    ApplicationWritten(Arc<str>, Box<Result<Spec, WriteError>>),
+    /// This process may act.
+    Leading,
+    /// No call and no new charge from now on; what is under way is finished and recorded.
+    Stop,
+}
+
+/// A call that ended.
+#[derive(Debug)]
+pub struct Answer {
+    /// The robot.
+    pub id: Id,
+    /// Its application.
+    pub application: Arc<str>,
+    /// The application's SDKAppID.
+    pub sdk_app_id: u32,
+    /// The command.
+    pub operation: Operation,
+    /// The number of the signature that was used.
+    pub signature: u64,
+    /// When the call started.
+    pub started: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Why a write failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// There is no such object.
+    NotFound,
+    /// The API server refused the write because of what is stored, and why.
+    Conflict(String),
+    /// Anything else.
+    Other(String),
+}
+
+/// Something to do, for the task that has the clients.
+#[derive(Debug)]
+pub enum Effect {
+    /// Call the room engine, then send [`Input::Answered`].
+    Call(Box<Call>),
+    /// Write to a RoomRobot, then send [`Input::Written`].
+    Write(Box<Write>),
+    /// Write to an RtcApplication, then send [`Input::ApplicationWritten`].
+    WriteApplication(Box<ApplicationWrite>),
+    /// Publish an Event, if it can be done.
+    Announce(Box<Announcement>),
+    /// Watch this Secret, and send [`Input::Secret`] for each state of it.
+    WatchSecret(Arc<str>),
+    /// Watch this Secret no more.
+    ForgetSecret(Arc<str>),
+}
+
+/// A call to be made.
+#[derive(Debug)]
+pub struct Call {
+    /// The robot.
+    pub id: Id,
+    /// Its key, for the audit line.
+    pub key: Key,
+    /// Its UID, for the audit line.
+    pub uid: Arc<str>,
+    /// Its application.
+    pub application: Arc<str>,
+    /// The command.
+    pub operation: Operation,
+    /// Who calls.
+    pub caller: Caller,
+    /// The number of the caller's signature.
+    pub signature: u64,
+    /// Whom it is about.
+    pub target: Target,
+    /// When it was taken off the line.
+    pub started: Duration,
+}
+
+/// A write to a RoomRobot.
+#[derive(Debug)]
+pub struct Write {
+    /// The robot.
+    pub id: Id,
+    /// Its key.
+    pub key: Key,
+    /// Its UID: a write must not land on another object of the same name.
+    pub uid: Arc<str>,
+    /// What to write.
+    pub change: Change,
+}
+
+/// A write to an RtcApplication.
+#[derive(Debug)]
+pub struct ApplicationWrite {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its UID.
+    pub uid: String,
+    /// What to write.
+    pub change: Change,
+}
+
+/// What to change of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Put the finalizer on; there are no others yet.
+    FirstFinalizer,
+    /// Put the finalizer on, behind others.
+    MoreFinalizer,
+    /// Take the finalizer at this place off.
+    DropFinalizer(usize),
+    /// Merge this into the status.
+    Status(serde_json::Value),
+}
+
+/// An Event to be published.
+#[derive(Debug)]
+pub struct Announcement {
+    /// The namespace that the Event is stored in.
+    pub namespace: Arc<str>,
+    /// The kind of the object that it is about.
+    pub kind: &'static str,
+    /// The object's namespace, if it has one.
+    pub regarding_namespace: Option<Arc<str>>,
+    /// The object's name.
+    pub name: Arc<str>,
+    /// The object's UID.
+    pub uid: Arc<str>,
+    /// Whether it is a warning.
+    pub warning: bool,
+    /// The condition's reason.
+    pub reason: Reason,
+    /// What the operator did, as a verb.
+    pub action: &'static str,
+    /// The condition's message.
+    pub note: String,
+    /// When.
+    pub at: Timestamp,
+}
+
+/// A namespace, as far as it is needed.
+#[derive(Debug)]
+struct Namespace {
+    labels: Labels,
+    terminating: bool,
+}
+
+/// The robots of one application name, whether or not there is such an application.
+#[derive(Debug, Default)]
+struct Tally {
+    robots: usize,
+    /// Being deleted and held by our finalizer, or still to be added: whoever waits for the application.
+    unfinished: BTreeSet<Id>,
+    /// Of those, the ones being deleted.
+    deleting: usize,
+}
+
+/// What is written for a robot, to know on success what it was.
+#[derive(Debug)]
+struct Pending {
+    /// The conditions, if it was a status.
+    wanted: Vec<Wanted>,
+    /// The status carried the last attempt.
+    attempt: bool,
+    /// It takes the robot in charge.
+    accepts: bool,
+    /// The reason that was stored before, of the condition that counts.
+    before: Option<Reason>,
+}
+
+/// An application and what is under way for it.
+#[derive(Debug)]
+struct Seat {
+    application: Application,
+    deletions: lines::CallLine,
+    additions: lines::CallLine,
+    /// The robot that probed last.
+    prober: Option<Id>,
+    writing: bool,
+    blocked_until: Duration,
+    failed_writes: u32,
+    coarse: applications::Coarse,
+    /// No robot has referred to it since then.
+    unused_since: Option<Duration>,
+}
+
+/// Everything that is known and under way.
+#[derive(Debug)]
+pub struct Engine {
+    settings: Settings,
+    index: Index,
+    seats: BTreeMap<Arc<str>, Seat>,
+    tallies: HashMap<Arc<str>, Tally>,
+    namespaces: HashMap<Arc<str>, Namespace>,
+    secrets: BTreeMap<Arc<str>, Credentials>,
+    /// Texts that many robots share.
+    names: HashSet<Arc<str>>,
+    paces: HashMap<(u32, Operation), Pace>,
+    /// Whose turn it is among the applications of one SDKAppID.
+    turns: HashMap<u32, usize>,
+    lines: Lines,
+    pending: HashMap<Id, Pending>,
+    timers: BTreeSet<(Duration, Id)>,
+    writes_in_flight: usize,
+    calls_in_flight: usize,
+    epoch: u32,
+    robot_scopes: usize,
+    robots_listed: HashSet<Option<Arc<str>>>,
+    applications_listed: bool,
+    namespaces_listed: bool,
+    leading: bool,
+    active: bool,
+    stopping: bool,
+    budget: [Budget; 2],
+    random: fastrand::Rng,
+    effects: Vec<Effect>,
+}
+
+/// Ten Events a second of each kind; beyond that the log line stands alone.
+#[derive(Debug, Default)]
+struct Budget {
+    second: u64,
+    used: u32,
+}
+
+impl Budget {
+    const EVENTS_PER_SECOND: u32 = 10;
+
+    fn take(&mut self, now: Duration) -> bool {
+        if self.second != now.as_secs() {
+            *self = Self { second: now.as_secs(), used: 0 };
+        }
+        self.used += 1;
+        self.used <= Self::EVENTS_PER_SECOND
+    }
+}
+
+impl Engine {
+    /// An engine that knows nothing yet. It acts once it is leading and every list is in; RoomRobots come as
+    /// `robot_scopes` separate lists.
+    #[must_use]
+    pub fn new(settings: Settings, robot_scopes: usize, seed: u64) -> Self {
+        Self {
+            settings,
+            index: Index::default(),
+            seats: BTreeMap::new(),
+            tallies: HashMap::new(),
+            namespaces: HashMap::new(),
+            secrets: BTreeMap::new(),
+            names: HashSet::new(),
+            paces: HashMap::new(),
+            turns: HashMap::new(),
+            lines: Lines::default(),
+            pending: HashMap::new(),
+            timers: BTreeSet::new(),
+            writes_in_flight: 0,
+            calls_in_flight: 0,
+            epoch: 0,
+            robot_scopes,
+            robots_listed: HashSet::new(),
+            applications_listed: false,
+            namespaces_listed: false,
+            leading: false,
+            active: false,
+            stopping: false,
+            budget: Default::default(),
+            random: fastrand::Rng::with_seed(seed),
+            effects: Vec::new(),
+        }
+    }
+
+    /// Whether every first list is in.
+    #[must_use]
+    pub fn synced(&self) -> bool {
+        self.applications_listed && self.namespaces_listed && self.robots_listed.len() >= self.robot_scopes
+    }
+
+    /// Whether nothing is under way that a process which ends would leave without a record.
+    #[must_use]
+    pub fn drained(&self) -> bool {
+        self.calls_in_flight == 0 && self.writes_in_flight == 0 && (!self.active || self.lines.is_empty(Lane::Final))
+    }
+
+    /// The robots that are known.
+    #[must_use]
+    pub fn robots(&self) -> &Index {
+        &self.index
+    }
+
+    /// The state that gauges show.
+    #[must_use]
+    pub fn snapshot(&self, now: Now) -> Snapshot {
+        let applications = self.tallies.iter().map(|(name, tally)| {
+            let mut pending: HashMap<Option<Reason>, usize> = HashMap::new();
+            let mut oldest = 0;
+            for entry in tally.unfinished.iter().filter_map(|id| self.index.get(*id)) {
+                let Some(since) = entry.robot.deleting_since else { continue };
+                *pending.entry(entry.robot.conditions.reason(Kind::RobotDeleted)).or_default() += 1;
+                oldest = oldest.max(now.wall.as_second() - since);
+            }
+            let pending = pending.into_iter().collect();
+            ApplicationSnapshot { name: Arc::clone(name), robots: tally.robots, pending, oldest }
+        });
+        Snapshot { leading: self.leading, applications: applications.collect() }
+    }
+
+    /// Takes one input.
+    pub fn handle(&mut self, input: Input, now: Now) {
+        match input {
+            Input::RobotsListing(_) => self.epoch += 1,
+            Input::Robot(robot) => self.store(*robot, now),
+            Input::RobotGone(key, uid) => {
+                if let Some(id) = self.index.find(&key)
+                    && self.index.get(id).is_some_and(|entry| entry.robot.uid == uid)
+                {
+                    self.forget(id, now);
+                }
+            }
+            Input::RobotsListed(scope) => self.robots_listed(scope, now),
+            Input::Application(spec) => self.store_application(*spec, now),
+            Input::ApplicationGone(name) => self.forget_application(&name, now),
+            Input::ApplicationsListed(names) => self.applications_listed(&names, now),
+            Input::Namespace(name, labels, terminating) => self.store_namespace(name, labels, terminating, now),
+            Input::NamespaceGone(name) => drop(self.namespaces.remove(&name)),
+            Input::NamespacesListed(names) => {
+                self.namespaces.retain(|name, _| names.contains(name));
+                self.namespaces_listed = true;
+            }
+            Input::Secret(name, credentials) => self.store_secret(name, credentials, now),
+            Input::Answered(answer) => self.answered(answer, now),
+            Input::Written(id, result) => self.written(id, *result, now),
+            Input::ApplicationWritten(name, result) => self.application_written(&name, *result, now),
+            Input::Leading => self.leading = true,
+            Input::Stop => self.stopping = true,
+        }
+        if !self.active && self.leading && self.synced() {
+            self.active = true;
+            self.touch_everything(now);
+        }
+    }
+
+    /// Does what is due, and hands out everything that is to be done.
+    pub fn advance(&mut self, now: Now) -> Vec<Effect> {
+        while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now.since_start) {
+            self.timers.remove(&(at, id));
+            if let Some(entry) = self.index.get_mut(id) {
+                entry.timer = None;
+            }
+            self.touch(id, now);
+        }
+        if self.active {
+            self.tick_applications(now);
+            self.send_writes(now);
+            self.send_calls(now);
+        }
+        std::mem::take(&mut self.effects)
+    }
+
+    /// When [`Engine::advance`] has something to do again, if nothing else happens.
+    #[must_use]
+    pub fn next_due(&self, now: Duration) -> Option<Duration> {
+        let timer = self.timers.first().map(|(at, _)| *at);
+        if !self.active {
+            return timer;
+        }
+        timer.into_iter().chain(self.applications_due()).chain(self.calls_due(now)).min()
+    }
+
+    /// Takes a RoomRobot as it is stored now, unless something newer is known.
+    fn store(&mut self, mut robot: Robot, now: Now) {
+        robot.key.namespace = self.intern(&robot.key.namespace);
+        robot.application = self.intern(&robot.application);
+        let mut known = self.index.find(&robot.key);
+        if let Some(id) = known
+            && let Some(entry) = self.index.get(id)
+        {
+            let another = entry.robot.uid != robot.uid
+                || !entry.robot.same_robot(&robot)
+                || entry.robot.application != robot.application;
+            if another {
+                // The name was used again, or an identity that should be immutable has changed: a new start.
+                self.forget(id, now);
+                known = None;
+            } else if robot.resource_version < entry.robot.resource_version {
+                let epoch = self.epoch;
+                if let Some(entry) = self.index.get_mut(id) {
+                    entry.epoch = epoch;
+                }
+                return;
+            }
+        }
+        let id = match known {
+            None => {
+                let tally = self.tallies.entry(Arc::clone(&robot.application)).or_default();
+                tally.robots += 1;
+                let id = self.index.insert(robot, self.epoch);
+                self.robots_changed(id, now);
+                id
+            }
+            Some(id) => {
+                let epoch = self.epoch;
+                let Some(entry) = self.index.get_mut(id) else { return };
+                if entry.robot.generation != robot.generation {
+                    entry.memory.spec_changed();
+                    entry.blocked_until = Duration::ZERO;
+                }
+                if entry.state == State::Vanished {
+                    entry.state = State::Idle;
+                }
+                entry.robot = robot;
+                entry.epoch = epoch;
+                id
+            }
+        };
+        self.recount(id);
+        self.touch(id, now);
+        self.touch_rivals(id, now);
+    }
+
+    /// A robot that is taken in charge may release the deletion of another that stands for the same robot.
+    fn touch_rivals(&mut self, id: Id, now: Now) {
+        let Some(entry) = self.index.get(id) else { return };
+        if !entry.robot.accepted() || entry.robot.deleting_since.is_some() {
+            return;
+        }
+        let rivals: Vec<Id> = self
+            .index
+            .claimants(&entry.robot)
+            .filter(|(other, entry)| *other != id && entry.robot.deleting_since.is_some())
+            .map(|(other, _)| other)
+            .collect();
+        for rival in rivals {
+            self.touch(rival, now);
+        }
+    }
+
+    fn forget(&mut self, id: Id, now: Now) {
+        let Some(entry) = self.index.remove(id) else { return };
+        if let Some(at) = entry.timer {
+            self.timers.remove(&(at, id));
+        }
+        let name = entry.robot.application;
+        if let Some(tally) = self.tallies.get_mut(&name) {
+            tally.robots = tally.robots.saturating_sub(1);
+            tally.unfinished.remove(&id);
+            if entry.memory.counted_deleting {
+                tally.deleting = tally.deleting.saturating_sub(1);
+            }
+            if tally.robots == 0 {
+                self.tallies.remove(&name);
+            }
+        }
+        self.application_robots_changed(&name, now);
+    }
+
+    fn robots_changed(&mut self, id: Id, now: Now) {
+        if let Some(name) = self.index.get(id).map(|entry| Arc::clone(&entry.robot.application)) {
+            self.application_robots_changed(&name, now);
+        }
+    }
+
+    /// Keeps the tally of unfinished robots true for `id`.
+    fn recount(&mut self, id: Id) {
+        let Some(entry) = self.index.get(id) else { return };
+        let robot = &entry.robot;
+        let deleting = robot.deleting_since.is_some() && robot.finalizers.ours.is_some();
+        let adding = robot.deleting_since.is_none()
+            && robot.creation_policy == crate::crd::CreationPolicy::Create
+            && !robot.conditions.is_true(Kind::Ready);
+        let Some(tally) = self.tallies.get_mut(&robot.application) else { return };
+        if deleting || adding {
+            tally.unfinished.insert(id);
+        } else {
+            tally.unfinished.remove(&id);
+        }
+        // Counting anew would cost a walk for each event; only a change of this robot's own share can have changed it.
+        let was = entry.memory.counted_deleting;
+        if was != deleting {
+            tally.deleting = if deleting { tally.deleting + 1 } else { tally.deleting.saturating_sub(1) };
+            let name = Arc::clone(&robot.application);
+            if let Some(entry) = self.index.get_mut(id) {
+                entry.memory.counted_deleting = deleting;
+            }
+            if let Some(seat) = self.seats.get_mut(&name) {
+                seat.coarse.dirty = true;
+            }
+        }
+    }
+
+    fn robots_listed(&mut self, scope: Option<Arc<str>>, now: Now) {
+        let gone: Vec<Id> = self
+            .index
+            .iter()
+            .filter(|(_, entry)| entry.epoch != self.epoch)
+            .filter(|(_, entry)| scope.as_ref().is_none_or(|namespace| entry.robot.key.namespace == *namespace))
+            .map(|(id, _)| id)
+            .collect();
+        for id in gone {
+            self.forget(id, now);
+        }
+        self.robots_listed.insert(scope);
+        self.names.retain(|name| Arc::strong_count(name) > 1);
+    }
+
+    fn store_namespace(&mut self, name: Arc<str>, labels: Labels, terminating: bool, now: Now) {
+        let before = self.namespaces.insert(Arc::clone(&name), Namespace { labels, terminating });
+        let changed = before.is_none_or(|before| self.namespaces.get(&name).is_some_and(|now| now.labels != before.labels));
+        if changed && self.active {
+            self.touch_where(now, |entry| entry.robot.key.namespace == name && !entry.robot.accepted());
+        }
+    }
+
+    fn touch_everything(&mut self, now: Now) {
+        self.touch_where(now, |_| true);
+        let names: Vec<_> = self.seats.keys().cloned().collect();
+        for name in names {
+            self.touch_application(&name, now);
+        }
+    }
+
+    fn touch_where(&mut self, now: Now, which: impl Fn(&crate::index::Entry) -> bool) {
+        let ids: Vec<Id> = self.index.iter().filter(|(_, entry)| which(entry)).map(|(id, _)| id).collect();
+        for id in ids {
+            self.touch(id, now);
+        }
+    }
+
+    /// What to do next for `id`, as far as it is known now.
+    fn step(&self, id: Id, now: Duration) -> Option<Step> {
+        self.step_under(id, now, true)
+    }
+
+    /// As [`Engine::step`]; without `holds` as if its application could call, to find a robot to probe with.
+    fn step_under(&self, id: Id, now: Duration, holds: bool) -> Option<Step> {
+        let entry = self.index.get(id)?;
+        let robot = &entry.robot;
+        let hold = self.seats.get(&robot.application).and_then(|seat| seat.application.hold()).filter(|_| holds);
+        let application = self.seats.get(&robot.application).map_or(plan::Application::Missing, |seat| {
+            let application = &seat.application;
+            plan::Application::Found {
+                deleting: application.spec.deleting,
+                admits: application
+                    .admits(self.namespaces.get(&robot.key.namespace).map(|namespace| &namespace.labels)),
+                held: application.spec.finalizers.ours.is_some(),
+                hold: hold.as_ref(),
+            }
+        });
+        let rival = robot.deleting_since.and_then(|_| self.rival(id, robot));
+        Some(plan::plan(&Facts {
+            robot,
+            application,
+            claimed_by: rival.as_deref(),
+            memory: &entry.memory,
+            now,
+        }))
+    }
+
+    /// Another live, accepted RoomRobot that stands for the same robot of the same SDKAppID.
+    fn rival(&self, id: Id, robot: &Robot) -> Option<String> {
+        let sdk_app_id = |name| self.seats.get(name).map(|seat: &Seat| seat.application.spec.sdk_app_id);
+        self.index
+            .claimants(robot)
+            .find(|(other, entry)| {
+                let rival = &entry.robot;
+                *other != id
+                    && rival.deleting_since.is_none()
+                    && rival.finalizers.ours.is_some()
+                    && rival.accepted()
+                    && (rival.application == robot.application
+                        || sdk_app_id(&rival.application).is_some_and(|one| sdk_app_id(&robot.application) == Some(one)))
+            })
+            .map(|(_, entry)| entry.robot.key.to_string())
+    }
+
+    /// Looks at `id` again and puts it in the line that its next step needs.
+    fn touch(&mut self, id: Id, now: Now) {
+        if !self.active {
+            return;
+        }
+        let Some(entry) = self.index.get(id) else { return };
+        if matches!(entry.state, State::Writing | State::Calling | State::Vanished) {
+            return;
+        }
+        let Some(step) = self.step(id, now.since_start) else { return };
+        let blocked = self.index.get(id).map(|entry| entry.blocked_until).filter(|until| *until > now.since_start);
+        match step {
+            Step::Rest => self.set_state(id, State::Idle),
+            Step::Wait(until) => {
+                self.set_state(id, State::Idle);
+                self.set_timer(id, until);
+            }
+            Step::Call(operation) => self.queue_call(id, operation, false),
+            Step::AddFinalizer | Step::DropFinalizer | Step::Report(_) => match blocked {
+                Some(until) => {
+                    self.set_state(id, State::Idle);
+                    self.set_timer(id, until);
+                }
+                None => self.queue_write(id),
+            },
+        }
+    }
+
+    fn set_state(&mut self, id: Id, state: State) {
+        if let Some(entry) = self.index.get_mut(id) {
+            entry.state = state;
+        }
+    }
+
+    fn set_timer(&mut self, id: Id, at: Duration) {
+        let Some(entry) = self.index.get_mut(id) else { return };
+        if let Some(before) = entry.timer.replace(at) {
+            self.timers.remove(&(before, id));
+        }
+        self.timers.insert((at, id));
+    }
+
+    fn intern(&mut self, text: &Arc<str>) -> Arc<str> {
+        if let Some(known) = self.names.get(text) {
+            return Arc::clone(known);
+        }
+        self.names.insert(Arc::clone(text));
+        Arc::clone(text)
+    }
+}

@@ -1,0 +1,332 @@
+//! RtcApplications: their Secrets, their finalizer, their condition and counts.
+
+use super::{Announcement, ApplicationWrite, Change, Effect, Engine, Now, Seat, WriteError, lines::CallLine, writes};
+use crate::{
+    application::{Application, Credentials, Spec},
+    status::{Is, Kind, Reason},
+};
+use serde_json::json;
+use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
+
+/// Between two writes that only tell new counts.
+const COARSE: Duration = Duration::from_secs(30);
+
+/// How long an application is unused before its finalizer goes: not each robot of a row costs two writes.
+const UNUSED: Duration = Duration::from_secs(1);
+
+/// A deletion that waits longer than this is told on its application.
+const LONG: i64 = 300;
+
+/// What is told of an application's robots at most every 30 s.
+#[derive(Clone, Debug, Default)]
+pub(super) struct Coarse {
+    /// Something may have changed since it was taken.
+    pub(super) dirty: bool,
+    /// Not taken again before this time.
+    next: Duration,
+    robots: usize,
+    deleting: usize,
+    stalled: Option<String>,
+    held_by: Option<String>,
+}
+
+impl Engine {
+    pub(super) fn store_application(&mut self, mut spec: Spec, now: Now) {
+        spec.name = self.intern(&spec.name);
+        let name = Arc::clone(&spec.name);
+        let known = self.seats.get(&name).map(|seat| (seat.application.spec.uid.clone(), seat.application.spec.resource_version));
+        match known {
+            Some((uid, version)) if uid == spec.uid && spec.resource_version < version => return,
+            Some((uid, _)) if uid == spec.uid => {
+                let Some(seat) = self.seats.get_mut(&name) else { return };
+                seat.application.update(spec);
+            }
+            known => {
+                // Created again under its name: nothing that was learnt about the one before counts.
+                let lines = known.and_then(|_| self.seats.remove(&name)).map(|seat| (seat.deletions, seat.additions));
+                let (deletions, additions) = lines.unwrap_or_default();
+                self.seats.insert(Arc::clone(&name), Seat::new(Application::new(spec), deletions, additions));
+            }
+        }
+        self.look_up_secret(&name);
+        self.forget_secrets();
+        if self.active {
+            // Acceptance, holds and rivals all depend on the application.
+            self.touch_where(now, |entry| {
+                entry.robot.application == name && (!entry.robot.accepted() || entry.robot.deleting_since.is_some())
+            });
+            self.touch_unfinished(&name, now);
+            self.application_robots_changed(&name, now);
+        }
+    }
+
+    pub(super) fn forget_application(&mut self, name: &Arc<str>, now: Now) {
+        if self.seats.remove(name).is_none() {
+            return;
+        }
+        self.forget_secrets();
+        if self.active {
+            // Those in line for a call stood in a line that is gone.
+            let lost: Vec<_> =
+                self.index.iter().filter(|(_, entry)| entry.robot.application == *name).map(|(id, _)| id).collect();
+            for id in lost {
+                if self.index.get(id).is_some_and(|entry| entry.state == crate::index::State::CallQueued) {
+                    self.set_state(id, crate::index::State::Idle);
+                }
+                self.touch(id, now);
+            }
+        }
+    }
+
+    pub(super) fn applications_listed(&mut self, names: &BTreeSet<Arc<str>>, now: Now) {
+        let gone: Vec<_> = self.seats.keys().filter(|name| !names.contains(*name)).cloned().collect();
+        for name in gone {
+            self.forget_application(&name, now);
+        }
+        self.applications_listed = true;
+    }
+
+    /// Asks for the application's Secret, or takes what is known of it.
+    fn look_up_secret(&mut self, name: &Arc<str>) {
+        let Some(seat) = self.seats.get_mut(name) else { return };
+        let secret = Arc::clone(&seat.application.spec.secret);
+        match self.secrets.get(&secret) {
+            Some(credentials) => {
+                seat.application.set_credentials(credentials.clone());
+            }
+            None => {
+                self.secrets.insert(Arc::clone(&secret), Credentials::Unknown);
+                self.effects.push(Effect::WatchSecret(secret));
+            }
+        }
+    }
+
+    /// Stops watching Secrets that no application names.
+    fn forget_secrets(&mut self) {
+        let used: BTreeSet<_> = self.seats.values().map(|seat| Arc::clone(&seat.application.spec.secret)).collect();
+        let unused: Vec<_> = self.secrets.keys().filter(|name| !used.contains(*name)).cloned().collect();
+        for name in unused {
+            self.secrets.remove(&name);
+            self.effects.push(Effect::ForgetSecret(name));
+        }
+    }
+
+    pub(super) fn store_secret(&mut self, secret: Arc<str>, credentials: Credentials, now: Now) {
+        if !self.secrets.contains_key(&secret) {
+            return;
+        }
+        self.secrets.insert(Arc::clone(&secret), credentials.clone());
+        let users: Vec<_> = self
+            .seats
+            .iter_mut()
+            .filter(|(_, seat)| seat.application.spec.secret == secret)
+            .filter_map(|(name, seat)| {
+                seat.application.set_credentials(credentials.clone()).then(|| Arc::clone(name))
+            })
+            .collect();
+        for name in users {
+            self.touch_unfinished(&name, now);
+            self.touch_application(&name, now);
+        }
+    }
+
+    /// Robots came to refer to the application, or stopped.
+    pub(super) fn application_robots_changed(&mut self, name: &Arc<str>, now: Now) {
+        let used = self.tallies.contains_key(name);
+        let Some(seat) = self.seats.get_mut(name) else { return };
+        seat.coarse.dirty = true;
+        seat.unused_since = if used { None } else { seat.unused_since.or(Some(now.since_start)) };
+        self.touch_application(name, now);
+    }
+
+    /// Does what is due for the applications.
+    pub(super) fn tick_applications(&mut self, now: Now) {
+        let due: Vec<_> = self
+            .seats
+            .iter()
+            .filter(|(_, seat)| self.application_due(seat).is_some_and(|at| at <= now.since_start))
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        for name in due {
+            self.touch_application(&name, now);
+        }
+    }
+
+    pub(super) fn applications_due(&self) -> Option<Duration> {
+        self.seats.values().filter_map(|seat| self.application_due(seat)).min()
+    }
+
+    fn application_due(&self, seat: &Seat) -> Option<Duration> {
+        if seat.writing || !seat.application.known() || self.stopping {
+            return None;
+        }
+        let waiting = self.tallies.get(&seat.application.spec.name).is_some_and(|tally| tally.deleting > 0);
+        let counts = (seat.coarse.dirty || waiting).then_some(seat.coarse.next);
+        let held = seat.application.spec.finalizers.ours.is_some();
+        let unused = seat.unused_since.filter(|_| held).map(|since| since + UNUSED);
+        let retry = (seat.failed_writes > 0).then_some(seat.blocked_until);
+        counts.into_iter().chain(unused).chain(retry).min().map(|at| at.max(seat.blocked_until))
+    }
+
+    /// Looks at the application again: its finalizer first, then its status.
+    pub(super) fn touch_application(&mut self, name: &Arc<str>, now: Now) {
+        if !self.active || self.stopping {
+            return;
+        }
+        let used = self.tallies.contains_key(name);
+        let Some(seat) = self.seats.get_mut(name) else { return };
+        if seat.writing || now.since_start < seat.blocked_until {
+            return;
+        }
+        let spec = &seat.application.spec;
+        let change = match (spec.finalizers.ours, used) {
+            (None, true) if !spec.deleting && spec.finalizers.count == 0 => Some(Change::FirstFinalizer),
+            (None, true) if !spec.deleting => Some(Change::MoreFinalizer),
+            (Some(at), false) => {
+                let unused = seat.unused_since.get_or_insert(now.since_start);
+                let gone = spec.deleting || now.since_start >= *unused + UNUSED;
+                gone.then_some(Change::DropFinalizer(at))
+            }
+            _ => None,
+        };
+        if let Some(change) = change.or_else(|| self.application_status(name, now)) {
+            self.write_application(name, change);
+        }
+    }
+
+    /// The status to write, if it is not stored already.
+    fn application_status(&mut self, name: &Arc<str>, now: Now) -> Option<Change> {
+        let fresh = {
+            let seat = self.seats.get(name)?;
+            (now.since_start >= seat.coarse.next).then(|| self.count(name, now))
+        };
+        let seat = self.seats.get_mut(name)?;
+        if !seat.application.known() {
+            return None;
+        }
+        if let Some(fresh) = fresh {
+            seat.coarse = fresh;
+        }
+        let coarse = &seat.coarse;
+        let wanted = seat.application.wanted(coarse.stalled.as_deref(), coarse.held_by.as_deref());
+        let spec = &seat.application.spec;
+        let (robots, deleting) = (i64::try_from(coarse.robots).ok(), i64::try_from(coarse.deleting).ok());
+        if spec.conditions.say(&wanted, spec.generation) && spec.counts == (robots, deleting) {
+            return None;
+        }
+        Some(Change::Status(json!({
+            "conditions": spec.conditions.with(&wanted, spec.generation, now.wall),
+            "robots": robots,
+            "deleting": deleting,
+        })))
+    }
+
+    /// Counts the application's robots, and finds those that wait for a person or for long.
+    fn count(&self, name: &Arc<str>, now: Now) -> Coarse {
+        let mut coarse = Coarse { next: now.since_start + COARSE, ..Coarse::default() };
+        let Some(tally) = self.tallies.get(name) else { return coarse };
+        coarse.robots = tally.robots;
+        coarse.deleting = tally.deleting;
+        let wall = now.wall.as_second();
+        let mut stalled = tally.unfinished.iter().filter_map(|id| self.index.get(*id)).filter_map(|entry| {
+            let since = entry.robot.deleting_since?;
+            let reason = entry.robot.conditions.reason(Kind::RobotDeleted)?;
+            let waits = entry.robot.conditions.is_true(Kind::Stalled) || wall - since > LONG;
+            waits.then_some((entry, reason))
+        });
+        if let Some((entry, reason)) = stalled.next() {
+            let more = stalled.count();
+            let mut text = format!("The deletion of RoomRobot {} waits ({reason})", entry.robot.key);
+            if more > 0 {
+                let _ = write!(text, ", and {more} more");
+            }
+            text.push_str("; see their RobotDeleted conditions");
+            coarse.stalled = Some(text);
+        }
+        if self.seats.get(name).is_some_and(|seat| seat.application.spec.deleting) {
+            let one = self.index.iter().find(|(_, entry)| entry.robot.application == *name);
+            coarse.held_by = one.map(|(_, entry)| match tally.robots {
+                1 => format!("RoomRobot {}", entry.robot.key),
+                robots => format!("{robots} RoomRobots, one of them {}", entry.robot.key),
+            });
+        }
+        coarse
+    }
+
+    fn write_application(&mut self, name: &Arc<str>, change: Change) {
+        let Some(seat) = self.seats.get_mut(name) else { return };
+        seat.writing = true;
+        self.writes_in_flight += 1;
+        let uid = seat.application.spec.uid.clone();
+        self.effects.push(Effect::WriteApplication(Box::new(ApplicationWrite { name: Arc::clone(name), uid, change })));
+    }
+
+    pub(super) fn application_written(&mut self, name: &Arc<str>, result: Result<Spec, WriteError>, now: Now) {
+        self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
+        let jitter = self.random.f64();
+        let Some(seat) = self.seats.get_mut(name) else { return };
+        seat.writing = false;
+        match result {
+            Ok(spec) => {
+                seat.failed_writes = 0;
+                seat.blocked_until = Duration::ZERO;
+                let before = seat.application.spec.conditions.reason(Kind::Ready);
+                let (reason, is) = (spec.conditions.reason(Kind::Ready), spec.conditions.is_true(Kind::Ready));
+                if spec.uid == seat.application.spec.uid
+                    && let Some(reason) = reason
+                    && before != Some(reason)
+                {
+                    self.announce_application(name, reason, is, now);
+                }
+                self.store_application(spec, now);
+            }
+            Err(error) => {
+                seat.failed_writes = seat.failed_writes.saturating_add(1);
+                seat.blocked_until = now.since_start + writes::retry_delay(seat.failed_writes, jitter);
+                if let WriteError::Other(reason) | WriteError::Conflict(reason) = error {
+                    tracing::warn!(application = %name, %reason, "could not write to the RtcApplication; trying again");
+                }
+            }
+        }
+    }
+
+    fn announce_application(&mut self, name: &Arc<str>, reason: Reason, ready: bool, now: Now) {
+        let Some(seat) = self.seats.get(name) else { return };
+        let coarse = &seat.coarse;
+        let wanted = seat.application.wanted(coarse.stalled.as_deref(), coarse.held_by.as_deref());
+        let note = wanted.into_iter().find(|want| want.kind == Kind::Ready && want.reason == reason);
+        let Some(note) = note.filter(|note| (note.is == Is::True) == ready) else { return };
+        let Some(budget) = self.budget.get_mut(usize::from(!ready)) else { return };
+        if !budget.take(now.since_start) {
+            return;
+        }
+        self.effects.push(Effect::Announce(Box::new(Announcement {
+            namespace: Arc::clone(&self.settings.namespace),
+            kind: "RtcApplication",
+            regarding_namespace: None,
+            name: Arc::clone(name),
+            uid: seat.application.spec.uid.as_str().into(),
+            warning: !ready,
+            reason,
+            action: "CheckApplication",
+            note: note.message,
+            at: now.wall,
+        })));
+    }
+}
+
+impl Seat {
+    fn new(application: Application, deletions: CallLine, additions: CallLine) -> Self {
+        Self {
+            application,
+            deletions,
+            additions,
+            prober: None,
+            writing: false,
+            blocked_until: Duration::ZERO,
+            failed_writes: 0,
+            coarse: Coarse { dirty: true, ..Coarse::default() },
+            unused_since: None,
+        }
+    }
+}

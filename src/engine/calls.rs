@@ -1,0 +1,234 @@
+//! Calls to the room engine: who may call, when, and what an answer means.
+
+use super::{Answer, Call, Effect, Engine, Now};
+use crate::{
+    application,
+    backoff,
+    codes::{Class, Operation},
+    index::{Id, State},
+    pace::Pace,
+    plan::{Attempt, Step},
+    room_engine::Target,
+};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+/// Deletions first; each command has a quota of its own.
+const OPERATIONS: [Operation; 2] = [Operation::DeleteRobot, Operation::AddRobot];
+
+impl Engine {
+    pub(super) fn queue_call(&mut self, id: Id, operation: Operation, front: bool) {
+        let Some(entry) = self.index.get_mut(id) else { return };
+        if entry.state == State::CallQueued && !front {
+            return;
+        }
+        entry.state = State::CallQueued;
+        let namespace = Arc::clone(&entry.robot.key.namespace);
+        if let Some(seat) = self.seats.get_mut(&entry.robot.application) {
+            seat.line(operation).push(&namespace, id, front);
+        }
+    }
+
+    pub(super) fn send_calls(&mut self, now: Now) {
+        if self.stopping {
+            return;
+        }
+        for sdk_app_id in self.sdk_app_ids() {
+            for operation in OPERATIONS {
+                while self.pace(sdk_app_id, operation).next() <= now.since_start {
+                    let Some(id) = self.next_caller(sdk_app_id, operation, now) else { break };
+                    if self.send_call(id, sdk_app_id, operation, now) {
+                        self.pace(sdk_app_id, operation).take(now.since_start);
+                    }
+                }
+            }
+        }
+    }
+
+    fn sdk_app_ids(&self) -> BTreeSet<u32> {
+        self.seats.values().map(|seat| seat.application.spec.sdk_app_id).collect()
+    }
+
+    /// The pace of one SDKAppID and command: the lowest rate of the applications that share it.
+    fn pace(&mut self, sdk_app_id: u32, operation: Operation) -> &mut Pace {
+        let limit = self
+            .seats
+            .values()
+            .filter(|seat| seat.application.spec.sdk_app_id == sdk_app_id)
+            .map(|seat| seat.application.spec.requests_per_second)
+            .min()
+            .unwrap_or(1);
+        let pace = self.paces.entry((sdk_app_id, operation)).or_insert_with(|| Pace::new(limit));
+        pace.set_limit(limit);
+        pace
+    }
+
+    /// The next robot to call for, among the applications of one SDKAppID in turn.
+    fn next_caller(&mut self, sdk_app_id: u32, operation: Operation, now: Now) -> Option<Id> {
+        let names: Vec<Arc<str>> = self
+            .seats
+            .iter()
+            .filter(|(_, seat)| seat.application.spec.sdk_app_id == sdk_app_id)
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
+        let first = self.turns.get(&sdk_app_id).copied().unwrap_or_default();
+        for turn in 0..names.len() {
+            let place = (first + turn) % names.len();
+            let Some(name) = names.get(place) else { continue };
+            if let Some(id) = self.next_of(name, operation, now) {
+                self.turns.insert(sdk_app_id, place + 1);
+                return Some(id);
+            }
+        }
+        None
+    }
+
+    /// The next robot of one application that still needs the call when its turn comes.
+    fn next_of(&mut self, name: &Arc<str>, operation: Operation, now: Now) -> Option<Id> {
+        let seat = self.seats.get(name)?;
+        if let Some(at) = seat.application.probe_at() {
+            return (at <= now.since_start).then(|| self.prober(name, operation, now)).flatten();
+        }
+        if !seat.application.may_call(now.since_start) {
+            return None;
+        }
+        loop {
+            let id = self.seats.get_mut(name)?.line(operation).pop()?;
+            if self.index.get(id).is_none_or(|entry| entry.state != State::CallQueued) {
+                continue;
+            }
+            if self.step(id, now.since_start) == Some(Step::Call(operation)) {
+                return Some(id);
+            }
+            self.set_state(id, State::Idle);
+            self.touch(id, now);
+        }
+    }
+
+    /// A robot that would call if its application were trusted: the one after the last that probed.
+    fn prober(&mut self, name: &Arc<str>, operation: Operation, now: Now) -> Option<Id> {
+        let waiting = &self.tallies.get(name)?.unfinished;
+        let start = self.seats.get(name)?.prober;
+        let after = waiting.iter().filter(|id| start.is_none_or(|start| **id > start));
+        let before = waiting.iter().filter(|id| start.is_some_and(|start| **id <= start));
+        let found = after.chain(before).copied().find(|id| {
+            let idle = self.index.get(*id).is_some_and(|entry| matches!(entry.state, State::Idle | State::WriteQueued(_)));
+            idle && self.step_under(*id, now.since_start, false) == Some(Step::Call(operation))
+        });
+        let seat = self.seats.get_mut(name)?;
+        match found {
+            Some(id) => seat.prober = Some(id),
+            // Additions are looked at last: nobody at all can probe.
+            None if operation == Operation::AddRobot => seat.application.postpone_probe(now.since_start),
+            None => {}
+        }
+        found
+    }
+
+    fn send_call(&mut self, id: Id, sdk_app_id: u32, operation: Operation, now: Now) -> bool {
+        let Some(entry) = self.index.get_mut(id) else { return false };
+        let Some(seat) = self.seats.get_mut(&entry.robot.application) else { return false };
+        debug_assert_eq!(seat.application.spec.sdk_app_id, sdk_app_id);
+        let Some((caller, signature)) = seat.application.caller(now.wall.as_second()) else { return false };
+        seat.application.in_flight += 1;
+        self.calls_in_flight += 1;
+        entry.state = State::Calling;
+        if operation == Operation::AddRobot {
+            entry.memory.never_added = false;
+        }
+        self.effects.push(Effect::Call(Box::new(Call {
+            id,
+            key: entry.robot.key.clone(),
+            uid: Arc::clone(&entry.robot.uid),
+            application: Arc::clone(&entry.robot.application),
+            operation,
+            caller,
+            signature,
+            target: Target {
+                room_id: entry.robot.room_id.to_string(),
+                member_account: entry.robot.member_account.to_string(),
+            },
+            started: now.since_start,
+        })));
+        true
+    }
+
+    pub(super) fn answered(&mut self, answer: Answer, now: Now) {
+        let Answer { id, application: name, sdk_app_id, operation, signature, started, outcome } = answer;
+        self.calls_in_flight = self.calls_in_flight.saturating_sub(1);
+        let class = outcome.class(operation);
+        if class == Class::Throttled {
+            self.pace(sdk_app_id, operation).throttled(started, now.since_start);
+        }
+        let effect = self.seats.get_mut(&name).map_or(application::Effect::None, |seat| {
+            seat.application.answered(operation, &outcome, signature, now.since_start, now.wall.as_second())
+        });
+        let jitter = self.random.f64();
+        if let Some(entry) = self.index.get_mut(id) {
+            entry.state = State::Idle;
+            if effect == application::Effect::SignedAnew {
+                // Not an answer to the command: the same call goes out again with the new signature.
+                self.queue_call(id, operation, true);
+            } else {
+                let memory = &mut entry.memory;
+                let same = memory.last.as_deref().is_some_and(|last| last.class == class && last.operation == operation);
+                memory.attempts = if same { memory.attempts.saturating_add(1) } else { 1 };
+                memory.not_before = now.since_start + backoff::delay(class, memory.attempts, jitter);
+                memory.last =
+                    Some(Box::new(Attempt { operation, outcome, class, at: now.wall.as_second(), recorded: false }));
+                self.recount(id);
+                self.touch(id, now);
+            }
+        }
+        if effect == application::Effect::Changed {
+            self.touch_unfinished(&name, now);
+            self.touch_application(&name, now);
+        }
+    }
+
+    /// Looks again at every robot that waits for its application.
+    pub(super) fn touch_unfinished(&mut self, name: &Arc<str>, now: Now) {
+        let waiting: Vec<Id> =
+            self.tallies.get(name).map(|tally| tally.unfinished.iter().copied().collect()).unwrap_or_default();
+        for id in waiting {
+            self.touch(id, now);
+        }
+    }
+
+    /// When a call can go out next.
+    pub(super) fn calls_due(&self, now: Duration) -> Option<Duration> {
+        if self.stopping {
+            return None;
+        }
+        self.seats
+            .values()
+            .flat_map(|seat| OPERATIONS.map(|operation| (seat, operation)))
+            .filter_map(|(seat, operation)| {
+                let application = &seat.application;
+                let line = match operation {
+                    Operation::DeleteRobot => &seat.deletions,
+                    Operation::AddRobot => &seat.additions,
+                };
+                let ready = match application.probe_at() {
+                    Some(at) => {
+                        let waiting = self.tallies.get(&application.spec.name).is_some_and(|tally| !tally.unfinished.is_empty());
+                        waiting.then_some(at)?
+                    }
+                    None if line.is_empty() => return None,
+                    None if application.may_call(now) => Duration::ZERO,
+                    None => application.held_off_until(now)?,
+                };
+                let pace = self.paces.get(&(application.spec.sdk_app_id, operation));
+                Some(ready.max(pace.map_or(Duration::ZERO, Pace::next)))
+            })
+            .min()
+    }
+}
+
+impl super::Seat {
+    fn line(&mut self, operation: Operation) -> &mut super::lines::CallLine {
+        match operation {
+            Operation::DeleteRobot => &mut self.deletions,
+            Operation::AddRobot => &mut self.additions,
+        }
+    }
+}

@@ -1,0 +1,199 @@
+//! Writes to RoomRobots: which goes out next, what it says, and what its end means.
+
+use super::{Announcement, Change, Effect, Engine, Now, Pending, Write, WriteError};
+use crate::{
+    index::{Id, Lane, State},
+    plan::{Attempt, Step},
+    robot::Robot,
+    status::{Is, Kind, Reason, Wanted},
+};
+use serde_json::{Value, json};
+use std::{sync::Arc, time::Duration};
+
+/// The share of the writes that robots which are not being deleted may use, in quarters.
+const LIVE_QUARTERS: usize = 3;
+
+/// The wait after the first failed write, and the longest.
+const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// The wait after failed write number `failures` of an object: doubling, and spread by `jitter` over 0..1.
+pub(super) fn retry_delay(failures: u32, jitter: f64) -> Duration {
+    let (first, longest) = RETRY;
+    first.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(longest).mul_f64(0.5 + jitter / 2.0)
+}
+
+impl Engine {
+    pub(super) fn queue_write(&mut self, id: Id) {
+        let Some(entry) = self.index.get_mut(id) else { return };
+        let lane = if entry.robot.deleting_since.is_none() {
+            Lane::Live
+        } else if entry.memory.final_answer().is_some() || entry.robot.conditions.is_true(Kind::RobotDeleted) {
+            Lane::Final
+        } else {
+            Lane::Waiting
+        };
+        if entry.state != State::WriteQueued(lane) {
+            entry.state = State::WriteQueued(lane);
+            self.lines.push(lane, id);
+        }
+    }
+
+    pub(super) fn send_writes(&mut self, now: Now) {
+        let most = self.settings.concurrency;
+        while self.writes_in_flight < most {
+            let live = self.writes_in_flight * 4 < most * LIVE_QUARTERS && !self.stopping;
+            let Some((lane, id)) = self.lines.pop(live) else { break };
+            let queued = self.index.get(id).is_some_and(|entry| entry.state == State::WriteQueued(lane));
+            if queued {
+                self.send_write(id, now);
+            }
+        }
+    }
+
+    fn send_write(&mut self, id: Id, now: Now) {
+        self.set_state(id, State::Idle);
+        let step = self.step(id, now.since_start);
+        let Some(entry) = self.index.get_mut(id) else { return };
+        let robot = &entry.robot;
+        let before = robot.conditions.reason(headline(robot));
+        let mut pending = Pending { wanted: Vec::new(), attempt: false, accepts: false, before };
+        let change = match step {
+            Some(Step::AddFinalizer) if robot.finalizers.count == 0 => Change::FirstFinalizer,
+            Some(Step::AddFinalizer) => Change::MoreFinalizer,
+            Some(Step::DropFinalizer) => match robot.finalizers.ours {
+                Some(at) => Change::DropFinalizer(at),
+                None => return,
+            },
+            Some(Step::Report(wanted)) => {
+                let attempt = entry.memory.last.as_deref().filter(|attempt| !attempt.recorded);
+                pending.attempt = attempt.is_some();
+                pending.accepts = !robot.accepted() && robot.deleting_since.is_none();
+                let status = status_patch(robot, &wanted, attempt, now);
+                pending.wanted = wanted;
+                Change::Status(status)
+            }
+            // Something else is due meanwhile.
+            _ => return self.touch(id, now),
+        };
+        entry.state = State::Writing;
+        let write = Write { id, key: entry.robot.key.clone(), uid: Arc::clone(&entry.robot.uid), change };
+        self.pending.insert(id, pending);
+        self.writes_in_flight += 1;
+        self.effects.push(Effect::Write(Box::new(write)));
+    }
+
+    pub(super) fn written(&mut self, id: Id, result: Result<Robot, WriteError>, now: Now) {
+        self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
+        let pending = self.pending.remove(&id);
+        let jitter = self.random.f64();
+        let Some(entry) = self.index.get_mut(id) else { return };
+        entry.state = State::Idle;
+        match result {
+            Ok(robot) => {
+                entry.failed_writes = 0;
+                entry.blocked_until = Duration::ZERO;
+                if let Some(pending) = pending {
+                    if pending.attempt && let Some(last) = entry.memory.last.as_deref_mut() {
+                        last.recorded = true;
+                    }
+                    if pending.accepts && robot.accepted() {
+                        entry.memory.never_added = true;
+                    }
+                    self.announce(&robot, pending, now);
+                }
+                self.store(robot, now);
+            }
+            Err(WriteError::NotFound) => {
+                // Gone: by force, or because our own removal of the finalizer got through though its reply did not.
+                entry.state = State::Vanished;
+            }
+            Err(error) => {
+                entry.failed_writes = entry.failed_writes.saturating_add(1);
+                entry.blocked_until = now.since_start + retry_delay(entry.failed_writes, jitter);
+                let robot = &entry.robot.key;
+                match error {
+                    // Once or twice that is only somebody else's write that is not seen yet.
+                    WriteError::Conflict(_) if entry.failed_writes < 3 => {}
+                    WriteError::Conflict(reason) | WriteError::Other(reason) => {
+                        tracing::warn!(%robot, %reason, "could not write to the RoomRobot; trying again");
+                    }
+                    WriteError::NotFound => {}
+                }
+                self.touch(id, now);
+            }
+        }
+    }
+
+    /// An Event for a change of the reason that counts.
+    fn announce(&mut self, stored: &Robot, pending: Pending, now: Now) {
+        let kind = headline(stored);
+        let Some(want) = pending.wanted.into_iter().find(|want| want.kind == kind) else { return };
+        if pending.before == Some(want.reason) {
+            return;
+        }
+        let warning = want.is == Is::False && want.reason != Reason::StillClaimed;
+        let Some(budget) = self.budget.get_mut(usize::from(warning)) else { return };
+        if !budget.take(now.since_start) {
+            return;
+        }
+        let key = stored.key.clone();
+        // A namespace that is being deleted, or that is not known any more, takes no new object.
+        let dying = self.namespaces.get(&key.namespace).is_none_or(|namespace| namespace.terminating);
+        let namespace = if dying { &self.settings.namespace } else { &key.namespace };
+        self.effects.push(Effect::Announce(Box::new(Announcement {
+            namespace: Arc::clone(namespace),
+            kind: "RoomRobot",
+            regarding_namespace: Some(key.namespace),
+            name: key.name,
+            uid: Arc::clone(&stored.uid),
+            warning,
+            reason: want.reason,
+            action: if kind == Kind::RobotDeleted { "DeleteRobot" } else { "AcceptRobot" },
+            note: want.message,
+            at: now.wall,
+        })));
+    }
+}
+
+/// The condition whose reason tells most: `RobotDeleted` while deleting, else `Ready`.
+fn headline(robot: &Robot) -> Kind {
+    if robot.deleting_since.is_some() { Kind::RobotDeleted } else { Kind::Ready }
+}
+
+/// The merge patch that makes the stored status say `wanted`, and tells of `attempt` if it is not told yet.
+fn status_patch(robot: &Robot, wanted: &[Wanted], attempt: Option<&Attempt>, now: Now) -> Value {
+    let mut status = json!({
+        "observedGeneration": robot.generation,
+        "conditions": robot.conditions.with(wanted, robot.generation, now.wall),
+    });
+    if let (Some(attempt), Some(status)) = (attempt, status.as_object_mut()) {
+        let outcome = &attempt.outcome;
+        let time = k8s_openapi::jiff::Timestamp::from_second(attempt.at).unwrap_or(now.wall);
+        // Absent fields are null: in a merge patch that removes what an earlier call left there.
+        status.insert(
+            "lastRequest".to_owned(),
+            json!({
+                "operation": attempt.operation.as_str(),
+                "requestId": outcome.request_id(),
+                "errorCode": outcome.code(),
+                "errorInfo": outcome.info(),
+                "httpStatus": outcome.http_status(),
+                "time": k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time),
+            }),
+        );
+    }
+    status
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn failed_writes_wait_longer_each_time_up_to_half_a_minute() {
+        assert_eq!(retry_delay(1, 1.0), Duration::from_millis(100));
+        assert_eq!(retry_delay(3, 1.0), Duration::from_millis(400));
+        assert_eq!(retry_delay(u32::MAX, 1.0), Duration::from_secs(30));
+        assert_eq!(retry_delay(1, 0.0), Duration::from_millis(50));
+    }
+}

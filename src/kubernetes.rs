@@ -1,0 +1,156 @@
+//! Writes to the API server: finalizers, status, Events.
+//!
+//! Touches the API server and nothing else. One attempt each, with a deadline; the engine decides what follows.
+
+use crate::{
+    application::Spec,
+    crd::{APPLICATION_FINALIZER, ROBOT_FINALIZER, RoomRobot, RtcApplication},
+    endpoint::Allowed,
+    engine::{Announcement, ApplicationWrite, Change, Write, WriteError},
+    robot::{Robot, Stored},
+};
+use k8s_openapi::{
+    api::{core::v1::ObjectReference, events::v1::Event},
+    apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
+};
+use kube::{
+    Api, Client, Resource as _,
+    api::{Patch, PatchParams, PostParams},
+    core::Status,
+};
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
+use std::{fmt::Debug, future::Future, time::Duration};
+
+/// The manager of the fields that the operator writes, and the reporter of its Events.
+pub const FIELD_MANAGER: &str = "roomrobot-operator";
+
+/// The longest a single write may take.
+const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+
+/// The longest note of an Event that the API takes, in bytes.
+const NOTE_LIMIT: usize = 1024;
+
+/// Writes `write`, and returns the robot as it is stored then.
+///
+/// # Errors
+/// As [`WriteError`] has them.
+pub async fn write_robot(client: &Client, write: &Write) -> Result<Robot, WriteError> {
+    let api = Api::<Stored>::namespaced(client.clone(), &write.key.namespace);
+    change(&api, &write.key.name, &write.uid, &write.change, ROBOT_FINALIZER).await.map(Robot::from)
+}
+
+/// Writes `write`, and returns the application as it is stored then.
+///
+/// # Errors
+/// As [`WriteError`] has them.
+pub async fn write_application(client: &Client, write: &ApplicationWrite, allowed: &Allowed) -> Result<Spec, WriteError> {
+    let api = Api::<RtcApplication>::all(client.clone());
+    let stored = change(&api, &write.name, &write.uid, &write.change, APPLICATION_FINALIZER).await?;
+    Ok(Spec::read(stored, allowed))
+}
+
+async fn change<K>(api: &Api<K>, name: &str, uid: &str, change: &Change, finalizer: &str) -> Result<K, WriteError>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+    // Every patch is bound to the UID: it must not land on another object of the same name.
+    let same = json!({"op": "test", "path": "/metadata/uid", "value": uid});
+    let operations = match change {
+        Change::Status(status) => {
+            let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "status": status}));
+            return timely(api.patch_status(name, &params, &patch)).await;
+        }
+        Change::FirstFinalizer => json!([
+            same,
+            {"op": "test", "path": "/metadata/finalizers", "value": null},
+            {"op": "add", "path": "/metadata/finalizers", "value": [finalizer]},
+        ]),
+        Change::MoreFinalizer => json!([same, {"op": "add", "path": "/metadata/finalizers/-", "value": finalizer}]),
+        Change::DropFinalizer(at) => {
+            let path = format!("/metadata/finalizers/{at}");
+            json!([same, {"op": "test", "path": path, "value": finalizer}, {"op": "remove", "path": path}])
+        }
+    };
+    timely(api.patch(name, &params, &json_patch(operations)?)).await
+}
+
+fn json_patch(operations: Value) -> Result<Patch<()>, WriteError> {
+    serde_json::from_value(operations).map(Patch::Json).map_err(|error| WriteError::Other(error.to_string()))
+}
+
+async fn timely<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
+    match tokio::time::timeout(WRITE_TIMEOUT, write).await {
+        Err(_) => Err(WriteError::Other("the API server did not answer in time".to_owned())),
+        Ok(result) => result.map_err(|error| match error {
+            kube::Error::Api(status) => match status.code {
+                404 => WriteError::NotFound,
+                409 | 412 | 422 => WriteError::Conflict(told(&status)),
+                _ => WriteError::Other(told(&status)),
+            },
+            error => WriteError::Other(explain(&error)),
+        }),
+    }
+}
+
+fn told(status: &Status) -> String {
+    format!("the API server answered {}: {}", status.code, status.message)
+}
+
+/// A `kube` error in one clause, without the debug output that its own `Display` adds.
+#[must_use]
+pub fn explain(error: &kube::Error) -> String {
+    match error {
+        kube::Error::Api(status) => told(status),
+        kube::Error::Service(_) | kube::Error::HyperError(_) => {
+            let mut cause: &dyn std::error::Error = error;
+            while let Some(source) = cause.source() {
+                cause = source;
+            }
+            format!("the API server cannot be reached: {cause}")
+        }
+        other => other.to_string(),
+    }
+}
+
+/// Publishes an Event, once and without regret: it must never be in the way of a deletion.
+pub async fn announce(client: &Client, announcement: &Announcement, pod: &str) {
+    let event = event(announcement, pod);
+    let api = Api::<Event>::namespaced(client.clone(), &announcement.namespace);
+    if let Err(error) = timely(api.create(&PostParams::default(), &event)).await {
+        tracing::debug!(?error, name = %announcement.name, "could not publish an Event");
+    }
+}
+
+fn event(announcement: &Announcement, pod: &str) -> Event {
+    let api_version = match announcement.kind {
+        "RoomRobot" => RoomRobot::api_version(&()),
+        _ => RtcApplication::api_version(&()),
+    };
+    let mut note = announcement.note.clone();
+    note.truncate(note.floor_char_boundary(NOTE_LIMIT));
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{:016x}", announcement.name, fastrand::u64(..))),
+            namespace: Some(announcement.namespace.to_string()),
+            ..ObjectMeta::default()
+        },
+        event_time: Some(MicroTime(announcement.at)),
+        reporting_controller: Some(FIELD_MANAGER.to_owned()),
+        reporting_instance: Some(pod.to_owned()),
+        action: Some(announcement.action.to_owned()),
+        reason: Some(announcement.reason.as_str().to_owned()),
+        type_: Some(if announcement.warning { "Warning" } else { "Normal" }.to_owned()),
+        note: Some(note),
+        regarding: Some(ObjectReference {
+            api_version: Some(api_version.into_owned()),
+            kind: Some(announcement.kind.to_owned()),
+            namespace: announcement.regarding_namespace.as_ref().map(ToString::to_string),
+            name: Some(announcement.name.to_string()),
+            uid: Some(announcement.uid.to_string()),
+            ..ObjectReference::default()
+        }),
+        ..Event::default()
+    }
+}

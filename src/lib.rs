@@ -1,0 +1,22 @@
+//! temp
+pub mod crd;
+pub mod codes;
+pub mod usersig;
+pub mod endpoint;
+pub mod room_engine;
+pub mod backoff;
+pub mod pace;
+pub mod status;
+pub mod robot;
+pub mod plan;
+pub mod index;
+pub mod application;
+pub mod engine;
+pub mod cli;
+pub mod telemetry;
+pub mod kubernetes;
+pub mod watch;
+pub mod leader;
+pub mod metrics;
+pub mod server;
+pub mod operator;

@@ -1,0 +1,49 @@
+//! The program: reads its arguments, starts logging, runs, and says in one line why it ended.
+
+use clap::Parser as _;
+use roomrobot_operator::{
+    cli::{Cli, Command},
+    crd, operator, telemetry,
+};
+use std::{io::Write as _, process::ExitCode};
+
+fn main() -> ExitCode {
+    match Cli::parse().command {
+        Command::Crds => print_crds(),
+        Command::Run(args) => {
+            telemetry::start(args.log_format);
+            run(*args)
+        }
+    }
+}
+
+fn print_crds() -> ExitCode {
+    let written = crd::to_yaml().map_err(|error| error.to_string()).and_then(|yaml| {
+        std::io::stdout().lock().write_all(yaml.as_bytes()).map_err(|error| error.to_string())
+    });
+    match written {
+        Ok(()) => ExitCode::SUCCESS,
+        Err(error) => fail(&format!("cannot print the CustomResourceDefinitions: {error}")),
+    }
+}
+
+fn run(args: roomrobot_operator::cli::Run) -> ExitCode {
+    // One TLS provider for both clients, installed before either exists.
+    if rustls::crypto::ring::default_provider().install_default().is_err() {
+        return fail("cannot set up TLS: another provider is installed already");
+    }
+    // Two threads: the engine's own task, and one for what it started.
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
+    match runtime {
+        Err(error) => fail(&format!("cannot start: {error}")),
+        Ok(runtime) => match runtime.block_on(operator::run(args)) {
+            Ok(()) => ExitCode::SUCCESS,
+            Err(error) => fail(&error.to_string()),
+        },
+    }
+}
+
+fn fail(why: &str) -> ExitCode {
+    eprintln!("roomrobot-operator: {why}");
+    ExitCode::FAILURE
+}

@@ -1,0 +1,358 @@
+//! What to do next for one robot, decided from what is known of it.
+//!
+//! Pure: no client, no clock, no async. [`plan`] is asked again after everything that happens to a robot or to its
+//! application, so it never has to remember where it was.
+
+use crate::{
+    codes::{Class, Operation},
+    crd::{CreationPolicy, DeletionPolicy},
+    robot::Robot,
+    room_engine::Outcome,
+    status::{self, Is, Kind, Reason, Wanted},
+};
+use std::time::Duration;
+
+/// The next thing to do for a robot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing until something changes.
+    Rest,
+    /// Nothing before this time (since the process started).
+    Wait(Duration),
+    /// Put the finalizer on.
+    AddFinalizer,
+    /// Take the finalizer off: the object goes.
+    DropFinalizer,
+    /// Write these conditions.
+    Report(Vec<Wanted>),
+    /// Call the room engine, as soon as the pace allows.
+    Call(Operation),
+}
+
+/// What this process remembers of a robot and no cache may overrule. Freed when the object is seen deleted.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// The last answered or failed call.
+    pub last: Option<Box<Attempt>>,
+    /// Answers of the same class in a row.
+    pub attempts: u32,
+    /// No call before this time.
+    pub not_before: Duration,
+    /// This process accepted the robot and has not sent `add_robot` yet: there is nothing to remove.
+    pub never_added: bool,
+    /// It is counted among the deleting robots of its application.
+    pub counted_deleting: bool,
+}
+
+impl Memory {
+    /// The spec changed: whatever was waited for, try at once. A final answer stays one.
+    pub fn spec_changed(&mut self) {
+        self.attempts = 0;
+        self.not_before = Duration::ZERO;
+    }
+
+    /// The answer that ends the deletion, where one came.
+    #[must_use]
+    pub fn final_answer(&self) -> Option<&Attempt> {
+        self.last.as_deref().filter(|attempt| {
+            attempt.operation == Operation::DeleteRobot && matches!(attempt.class, Class::Done | Class::Gone)
+        })
+    }
+}
+
+/// One call that was answered or failed.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The command.
+    pub operation: Operation,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What that means.
+    pub class: Class,
+    /// Unix seconds of its end.
+    pub at: i64,
+    /// Whether it stands in the stored status.
+    pub recorded: bool,
+}
+
+/// What is known of a robot's application.
+#[derive(Clone, Copy, Debug)]
+pub enum Application<'a> {
+    /// There is none of this name.
+    Missing,
+    /// There is one.
+    Found {
+        /// It is being deleted: it serves deletions and takes no new robot.
+        deleting: bool,
+        /// Whether it may take robots of this namespace; `None` while the namespace is not known yet.
+        admits: Option<bool>,
+        /// Its in-use finalizer is on.
+        held: bool,
+        /// Why it makes no call.
+        hold: Option<&'a Hold>,
+    },
+}
+
+/// Why an application makes no call at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The reason that each waiting robot shows.
+    pub reason: Reason,
+    /// The message that each waiting robot shows.
+    pub message: String,
+}
+
+/// Everything that a decision depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The object.
+    pub robot: &'a Robot,
+    /// Its application.
+    pub application: Application<'a>,
+    /// Another live, accepted RoomRobot that stands for the same robot.
+    pub claimed_by: Option<&'a str>,
+    /// What this process remembers.
+    pub memory: &'a Memory,
+    /// Time since the process started.
+    pub now: Duration,
+}
+
+/// The next step.
+#[must_use]
+pub fn plan(facts: &Facts<'_>) -> Step {
+    match facts.robot.deleting_since {
+        None => live(facts),
+        Some(_) => deleting(facts),
+    }
+}
+
+fn live(facts: &Facts<'_>) -> Step {
+    let Facts { robot, application, .. } = facts;
+    if !robot.accepted() {
+        let (deleting, admits, held) = match application {
+            Application::Missing => return refuse(robot, Reason::ApplicationNotFound, missing(robot)),
+            Application::Found { deleting, admits, held, .. } => (*deleting, *admits, *held),
+        };
+        let name = &robot.application;
+        if deleting {
+            let message = format!("RtcApplication {name} is being deleted and takes no new robot; create it again");
+            return refuse(robot, Reason::ApplicationNotFound, message);
+        }
+        match admits {
+            None => return Step::Rest,
+            Some(false) => {
+                let message = format!(
+                    "RtcApplication {name} does not allow namespace {}: its allowedNamespaces selects by labels that the namespace does not have",
+                    robot.key.namespace
+                );
+                return refuse(robot, Reason::NamespaceNotAllowed, message);
+            }
+            Some(true) if !held => return Step::Rest,
+            Some(true) => {}
+        }
+    }
+    if robot.finalizers.ours.is_none() {
+        return Step::AddFinalizer;
+    }
+    match robot.creation_policy {
+        CreationPolicy::Adopt => {
+            let message = "The robot is in the room by other means; its removal is owned by this resource";
+            report(robot, vec![accepted(robot), ready(Is::True, Reason::Adopted, message)], Step::Rest)
+        }
+        CreationPolicy::Create => addition(facts),
+    }
+}
+
+/// The way of a robot that the operator brings in itself.
+fn addition(facts: &Facts<'_>) -> Step {
+    let Facts { robot, memory, .. } = facts;
+    let say = |wanted: Vec<Wanted>, then| report(robot, wanted, then);
+    if let Some(attempt) = memory.last.as_deref().filter(|attempt| attempt.operation == Operation::AddRobot) {
+        let reason = status::addition_reason(&attempt.outcome);
+        if attempt.class == Class::Done {
+            let text = status::with_reference("The robot was added to the room", &attempt.outcome.reference());
+            return say(vec![accepted(robot), ready(Is::True, reason, text)], Step::Rest);
+        }
+        let text = waiting("The robot is not added yet", attempt);
+        let is = if attempt.outcome.code().is_some() { Is::False } else { Is::Unknown };
+        let mut wanted = vec![accepted(robot), ready(is, reason, text.clone())];
+        if needs_a_person(attempt.class) {
+            wanted.push(Wanted::new(Kind::Stalled, Is::True, reason, text));
+        }
+        if !attempt.recorded {
+            return say(wanted, Step::Rest);
+        }
+    } else if robot.conditions.reason(Kind::Ready) == Some(Reason::Added) && robot.conditions.is_true(Kind::Ready) {
+        // Added before this process started: the message holds that call's RequestId and stays as it is.
+        return Step::Rest;
+    }
+    if let Some(hold) = hold(facts) {
+        let wanted = vec![
+            accepted(robot),
+            ready(Is::False, hold.reason, hold.message.clone()),
+            Wanted::new(Kind::Stalled, Is::True, hold.reason, hold.message),
+        ];
+        return say(wanted, Step::Rest);
+    }
+    if !robot.accepted() {
+        let text = "add_robot is due and has not been answered yet";
+        return say(vec![accepted(robot), ready(Is::Unknown, Reason::Adding, text)], Step::Rest);
+    }
+    due(memory, facts.now, Operation::AddRobot)
+}
+
+fn deleting(facts: &Facts<'_>) -> Step {
+    let Facts { robot, application, claimed_by, memory, .. } = facts;
+    if robot.finalizers.ours.is_none() {
+        // Putting it back on an object that is being deleted is refused; it waits for others, or is gone.
+        return Step::Rest;
+    }
+    if robot.conditions.is_true(Kind::RobotDeleted) {
+        return Step::DropFinalizer;
+    }
+    if let Some(attempt) = memory.final_answer() {
+        let reason = status::deletion_reason(&attempt.outcome);
+        let text = match reason {
+            Reason::Deleted => "The robot was removed from the room",
+            Reason::RoomNotFound => "The room does not exist or has been dismissed, so the robot is gone",
+            _ => "The robot is not a member of the room, so it is gone",
+        };
+        return end(robot, Is::True, reason, status::with_reference(text, &attempt.outcome.reference()));
+    }
+    if robot.deletion_policy == DeletionPolicy::Retain {
+        let text = "deletionPolicy is Retain: the robot stays in the room and nothing was called";
+        return end(robot, Is::True, Reason::Retained, text);
+    }
+    if !robot.accepted() {
+        match application {
+            Application::Missing | Application::Found { admits: Some(false), .. } => return Step::DropFinalizer,
+            Application::Found { admits: None, .. } => return Step::Rest,
+            // Stored with its finalizer while nobody was there to accept it: accepted on the way out.
+            Application::Found { admits: Some(true), .. } => {}
+        }
+    }
+    if let Some(other) = claimed_by {
+        let text = format!("RoomRobot {other} stands for the same robot and owns its removal from now on; nothing was called");
+        return end(robot, Is::False, Reason::StillClaimed, text);
+    }
+    if robot.creation_policy == CreationPolicy::Create && memory.never_added {
+        let text = "add_robot was never sent for this resource, so there is no robot to remove";
+        return end(robot, Is::True, Reason::NotInRoom, text);
+    }
+    if let Some(attempt) = memory.last.as_deref().filter(|last| last.operation == Operation::DeleteRobot && !last.recorded) {
+        let reason = status::deletion_reason(&attempt.outcome);
+        let text = waiting("The robot is not deleted yet", attempt);
+        return pending(robot, reason, text, needs_a_person(attempt.class));
+    }
+    if let Some(hold) = hold(facts) {
+        // The robot whose call was refused says so with its own RequestId, as long as the reason is the same.
+        let own = memory.last.as_deref().is_some_and(|last| last.class.stops_application())
+            && robot.conditions.reason(Kind::RobotDeleted) == Some(hold.reason);
+        if own && robot.observed_generation == Some(robot.generation) {
+            return Step::Rest;
+        }
+        return pending(robot, hold.reason, hold.message, true);
+    }
+    due(memory, facts.now, Operation::DeleteRobot)
+}
+
+/// The call, or the wait before it.
+fn due(memory: &Memory, now: Duration, operation: Operation) -> Step {
+    if now < memory.not_before { Step::Wait(memory.not_before) } else { Step::Call(operation) }
+}
+
+/// Why no call may be made for this robot, its own reasons first.
+fn hold(facts: &Facts<'_>) -> Option<Hold> {
+    let robot = facts.robot;
+    if robot.suspend {
+        let message = "spec.suspend is true, so nothing is called; set it to false to go on".to_owned();
+        return Some(Hold { reason: Reason::Suspended, message });
+    }
+    match facts.application {
+        Application::Missing => {
+            let message = format!(
+                "RtcApplication {} does not exist any more; create it again, or set deletionPolicy to Retain",
+                robot.application
+            );
+            Some(Hold { reason: Reason::ApplicationNotReady, message })
+        }
+        Application::Found { hold, .. } => hold.cloned(),
+    }
+}
+
+/// Whether nothing but a person can change the answer.
+#[must_use]
+pub const fn needs_a_person(class: Class) -> bool {
+    matches!(
+        class,
+        Class::Invalid
+            | Class::RobotPermission
+            | Class::Credentials
+            | Class::Expired
+            | Class::Permission
+            | Class::Plan
+            | Class::Unknown
+    )
+}
+
+/// `what`, why, and what follows, ending with the code and the RequestId.
+fn waiting(what: &str, attempt: &Attempt) -> String {
+    let text = format!("{what}; {}; {}", attempt.outcome.sentence(attempt.operation), status::remedy(&attempt.outcome));
+    status::with_reference(&text, &attempt.outcome.reference())
+}
+
+fn missing(robot: &Robot) -> String {
+    format!("RtcApplication {} does not exist; create it, or delete this RoomRobot", robot.application)
+}
+
+fn accepted(robot: &Robot) -> Wanted {
+    let text = format!("RtcApplication {} is in charge of this robot's removal", robot.application);
+    Wanted::new(Kind::Accepted, Is::True, Reason::Accepted, text)
+}
+
+fn ready(is: Is, reason: Reason, message: impl Into<String>) -> Wanted {
+    Wanted::new(Kind::Ready, is, reason, message)
+}
+
+/// Not accepted, and why.
+fn refuse(robot: &Robot, reason: Reason, message: String) -> Step {
+    let wanted = vec![
+        Wanted::new(Kind::Accepted, Is::False, reason, message.clone()),
+        ready(Is::False, reason, message.clone()),
+        Wanted::new(Kind::Stalled, Is::True, reason, message),
+    ];
+    report(robot, wanted, Step::Rest)
+}
+
+/// The deletion waits.
+fn pending(robot: &Robot, reason: Reason, message: String, stalled: bool) -> Step {
+    let mut wanted = vec![accepted(robot), not_ready()];
+    if stalled {
+        wanted.push(Wanted::new(Kind::Stalled, Is::True, reason, message.clone()));
+    }
+    wanted.push(Wanted::new(Kind::RobotDeleted, Is::False, reason, message));
+    report(robot, wanted, Step::Rest)
+}
+
+/// The deletion is over: the record first, then the finalizer.
+fn end(robot: &Robot, is: Is, reason: Reason, message: impl Into<String>) -> Step {
+    let mut wanted = vec![not_ready(), Wanted::new(Kind::RobotDeleted, is, reason, message)];
+    if robot.accepted() || reason != Reason::Retained {
+        wanted.insert(0, accepted(robot));
+    }
+    report(robot, wanted, Step::DropFinalizer)
+}
+
+fn not_ready() -> Wanted {
+    ready(Is::False, Reason::Deleting, "The RoomRobot is being deleted")
+}
+
+/// `wanted`, or `then` where the stored status already says so.
+fn report(robot: &Robot, wanted: Vec<Wanted>, then: Step) -> Step {
+    let settled =
+        robot.observed_generation == Some(robot.generation) && robot.conditions.say(&wanted, robot.generation);
+    if settled { then } else { Step::Report(wanted) }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,240 @@
+//! A `RoomRobot` as the operator keeps it: what decisions need of the stored object, and nothing else.
+//!
+//! Pure. [`Stored`] reads any stored object, also one that a stricter or older schema would refuse: an object that
+//! cannot be read is an object that cannot be deleted. Annotations, labels and managed fields are skipped unread.
+
+use crate::{
+    crd::{CreationPolicy, DeletionPolicy, GROUP, ROBOT_FINALIZER, RoomRobot},
+    status::{Conditions, Kind},
+};
+use k8s_openapi::{
+    NamespaceResourceScope,
+    apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},
+};
+use kube::Resource;
+use serde::{Deserialize, Deserializer};
+use std::{borrow::Cow, fmt, sync::Arc};
+
+/// Namespace and name.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
+pub struct Key {
+    /// `metadata.namespace`
+    pub namespace: Arc<str>,
+    /// `metadata.name`
+    pub name: Arc<str>,
+}
+
+impl fmt::Display for Key {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        write!(f, "{}/{}", self.namespace, self.name)
+    }
+}
+
+/// The finalizers of an object, as far as adding and removing ours needs them.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Finalizers {
+    /// Where ours stands, if it does.
+    pub ours: Option<usize>,
+    /// How many there are.
+    pub count: usize,
+}
+
+impl Finalizers {
+    /// Looks for `ours` in the stored list.
+    #[must_use]
+    pub fn read(list: &[String], ours: &str) -> Self {
+        Self { ours: list.iter().position(|name| name == ours), count: list.len() }
+    }
+}
+
+/// What decisions need of a stored `RoomRobot`.
+#[derive(Clone, Debug)]
+pub struct Robot {
+    /// Namespace and name.
+    pub key: Key,
+    /// `metadata.uid`
+    pub uid: Arc<str>,
+    /// `metadata.resourceVersion`, as the number that Kubernetes guarantees it to be for this resource.
+    pub resource_version: u64,
+    /// `metadata.generation`
+    pub generation: i64,
+    /// Unix seconds of `metadata.deletionTimestamp`.
+    pub deleting_since: Option<i64>,
+    /// `metadata.finalizers`
+    pub finalizers: Finalizers,
+    /// `spec.applicationRef.name`
+    pub application: Arc<str>,
+    /// `spec.roomId`
+    pub room_id: Box<str>,
+    /// `spec.memberAccount`
+    pub member_account: Box<str>,
+    /// `spec.creationPolicy`
+    pub creation_policy: CreationPolicy,
+    /// `spec.deletionPolicy`
+    pub deletion_policy: DeletionPolicy,
+    /// `spec.suspend`
+    pub suspend: bool,
+    /// `status.observedGeneration`
+    pub observed_generation: Option<i64>,
+    /// `status.conditions`
+    pub conditions: Conditions,
+}
+
+impl Robot {
+    /// Whether the operator has taken charge of it.
+    #[must_use]
+    pub fn accepted(&self) -> bool {
+        self.conditions.is_true(Kind::Accepted)
+    }
+
+    /// Whether it stands for the same robot as `other`, under the same name of application.
+    #[must_use]
+    pub fn same_robot(&self, other: &Self) -> bool {
+        self.room_id == other.room_id && self.member_account == other.member_account
+    }
+}
+
+/// A stored `RoomRobot`, read as leniently as can be.
+#[derive(Clone, Debug, Default, Deserialize)]
+pub struct Stored {
+    #[serde(default, deserialize_with = "lean_metadata")]
+    metadata: ObjectMeta,
+    #[serde(default)]
+    spec: Spec,
+    #[serde(default)]
+    status: Option<Status>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Spec {
+    room_id: String,
+    member_account: String,
+    application_ref: crate::crd::ApplicationRef,
+    creation_policy: Option<String>,
+    deletion_policy: Option<String>,
+    suspend: Option<bool>,
+}
+
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct Status {
+    observed_generation: Option<i64>,
+    conditions: Option<Vec<Condition>>,
+}
+
+/// The part of `ObjectMeta` that is used; the rest is skipped without being built.
+#[derive(Deserialize)]
+#[serde(rename_all = "camelCase")]
+struct LeanMeta {
+    name: Option<String>,
+    namespace: Option<String>,
+    uid: Option<String>,
+    resource_version: Option<String>,
+    generation: Option<i64>,
+    deletion_timestamp: Option<Time>,
+    finalizers: Option<Vec<String>>,
+}
+
+fn lean_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
+    let lean = LeanMeta::deserialize(deserializer)?;
+    Ok(ObjectMeta {
+        name: lean.name,
+        namespace: lean.namespace,
+        uid: lean.uid,
+        resource_version: lean.resource_version,
+        generation: lean.generation,
+        deletion_timestamp: lean.deletion_timestamp,
+        finalizers: lean.finalizers,
+        ..ObjectMeta::default()
+    })
+}
+
+impl Resource for Stored {
+    type DynamicType = ();
+    type Scope = NamespaceResourceScope;
+
+    fn kind((): &()) -> Cow<'_, str> {
+        RoomRobot::kind(&())
+    }
+
+    fn group((): &()) -> Cow<'_, str> {
+        GROUP.into()
+    }
+
+    fn version((): &()) -> Cow<'_, str> {
+        RoomRobot::version(&())
+    }
+
+    fn plural((): &()) -> Cow<'_, str> {
+        RoomRobot::plural(&())
+    }
+
+    fn meta(&self) -> &ObjectMeta {
+        &self.metadata
+    }
+
+    fn meta_mut(&mut self) -> &mut ObjectMeta {
+        &mut self.metadata
+    }
+}
+
+impl From<Stored> for Robot {
+    fn from(stored: Stored) -> Self {
+        let Stored { metadata: meta, spec, status } = stored;
+        let status = status.unwrap_or_default();
+        let text = |text: Option<String>| -> Arc<str> { text.unwrap_or_default().into() };
+        Self {
+            key: Key { namespace: text(meta.namespace), name: text(meta.name) },
+            uid: text(meta.uid),
+            resource_version: meta.resource_version.and_then(|version| version.parse().ok()).unwrap_or_default(),
+            generation: meta.generation.unwrap_or_default(),
+            deleting_since: meta.deletion_timestamp.map(|time| time.0.as_second()),
+            finalizers: Finalizers::read(&meta.finalizers.unwrap_or_default(), ROBOT_FINALIZER),
+            application: spec.application_ref.name.into(),
+            room_id: spec.room_id.into(),
+            member_account: spec.member_account.into(),
+            // A value from a later version must not turn into the destructive one.
+            creation_policy: match spec.creation_policy.as_deref() {
+                Some("Create") => CreationPolicy::Create,
+                _ => CreationPolicy::Adopt,
+            },
+            deletion_policy: match spec.deletion_policy.as_deref() {
+                None | Some("Delete") => DeletionPolicy::Delete,
+                Some(_) => DeletionPolicy::Retain,
+            },
+            suspend: spec.suspend.unwrap_or_default(),
+            observed_generation: status.observed_generation,
+            conditions: Conditions::read(status.conditions.unwrap_or_default()),
+        }
+    }
+}
+
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn read(json: serde_json::Value) -> Robot {
+        serde_json::from_value::<Stored>(json).unwrap().into()
+    }
+
+    #[test]
+    fn any_stored_object_can_be_read() {
+        let bare = read(serde_json::json!({"apiVersion": "roomrobot.dev/v1alpha1", "kind": "RoomRobot", "metadata": {}}));
+        assert_eq!(&*bare.application, "default");
+        assert_eq!(bare.deletion_policy, DeletionPolicy::Delete);
+        let odd = read(serde_json::json!({
+            "metadata": {"name": "a", "namespace": "b", "uid": "u", "resourceVersion": "7", "generation": 2,
+                "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["x/y", "roomrobot.dev/delete-robot"],
+                "annotations": {"big": "x".repeat(50_000)}, "labels": {"größe": "1"}, "managedFields": [{"odd": 1}]},
+            "spec": {"roomId": "r", "memberAccount": "m", "applicationRef": {}, "deletionPolicy": "Archive", "new": {}},
+            "status": {"conditions": null, "new": []}
+        }));
+        assert_eq!(odd.key.to_string(), "b/a");
+        assert_eq!(odd.finalizers, Finalizers { ours: Some(1), count: 2 });
+        assert_eq!(odd.deletion_policy, DeletionPolicy::Retain, "an unknown policy does not delete");
+        assert_eq!((odd.resource_version, odd.generation), (7, 2));
+        assert!(odd.deleting_since.is_some() && !odd.accepted());
+    }
+}

@@ -1,0 +1,166 @@
+//! The room engine over HTTP: one call, one outcome.
+//!
+//! Touches the network and nothing else. No retries: the engine decides what follows an outcome. No URL leaves this
+//! module, because it carries the UserSig; `reqwest` errors are turned into [`Trouble`] here and dropped.
+
+mod reply;
+
+pub use reply::{Outcome, Reply, Trouble, TroubleKind};
+
+use crate::{codes::Operation, endpoint::Endpoint, usersig::Sensitive};
+use reqwest::{Client, Response, Url, header::CONTENT_TYPE, redirect};
+use std::{sync::Arc, time::Duration};
+
+/// Time for TCP and TLS.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
+
+/// Time for the whole call. The room engine gives up after 3 s; a client is told to wait longer.
+const CALL_TIMEOUT: Duration = Duration::from_secs(8);
+
+/// The most of a reply that is read; a real one has some hundred bytes.
+const REPLY_LIMIT: usize = 64 * 1024;
+
+/// Who calls, and where.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Where the call goes.
+    pub endpoint: Endpoint,
+    /// The SDKAppID.
+    pub sdk_app_id: u32,
+    /// The App administrator that the UserSig is for.
+    pub identifier: Arc<str>,
+    /// The signature.
+    pub user_sig: Arc<Sensitive>,
+}
+
+/// Whom the call is about.
+#[derive(Clone, Debug)]
+pub struct Target {
+    /// `RoomId`
+    pub room_id: String,
+    /// `Member_Account`
+    pub member_account: String,
+}
+
+/// Why no client could be made.
+#[derive(Debug, thiserror::Error)]
+#[error("cannot set up TLS for calls to the room engine: {0}")]
+pub struct SetupError(#[source] reqwest::Error);
+
+/// A client with its connection pool; cheap to clone.
+#[derive(Clone, Debug)]
+pub struct RoomEngine {
+    http: Client,
+}
+
+impl RoomEngine {
+    /// A client that keeps connections alive, as the vendor asks, and follows no redirect.
+    ///
+    /// # Errors
+    /// If the system's root certificates cannot be loaded.
+    pub fn new() -> Result<Self, SetupError> {
+        let http = Client::builder()
+            .connect_timeout(CONNECT_TIMEOUT)
+            .timeout(CALL_TIMEOUT)
+            .redirect(redirect::Policy::none())
+            .user_agent(concat!("roomrobot-operator/", env!("CARGO_PKG_VERSION")))
+            .build()
+            .map_err(|error| SetupError(error.without_url()))?;
+        Ok(Self { http })
+    }
+
+    /// Sends `operation` once.
+    pub async fn call(&self, operation: Operation, caller: &Caller, target: &Target) -> Outcome {
+        let Some(url) = url(operation, caller, fastrand::u32(..)) else {
+            return Outcome::failed(TroubleKind::Connect);
+        };
+        let body = serde_json::json!({"RoomId": target.room_id, "Member_Account": target.member_account});
+        let request = self.http.post(url).header(CONTENT_TYPE, "application/json").body(body.to_string());
+        let outcome = match request.send().await {
+            Err(error) => Outcome::failed(TroubleKind::of(&error)),
+            Ok(response) => {
+                let status = response.status().as_u16();
+                match read(response).await {
+                    Ok(body) => reply::judge(status, &body),
+                    Err(kind) => Outcome::Trouble(Trouble { kind, http_status: Some(status), request_id: None }),
+                }
+            }
+        };
+        outcome.without(&caller.user_sig)
+    }
+}
+
+/// The request's URL; `None` only if the endpoint, which was parsed before, cannot be parsed.
+fn url(operation: Operation, caller: &Caller, random: u32) -> Option<Url> {
+    let mut url = Url::parse(&caller.endpoint.to_string()).ok()?;
+    url.set_path(&format!("/v4/room_engine_http_srv/{operation}"));
+    url.query_pairs_mut()
+        .append_pair("sdkappid", &caller.sdk_app_id.to_string())
+        .append_pair("identifier", &caller.identifier)
+        .append_pair("usersig", caller.user_sig.expose())
+        .append_pair("random", &random.to_string())
+        .append_pair("contenttype", "json");
+    // A space is written as '+' there, which not every server takes back; a real '+' is already %2B.
+    let query = url.query().unwrap_or_default().replace('+', "%20");
+    url.set_query(Some(&query));
+    Some(url)
+}
+
+/// The body, if it is not larger than a reply can be.
+async fn read(mut response: Response) -> Result<Vec<u8>, TroubleKind> {
+    let mut body = Vec::new();
+    if response.content_length().is_some_and(|length| length > REPLY_LIMIT as u64) {
+        return Err(TroubleKind::TooLarge);
+    }
+    while let Some(chunk) = response.chunk().await.map_err(|error| TroubleKind::of(&error))? {
+        if body.len() + chunk.len() > REPLY_LIMIT {
+            return Err(TroubleKind::TooLarge);
+        }
+        body.extend_from_slice(&chunk);
+    }
+    Ok(body)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::collections::BTreeMap;
+
+    fn caller(endpoint: &str) -> Caller {
+        Caller {
+            endpoint: endpoint.parse().unwrap(),
+            sdk_app_id: 1_400_000_000,
+            identifier: "an admin+1".into(),
+            user_sig: Arc::new(Sensitive::new("eJy*-_secret".into())),
+        }
+    }
+
+    #[test]
+    fn the_url_is_the_one_of_the_vendors_page() {
+        let url = url(Operation::DeleteRobot, &caller("https://console.tim.qq.com"), 4_294_967_295).unwrap();
+        assert_eq!(
+            url.as_str(),
+            "https://console.tim.qq.com/v4/room_engine_http_srv/delete_robot?sdkappid=1400000000\
+             &identifier=an%20admin%2B1&usersig=eJy*-_secret&random=4294967295&contenttype=json"
+        );
+        let pairs: BTreeMap<_, _> = url.query_pairs().into_owned().collect();
+        assert_eq!(pairs["identifier"], "an admin+1");
+    }
+
+    /// A transport that fails shows the URL in every `reqwest` error: nothing of it may come through.
+    #[tokio::test]
+    async fn a_failed_call_tells_nothing_of_its_url() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
+        let engine = RoomEngine::new().unwrap();
+        let target = Target { room_id: "room".into(), member_account: "robot".into() };
+        let caller = caller(&format!("http://{closed}"));
+        let outcome = engine.call(Operation::DeleteRobot, &caller, &target).await;
+        assert_eq!(outcome, Outcome::failed(TroubleKind::Refused));
+        for text in [format!("{outcome:?}"), format!("{caller:?}"), outcome.sentence(Operation::DeleteRobot)] {
+            for secret in ["secret", "usersig", "sdkappid=", "http://"] {
+                assert!(!text.contains(secret), "{text} shows {secret}");
+            }
+        }
+    }
+}

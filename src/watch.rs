@@ -1,0 +1,251 @@
+//! What is stored in Kubernetes, as inputs for the engine.
+//!
+//! Touches the API server, reading only. One stream for each list; a stream that fails starts again by itself.
+
+use crate::{
+    application::{Credentials, Spec},
+    crd::{GROUP, RtcApplication},
+    endpoint::Allowed,
+    engine::Input,
+    kubernetes::explain,
+    robot::{Robot, Stored},
+};
+use futures::StreamExt as _;
+use k8s_openapi::api::core::v1::{Namespace, Secret};
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    core::PartialObjectMeta,
+    runtime::{
+        WatchStreamExt as _,
+        utils::Backoff,
+        watcher::{self, Event, watcher},
+    },
+};
+use serde::de::DeserializeOwned;
+use std::{
+    collections::{BTreeMap, BTreeSet},
+    fmt::Debug,
+    sync::Arc,
+    time::Duration,
+};
+use tokio::{sync::mpsc::Sender, task::JoinSet};
+
+/// Pages of a list: small enough for the memory, large enough for the API server.
+const PAGE: u32 = 500;
+
+/// The waits after failures of a watch: from a fifth of a second to five, so that what comes back, or is installed
+/// late, is seen soon.
+#[derive(Debug)]
+struct Waits {
+    next: Duration,
+}
+
+impl Waits {
+    const FIRST: Duration = Duration::from_millis(200);
+    const LONGEST: Duration = Duration::from_secs(5);
+}
+
+impl Iterator for Waits {
+    type Item = Duration;
+
+    fn next(&mut self) -> Option<Duration> {
+        let wait = self.next;
+        self.next = (wait * 2).min(Self::LONGEST);
+        Some(wait.mul_f64(0.75 + fastrand::f64() / 2.0))
+    }
+}
+
+impl Backoff for Waits {
+    fn reset(&mut self) {
+        self.next = Self::FIRST;
+    }
+}
+
+/// Which RoomRobots are watched.
+#[derive(Clone, Debug, Default)]
+pub struct Scope {
+    /// Only these namespaces; empty means all.
+    pub namespaces: Vec<String>,
+    /// Only these labels.
+    pub selector: Option<String>,
+}
+
+impl Scope {
+    /// The separate lists that this comes to.
+    #[must_use]
+    pub fn lists(&self) -> Vec<Option<Arc<str>>> {
+        if self.namespaces.is_empty() {
+            return vec![None];
+        }
+        let namespaces: BTreeSet<&str> = self.namespaces.iter().map(String::as_str).collect();
+        namespaces.into_iter().map(|namespace| Some(namespace.into())).collect()
+    }
+}
+
+/// Starts all streams but those of Secrets; they end with the set, or when nobody takes their inputs.
+pub fn start(tasks: &mut JoinSet<()>, client: &Client, scope: &Scope, allowed: &Allowed, inputs: &Sender<Input>) {
+    for list in scope.lists() {
+        let api = match &list {
+            None => Api::<Stored>::all(client.clone()),
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+        };
+        let config = watcher::Config { label_selector: scope.selector.clone(), ..watcher::Config::default() };
+        tasks.spawn(robots(api, config, list, inputs.clone()));
+    }
+    let allowed = allowed.clone();
+    tasks.spawn(follow(
+        Api::<RtcApplication>::all(client.clone()),
+        inputs.clone(),
+        move |application| Input::Application(Box::new(Spec::read(application, &allowed))),
+        Input::ApplicationGone,
+        Input::ApplicationsListed,
+    ));
+    tasks.spawn(follow(
+        Api::<PartialObjectMeta<Namespace>>::all(client.clone()),
+        inputs.clone(),
+        |namespace| {
+            let meta = namespace.metadata;
+            Input::Namespace(
+                meta.name.unwrap_or_default().into(),
+                meta.labels.unwrap_or_default(),
+                meta.deletion_timestamp.is_some(),
+            )
+        },
+        Input::NamespaceGone,
+        Input::NamespacesListed,
+    ));
+}
+
+async fn robots(api: Api<Stored>, config: watcher::Config, list: Option<Arc<str>>, inputs: Sender<Input>) {
+    let mut stream = watcher(api, config.page_size(PAGE)).backoff(Waits { next: Waits::FIRST }).boxed();
+    let mut silent = Complaint::default();
+    while let Some(event) = stream.next().await {
+        let input = match event {
+            Ok(Event::Init) => Input::RobotsListing(list.clone()),
+            Ok(Event::InitApply(robot) | Event::Apply(robot)) => Input::Robot(Box::new(Robot::from(robot))),
+            Ok(Event::Delete(robot)) => {
+                let robot = Robot::from(robot);
+                Input::RobotGone(robot.key, robot.uid)
+            }
+            Ok(Event::InitDone) => Input::RobotsListed(list.clone()),
+            Err(error) => {
+                silent.about::<Stored>(&error);
+                continue;
+            }
+        };
+        silent.over::<Stored>();
+        if inputs.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Follows a small list by name.
+async fn follow<K>(
+    api: Api<K>,
+    inputs: Sender<Input>,
+    seen: impl Fn(K) -> Input,
+    gone: impl Fn(Arc<str>) -> Input,
+    listed: impl Fn(BTreeSet<Arc<str>>) -> Input,
+) where
+    K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+{
+    let mut stream = watcher(api, watcher::Config::default().page_size(PAGE)).backoff(Waits { next: Waits::FIRST }).boxed();
+    let mut names = BTreeSet::new();
+    let mut silent = Complaint::default();
+    while let Some(event) = stream.next().await {
+        let input = match event {
+            Ok(Event::Init) => {
+                names.clear();
+                continue;
+            }
+            Ok(Event::InitApply(object)) => {
+                names.insert(object.name_any().into());
+                seen(object)
+            }
+            Ok(Event::Apply(object)) => seen(object),
+            Ok(Event::Delete(object)) => gone(object.name_any().into()),
+            Ok(Event::InitDone) => listed(std::mem::take(&mut names)),
+            Err(error) => {
+                silent.about::<K>(&error);
+                continue;
+            }
+        };
+        silent.over::<K>();
+        if inputs.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// Follows one Secret; ends when nobody takes its inputs.
+pub async fn secret(client: Client, namespace: String, name: Arc<str>, inputs: Sender<Input>) {
+    let api = Api::<Secret>::namespaced(client, &namespace);
+    let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
+    let mut stream = watcher(api, config).backoff(Waits { next: Waits::FIRST }).boxed();
+    let mut found = false;
+    let mut silent = Complaint::default();
+    while let Some(event) = stream.next().await {
+        let credentials = match event {
+            Ok(Event::Init) => {
+                found = false;
+                continue;
+            }
+            Ok(Event::InitApply(secret) | Event::Apply(secret)) => {
+                found = true;
+                let data: Option<BTreeMap<_, _>> =
+                    secret.data.map(|data| data.into_iter().map(|(key, value)| (key, value.0)).collect());
+                Credentials::read(data.as_ref())
+            }
+            Ok(Event::Delete(_)) => Credentials::Missing,
+            Ok(Event::InitDone) if found => continue,
+            Ok(Event::InitDone) => Credentials::Missing,
+            Err(error) => {
+                silent.about::<Secret>(&error);
+                continue;
+            }
+        };
+        let input = Input::Secret(Arc::clone(&name), credentials);
+        silent.over::<Secret>();
+        if inputs.send(input).await.is_err() {
+            return;
+        }
+    }
+}
+
+/// A watch that fails is told once, and told again when its reason changes or it is well again.
+#[derive(Default)]
+struct Complaint {
+    last: Option<String>,
+}
+
+impl Complaint {
+    fn about<K: Resource<DynamicType = ()>>(&mut self, error: &watcher::Error) {
+        let kind = K::kind(&());
+        let reason = match error {
+            watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 && K::group(&()) == GROUP => {
+                format!(
+                    "the CustomResourceDefinition {}.{GROUP} is not installed; install it with the chart, or with `roomrobot-operator crds | kubectl apply -f -`",
+                    K::plural(&())
+                )
+            }
+            watcher::Error::InitialListFailed(error)
+            | watcher::Error::WatchStartFailed(error)
+            | watcher::Error::WatchFailed(error) => explain(error),
+            // The list is too old to be continued: a new one follows, and nothing is lost.
+            watcher::Error::WatchError(status) if status.code == 410 => return,
+            watcher::Error::WatchError(status) => format!("the API server answered {}: {}", status.code, status.message),
+            watcher::Error::NoResourceVersion => error.to_string(),
+        };
+        if self.last.as_ref() != Some(&reason) {
+            tracing::warn!(%kind, %reason, "waiting for the API server");
+            self.last = Some(reason);
+        }
+    }
+
+    fn over<K: Resource<DynamicType = ()>>(&mut self) {
+        if self.last.take().is_some() {
+            tracing::info!(kind = %K::kind(&()), "the API server answers again");
+        }
+    }
+}

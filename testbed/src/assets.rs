@@ -1,0 +1,121 @@
+//! The control plane's binaries: from `KUBEBUILDER_ASSETS` where that is set, else built once from pinned Go modules.
+//!
+//! The modules stand in `testbed/assets` with committed go.sum files; the binaries are kept outside `target`, under
+//! the user's cache folder, so that a clean checkout does not build them again.
+
+use crate::{Error, Result};
+use std::{
+    env, fs,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+    path::{Path, PathBuf},
+    process::{Command, Stdio},
+    thread,
+    time::{Duration, Instant},
+};
+
+/// The Kubernetes that is built.
+pub const KUBERNETES_VERSION: &str = "v1.37.2";
+
+/// A binary, the module that pins it, its package, and how long it takes on two cores with nothing cached.
+struct Tool {
+    name: &'static str,
+    module: &'static str,
+    package: &'static str,
+    about: &'static str,
+}
+
+const TOOLS: [Tool; 4] = [
+    Tool { name: "etcd", module: "etcd", package: "go.etcd.io/etcd/server/v3", about: "a minute" },
+    Tool { name: "kube-apiserver", module: "kubernetes", package: "k8s.io/kubernetes/cmd/kube-apiserver", about: "six minutes" },
+    Tool {
+        name: "kube-controller-manager",
+        module: "kubernetes",
+        package: "k8s.io/kubernetes/cmd/kube-controller-manager",
+        about: "two minutes",
+    },
+    Tool { name: "kubectl", module: "kubernetes", package: "k8s.io/kubernetes/cmd/kubectl", about: "a minute" },
+];
+
+/// Between two lines of progress while a binary is built.
+const PROGRESS: Duration = Duration::from_secs(20);
+
+/// The folder with `etcd`, `kube-apiserver`, `kube-controller-manager` and `kubectl`; builds what is missing.
+///
+/// # Errors
+/// If a binary is missing in `KUBEBUILDER_ASSETS`, or cannot be built.
+pub fn folder() -> Result<PathBuf> {
+    if let Some(given) = env::var_os("KUBEBUILDER_ASSETS") {
+        let given = PathBuf::from(given);
+        return match TOOLS.iter().find(|tool| !given.join(tool.name).is_file()) {
+            None => Ok(given),
+            Some(tool) => Err(Error(format!("KUBEBUILDER_ASSETS has no {}", tool.name))),
+        };
+    }
+    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
+    let folder = cache()?.join(format!("assets-{:016x}", fingerprint(&modules)?));
+    fs::create_dir_all(&folder).map_err(|error| Error::new(folder.display(), error))?;
+    for tool in &TOOLS {
+        let binary = folder.join(tool.name);
+        if !binary.is_file() {
+            build(tool, &modules.join(tool.module), &binary)?;
+        }
+    }
+    Ok(folder)
+}
+
+/// The user's cache folder for this project.
+fn cache() -> Result<PathBuf> {
+    let set = |name: &str| env::var_os(name).filter(|value| !value.is_empty()).map(PathBuf::from);
+    set("ROOMROBOT_CACHE")
+        .or_else(|| set("XDG_CACHE_HOME").map(|folder| folder.join("roomrobot-operator")))
+        .or_else(|| set("HOME").map(|home| home.join(".cache/roomrobot-operator")))
+        .ok_or_else(|| Error("no cache folder: set HOME, XDG_CACHE_HOME or ROOMROBOT_CACHE".to_owned()))
+}
+
+/// Changes when a pinned module changes.
+fn fingerprint(modules: &Path) -> Result<u64> {
+    let mut hasher = DefaultHasher::new();
+    for tool in &TOOLS {
+        for file in ["go.mod", "go.sum"] {
+            let path = modules.join(tool.module).join(file);
+            fs::read(&path).map_err(|error| Error::new(path.display(), error))?.hash(&mut hasher);
+        }
+    }
+    Ok(hasher.finish())
+}
+
+fn build(tool: &Tool, module: &Path, binary: &Path) -> Result<()> {
+    let Tool { name, package, about, .. } = tool;
+    eprintln!("building {name} from source, once (about {about} on two cores) ...");
+    // Built beside its place and moved there whole: two builds at once cannot harm each other.
+    let partial = binary.with_extension(format!("{}.partial", std::process::id()));
+    let version = "k8s.io/component-base/version";
+    let flags = format!(
+        "-s -w -X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor=1 -X {version}.gitMinor=37"
+    );
+    let start = Instant::now();
+    let mut child = Command::new("go")
+        .current_dir(module)
+        .env("CGO_ENABLED", "0")
+        .args(["build", "-mod=readonly", "-trimpath", "-ldflags", &flags, "-o"])
+        .arg(&partial)
+        .arg(package)
+        .stdin(Stdio::null())
+        .spawn()
+        .map_err(|error| Error::new("cannot run `go`, which builds the control plane; install Go 1.26", error))?;
+    let mut told = start;
+    let status = loop {
+        match child.try_wait().map_err(|error| Error::new(name, error))? {
+            Some(status) => break status,
+            None => thread::sleep(Duration::from_millis(100)),
+        }
+        if told.elapsed() >= PROGRESS {
+            told = Instant::now();
+            eprintln!("  still building {name}, {} s", start.elapsed().as_secs());
+        }
+    };
+    if !status.success() {
+        return Err(Error::new(format!("go build of {name}"), status));
+    }
+    fs::rename(&partial, binary).map_err(|error| Error::new(binary.display(), error))
+}

@@ -1,0 +1,90 @@
+//! What the API server says that its users wrote.
+
+use crate::{Error, Result};
+use serde::Deserialize;
+use std::{
+    fs::File,
+    io::{BufRead as _, BufReader, Seek as _, SeekFrom},
+    path::{Path, PathBuf},
+};
+
+/// A write of the audit log, as far as tests look at it.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct Entry {
+    /// `create`, `patch`, …
+    pub verb: String,
+    /// Who wrote.
+    pub user: User,
+    /// What was written.
+    #[serde(default)]
+    pub object_ref: ObjectRef,
+    /// How it ended.
+    #[serde(default)]
+    pub response_status: ResponseStatus,
+    /// The body.
+    #[serde(default)]
+    pub request_object: serde_json::Value,
+}
+
+/// Who wrote.
+#[derive(Clone, Debug, Deserialize)]
+pub struct User {
+    /// The user's name.
+    pub username: String,
+}
+
+/// What was written.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ObjectRef {
+    /// Such as `roomrobots`.
+    pub resource: String,
+    /// Such as `status`.
+    pub subresource: String,
+    /// The object's namespace.
+    pub namespace: String,
+    /// The object's name.
+    pub name: String,
+}
+
+/// How it ended.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(default)]
+pub struct ResponseStatus {
+    /// The HTTP status.
+    pub code: u16,
+}
+
+/// The audit log from a moment on.
+#[derive(Debug)]
+pub struct AuditLog {
+    path: PathBuf,
+    from: u64,
+}
+
+impl AuditLog {
+    /// What comes from now on in the log at `path`.
+    #[must_use]
+    pub fn from_now(path: &Path) -> Self {
+        Self { path: path.to_owned(), from: path.metadata().map_or(0, |meta| meta.len()) }
+    }
+
+    /// The entries so far.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn entries(&self) -> Result<Vec<Entry>> {
+        let why = |error: std::io::Error| Error::new("audit log", error);
+        let mut file = File::open(&self.path).map_err(why)?;
+        file.seek(SeekFrom::Start(self.from)).map_err(why)?;
+        let mut entries = Vec::new();
+        for line in BufReader::new(file).lines() {
+            // The last line may still be being written.
+            if let Ok(entry) = serde_json::from_str(&line.map_err(why)?) {
+                entries.push(entry);
+            }
+        }
+        Ok(entries)
+    }
+}

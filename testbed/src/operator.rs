@@ -1,0 +1,174 @@
+//! The operator as a process: its own arguments, its own ServiceAccount, its log in a file.
+
+use crate::{
+    Error, Result,
+    control_plane::{ControlPlane, OPERATOR_ACCOUNT, OPERATOR_NAMESPACE, Paused, free_port, wait_for},
+};
+use k8s_openapi::api::{
+    authentication::v1::{TokenRequest, TokenRequestSpec},
+    core::v1::ServiceAccount,
+};
+use kube::{Api, api::PostParams};
+use std::{
+    fs::{self, File},
+    io::{Read as _, Write as _},
+    net::TcpStream,
+    path::{Path, PathBuf},
+    process::{Child, Command, ExitStatus, Stdio},
+    time::{Duration, Instant},
+};
+
+/// How long the operator may take to become ready.
+const START: Duration = Duration::from_secs(30);
+
+/// A running operator; it is killed with the value.
+#[derive(Debug)]
+pub struct Operator<'a> {
+    plane: &'a ControlPlane,
+    child: Child,
+    log: PathBuf,
+    port: u16,
+}
+
+impl<'a> Operator<'a> {
+    /// Starts `binary run` with `args` as the operator's ServiceAccount, and does not wait for anything.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn spawn(plane: &'a ControlPlane, binary: &Path, args: &[&str]) -> Result<Self> {
+        let name = format!("operator-{:08x}", fastrand::u32(..));
+        let token = account_token(plane).await?;
+        let kubeconfig = plane.kubeconfig_for(&name, &token)?;
+        let log = plane.folder().join(format!("{name}.log"));
+        let why = |error: std::io::Error| Error::new(log.display(), error);
+        let file = File::create(&log).map_err(why)?;
+        let port = free_port()?;
+        let mut command = Command::new(binary);
+        command
+            .args(["run", "--namespace", OPERATOR_NAMESPACE])
+            .arg(format!("--listen=127.0.0.1:{port}"))
+            .args(args)
+            .env("KUBECONFIG", &kubeconfig)
+            .env("HOSTNAME", &name)
+            .stdin(Stdio::null())
+            .stdout(file.try_clone().map_err(why)?)
+            .stderr(file);
+        let child = plane.guardian().spawn(&mut command)?;
+        Ok(Self { plane, child, log, port })
+    }
+
+    /// As [`Operator::spawn`], and waits until it is ready.
+    ///
+    /// # Errors
+    /// If it does not become ready; the end of its log is in the error.
+    pub async fn start(plane: &'a ControlPlane, binary: &Path, args: &[&str]) -> Result<Self> {
+        let this = Self::spawn(plane, binary, args).await?;
+        this.wait_ready().await?;
+        Ok(this)
+    }
+
+    /// Waits until `/readyz` says so.
+    ///
+    /// # Errors
+    /// If that takes too long.
+    pub async fn wait_ready(&self) -> Result<()> {
+        wait_for(START, "the operator", || async { self.get("/readyz").is_some_and(|text| text.contains(" 200 ")) })
+            .await
+            .map_err(|error| Error::new(error, self.log()))
+    }
+
+    /// The whole HTTP answer to a GET of `path`, or `None` where there is none.
+    #[must_use]
+    pub fn get(&self, path: &str) -> Option<String> {
+        let mut stream = TcpStream::connect(("127.0.0.1", self.port)).ok()?;
+        stream.set_read_timeout(Some(Duration::from_secs(5))).ok()?;
+        write!(stream, "GET {path} HTTP/1.1\r\nHost: testbed\r\nConnection: close\r\n\r\n").ok()?;
+        let mut text = String::new();
+        stream.read_to_string(&mut text).ok()?;
+        Some(text)
+    }
+
+    /// Its log so far.
+    #[must_use]
+    pub fn log(&self) -> String {
+        fs::read_to_string(&self.log).unwrap_or_default()
+    }
+
+    /// Its process id.
+    #[must_use]
+    pub fn pid(&self) -> u32 {
+        self.child.id()
+    }
+
+    /// Resident memory, and the most of it so far, in bytes.
+    #[must_use]
+    pub fn memory(&self) -> Option<(u64, u64)> {
+        let status = fs::read_to_string(format!("/proc/{}/status", self.pid())).ok()?;
+        let field = |name: &str| -> Option<u64> {
+            let line = status.lines().find(|line| line.starts_with(name))?;
+            line.split_whitespace().nth(1)?.parse::<u64>().ok().map(|kib| kib * 1024)
+        };
+        Some((field("VmRSS:")?, field("VmHWM:")?))
+    }
+
+    /// Ends it at once.
+    pub fn kill(mut self) {
+        self.plane.guardian().end(&mut self.child);
+    }
+
+    /// Stops it for as long as the guard lives.
+    ///
+    /// # Errors
+    /// If the signal cannot be sent.
+    pub fn pause(&self) -> Result<Paused> {
+        Paused::new(self.pid())
+    }
+
+    /// Sends SIGTERM and waits for its end.
+    ///
+    /// # Errors
+    /// If it does not end within `limit`.
+    pub async fn terminate(mut self, limit: Duration) -> Result<ExitStatus> {
+        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw);
+        if let Some(pid) = pid {
+            rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+                .map_err(|error| Error::new("SIGTERM", error))?;
+        }
+        self.ended(limit).await
+    }
+
+    /// Waits for its end.
+    ///
+    /// # Errors
+    /// If it does not end within `limit`.
+    pub async fn ended(&mut self, limit: Duration) -> Result<ExitStatus> {
+        let start = Instant::now();
+        loop {
+            if let Some(status) = self.child.try_wait().map_err(|error| Error::new("operator", error))? {
+                return Ok(status);
+            }
+            if start.elapsed() > limit {
+                return Err(Error::new("the operator did not end", self.log()));
+            }
+            tokio::time::sleep(Duration::from_millis(20)).await;
+        }
+    }
+}
+
+impl Drop for Operator<'_> {
+    fn drop(&mut self) {
+        self.plane.guardian().end(&mut self.child);
+    }
+}
+
+/// A token of the operator's own ServiceAccount.
+async fn account_token(plane: &ControlPlane) -> Result<String> {
+    let why = |error: kube::Error| Error::new("TokenRequest", error);
+    let api = Api::<ServiceAccount>::namespaced(plane.client().await?, OPERATOR_NAMESPACE);
+    let request = TokenRequest {
+        spec: TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..TokenRequestSpec::default() },
+        ..TokenRequest::default()
+    };
+    let answer = api.create_token_request(OPERATOR_ACCOUNT, &PostParams::default(), &request).await.map_err(why)?;
+    answer.status.map(|status| status.token).ok_or_else(|| Error("TokenRequest: no token".to_owned()))
+}
