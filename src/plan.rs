@@ -180,7 +180,8 @@ fn addition(facts: &Facts<'_>) -> Step {
             wanted.push(Wanted::new(Kind::Stalled, Is::True, reason, text));
         }
         if !attempt.recorded {
-            return say(wanted, Step::Rest);
+            // Also where the conditions say the same already: `lastRequest` does not.
+            return Step::Report(wanted);
         }
     } else if robot.conditions.reason(Kind::Ready) == Some(Reason::Added) && robot.conditions.is_true(Kind::Ready) {
         // Added before this process started: the message holds that call's RequestId and stays as it is.
@@ -242,7 +243,8 @@ fn deleting(facts: &Facts<'_>) -> Step {
     if let Some(attempt) = memory.last.as_deref().filter(|last| last.operation == Operation::DeleteRobot && !last.recorded) {
         let reason = status::deletion_reason(&attempt.outcome);
         let text = waiting("The robot is not deleted yet", attempt);
-        return pending(robot, reason, text, needs_a_person(attempt.class));
+        // Also where the conditions say the same already: `lastRequest` does not.
+        return Step::Report(pending(robot, reason, text, needs_a_person(attempt.class)));
     }
     if let Some(hold) = hold(facts) {
         // The robot whose call was refused says so with its own RequestId, as long as the reason is the same.
@@ -251,7 +253,7 @@ fn deleting(facts: &Facts<'_>) -> Step {
         if own && robot.observed_generation == Some(robot.generation) {
             return Step::Rest;
         }
-        return pending(robot, hold.reason, hold.message, true);
+        return report(robot, pending(robot, hold.reason, hold.message, true), Step::Rest);
     }
     due(memory, facts.now, Operation::DeleteRobot)
 }
@@ -325,13 +327,13 @@ fn refuse(robot: &Robot, reason: Reason, message: String) -> Step {
 }
 
 /// The deletion waits.
-fn pending(robot: &Robot, reason: Reason, message: String, stalled: bool) -> Step {
+fn pending(robot: &Robot, reason: Reason, message: String, stalled: bool) -> Vec<Wanted> {
     let mut wanted = vec![accepted(robot), not_ready()];
     if stalled {
         wanted.push(Wanted::new(Kind::Stalled, Is::True, reason, message.clone()));
     }
     wanted.push(Wanted::new(Kind::RobotDeleted, Is::False, reason, message));
-    report(robot, wanted, Step::Rest)
+    wanted
 }
 
 /// The deletion is over: the record first, then the finalizer.

@@ -1,1 +1,13 @@
-//! t
+//! The promises of the operator, each in a module of its own, on a real control plane and over real HTTP.
+
+mod harness;
+
+mod nothing_lost;
+mod nothing_stuck;
+mod one_call;
+mod program;
+mod quiet;
+mod quota;
+mod request_id;
+mod resources;
+mod secrets;

@@ -38,6 +38,9 @@ impl Engine {
                     let Some(id) = self.next_caller(sdk_app_id, operation, now) else { break };
                     if self.send_call(id, sdk_app_id, operation, now) {
                         self.pace(sdk_app_id, operation).take(now.since_start);
+                    } else {
+                        // No signature to be had: looked at again when its application can call.
+                        self.set_state(id, State::Idle);
                     }
                 }
             }

@@ -102,6 +102,8 @@ impl Engine {
                     self.announce(&robot, pending, now);
                 }
                 self.store(robot, now);
+                // Something newer may be known already, and was looked at while this write was under way.
+                self.touch(id, now);
             }
             Err(WriteError::NotFound) => {
                 // Gone: by force, or because our own removal of the finalizer got through though its reply did not.

@@ -1,8 +1,8 @@
 //! etcd, kube-apiserver and kube-controller-manager as processes on free loopback ports, in a temporary folder.
 
 use crate::{Error, Result, assets, audit::AuditLog, guardian::Guardian};
-use kube::{Client, Config, config::Kubeconfig};
-use roomrobot_operator::crd;
+use kube::{Api, Client, Config, api::ListParams, config::Kubeconfig};
+use roomrobot_operator::crd::{self, RoomRobot, RtcApplication};
 use serde_json::json;
 use std::{
     fs::{self, File},
@@ -205,8 +205,10 @@ impl ControlPlane {
         self.kubectl_apply(&crd::to_yaml().map_err(|error| Error::new("CRDs", error))?)?;
         let client = self.client().await?;
         wait_for(START, "the resources", || async {
-            let served = client.list_api_group_resources("roomrobot.dev/v1alpha1").await;
-            served.is_ok_and(|list| list.resources.iter().filter(|resource| !resource.name.contains('/')).count() == 2)
+            // Listed, not only discovered: the storage behind a new resource takes a moment longer.
+            let list = ListParams::default().limit(1);
+            Api::<RoomRobot>::all(client.clone()).list_metadata(&list).await.is_ok()
+                && Api::<RtcApplication>::all(client.clone()).list_metadata(&list).await.is_ok()
         })
         .await
     }
@@ -362,10 +364,9 @@ fn log_to(command: &mut Command, folder: &Path, name: &str) -> Result<()> {
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
     let why = |error: &dyn std::error::Error| Error::new(kubeconfig.display(), error);
     let read = Kubeconfig::read_from(kubeconfig).map_err(|error| why(&error))?;
-    let mut config = Config::from_custom_kubeconfig(read, &kube::config::KubeConfigOptions::default())
+    let config = Config::from_custom_kubeconfig(read, &kube::config::KubeConfigOptions::default())
         .await
         .map_err(|error| why(&error))?;
-    config.default_retry = false;
     Client::try_from(config).map_err(|error| why(&error))
 }
 

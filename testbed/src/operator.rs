@@ -158,6 +158,10 @@ impl<'a> Operator<'a> {
 impl Drop for Operator<'_> {
     fn drop(&mut self) {
         self.plane.guardian().end(&mut self.child);
+        // A test that failed is understood from what the operator said.
+        if std::thread::panicking() {
+            eprintln!("--- the operator's log\n{}", self.log());
+        }
     }
 }
 

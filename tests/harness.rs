@@ -1,0 +1,437 @@
+//! What every test needs: a control plane to itself, a simulator, a namespace, an application, the operator.
+
+use futures::StreamExt as _;
+use k8s_openapi::api::{
+    coordination::v1::Lease,
+    core::v1::{Namespace, Secret},
+    events::v1::Event,
+};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
+use kube::{
+    Api, Client, Resource, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
+};
+use roomrobot_operator::crd::{RoomRobot, RtcApplication};
+use serde::{Serialize, de::DeserializeOwned};
+use serde_json::{Value, json};
+use std::{
+    fmt::Debug,
+    path::Path,
+    sync::{Arc, Condvar, Mutex},
+    time::Duration,
+};
+use testbed::{
+    audit::{AuditLog, Entry},
+    control_plane::{self, ControlPlane, OPERATOR_NAMESPACE},
+    operator::Operator,
+    simulator::Simulator,
+};
+use tokio::task::AbortHandle;
+
+/// How long anything may take that should not take long.
+pub const PATIENCE: Duration = Duration::from_secs(30);
+
+/// The key of the test's application.
+pub const KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
+
+/// Control planes at once: tests mostly wait, but each costs some hundred MB.
+const PLANES: usize = 2;
+
+/// The operator's user name in the audit log.
+const OPERATOR: &str = "system:serviceaccount:roomrobot-system:roomrobot-operator";
+
+struct Pool {
+    idle: Vec<ControlPlane>,
+    made: usize,
+}
+
+static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), made: 0 });
+static RETURNED: Condvar = Condvar::new();
+
+/// A control plane that nobody else uses at the moment.
+pub struct Plane(Option<ControlPlane>);
+
+impl Plane {
+    /// Takes an idle one, or starts one more.
+    pub async fn take() -> Self {
+        let idle = {
+            let mut pool = POOL.lock().unwrap();
+            while pool.idle.is_empty() && pool.made >= PLANES {
+                pool = RETURNED.wait(pool).unwrap();
+            }
+            let idle = pool.idle.pop();
+            pool.made += usize::from(idle.is_none());
+            idle
+        };
+        let plane = match idle {
+            Some(plane) => plane,
+            None => ControlPlane::start().await.unwrap(),
+        };
+        // The operator under test needs its namespace and rights before anything else.
+        plane.install_rights().unwrap();
+        let this = Self(Some(plane));
+        this.install_crds_and_clean().await;
+        this
+    }
+
+    async fn install_crds_and_clean(&self) {
+        self.install_crds().await.unwrap();
+        let client = self.client().await.unwrap();
+        let none = Patch::Merge(json!({"metadata": {"finalizers": null}}));
+        let params = PatchParams::default();
+        let robots = Api::<RoomRobot>::all(client.clone());
+        for robot in robots.list(&ListParams::default()).await.unwrap() {
+            let api = Api::<RoomRobot>::namespaced(client.clone(), &robot.namespace().unwrap());
+            let _ = api.delete(&robot.name_any(), &DeleteParams::default()).await;
+            let _ = api.patch(&robot.name_any(), &params, &none).await;
+        }
+        let applications = Api::<RtcApplication>::all(client.clone());
+        for application in applications.list(&ListParams::default()).await.unwrap() {
+            let _ = applications.delete(&application.name_any(), &DeleteParams::default()).await;
+            let _ = applications.patch(&application.name_any(), &params, &none).await;
+        }
+        let _ = Api::<Lease>::namespaced(client.clone(), OPERATOR_NAMESPACE)
+            .delete("roomrobot-operator", &DeleteParams::default())
+            .await;
+        let _ = Api::<Secret>::namespaced(client, OPERATOR_NAMESPACE)
+            .delete_collection(&DeleteParams::default(), &ListParams::default())
+            .await;
+    }
+}
+
+impl std::ops::Deref for Plane {
+    type Target = ControlPlane;
+
+    fn deref(&self) -> &ControlPlane {
+        self.0.as_ref().unwrap()
+    }
+}
+
+impl Drop for Plane {
+    fn drop(&mut self) {
+        if let Ok(mut pool) = POOL.lock() {
+            pool.idle.extend(self.0.take());
+        }
+        RETURNED.notify_one();
+    }
+}
+
+/// One test's world.
+pub struct World {
+    pub plane: Plane,
+    pub client: Client,
+    pub simulator: Simulator,
+    pub namespace: String,
+    pub app: String,
+    pub sdk_app_id: u32,
+    pub audit: AuditLog,
+    history: Arc<Mutex<Vec<WatchEvent<RoomRobot>>>>,
+    watch: AbortHandle,
+}
+
+impl Drop for World {
+    fn drop(&mut self) {
+        self.watch.abort();
+    }
+}
+
+/// A random name that starts with `prefix`.
+pub fn unique(prefix: &str) -> String {
+    format!("{prefix}-{:08x}", fastrand::u32(..))
+}
+
+impl World {
+    /// A control plane with the resources, a simulator that knows the application, a namespace, and the application
+    /// with its Secret; no operator yet.
+    pub async fn new() -> Self {
+        let this = Self::bare().await;
+        this.secret(&this.app, json!({"secretKey": KEY})).await;
+        this.application(&this.app, json!({})).await;
+        this
+    }
+
+    /// The same without application and Secret.
+    pub async fn bare() -> Self {
+        let plane = Plane::take().await;
+        let client = plane.client().await.unwrap();
+        let simulator = Simulator::local().await.unwrap();
+        let sdk_app_id = 1_400_000_000 + fastrand::u32(..1_000_000);
+        simulator.add_app(sdk_app_id, KEY);
+        let namespace = unique("t");
+        create_namespace(&client, &namespace).await;
+        let history = Arc::new(Mutex::new(Vec::new()));
+        let watch = watch_robots(&client, Arc::clone(&history)).await;
+        let audit = plane.audit_log();
+        Self { plane, client, simulator, namespace, app: unique("app"), sdk_app_id, audit, history, watch }
+    }
+
+    /// Starts the operator and waits until it is ready.
+    pub async fn operator(&self) -> Operator<'_> {
+        self.operator_with(&[]).await
+    }
+
+    /// The same with more arguments.
+    pub async fn operator_with(&self, args: &[&str]) -> Operator<'_> {
+        let operator = self.spawn_operator(args).await;
+        operator.wait_ready().await.unwrap();
+        operator
+    }
+
+    /// Starts the operator without waiting.
+    pub async fn spawn_operator(&self, args: &[&str]) -> Operator<'_> {
+        let endpoint = self.simulator.endpoint();
+        let all = [&["--allow-endpoint", &endpoint, "--log-format", "json"], args].concat();
+        Operator::spawn(&self.plane, Path::new(env!("CARGO_BIN_EXE_roomrobot-operator")), &all).await.unwrap()
+    }
+
+    /// Creates or replaces a Secret in the operator's namespace.
+    pub async fn secret(&self, name: &str, data: Value) {
+        let api = Api::<Secret>::namespaced(self.client.clone(), OPERATOR_NAMESPACE);
+        let _ = api.delete(name, &DeleteParams::default()).await;
+        create(&api, json!({"metadata": {"name": name}, "stringData": data})).await;
+    }
+
+    /// Creates an application for the simulator, with `more` in its spec.
+    pub async fn application(&self, name: &str, more: Value) -> RtcApplication {
+        let mut spec = json!({
+            "sdkAppId": self.sdk_app_id,
+            "endpoint": self.simulator.endpoint(),
+            "credentials": {"secretRef": {"name": self.app}},
+        });
+        merge(&mut spec, more);
+        create(&self.applications(), manifest::<RtcApplication>(name, spec)).await
+    }
+
+    pub fn applications(&self) -> Api<RtcApplication> {
+        Api::all(self.client.clone())
+    }
+
+    pub fn robots(&self) -> Api<RoomRobot> {
+        Api::namespaced(self.client.clone(), &self.namespace)
+    }
+
+    /// Puts a robot into a room of the simulator, and creates the resource for it: `name` is room and member, too.
+    pub async fn robot(&self, name: &str) -> RoomRobot {
+        self.simulator.add_members(self.sdk_app_id, name, [name]);
+        self.robot_with(name, json!({})).await
+    }
+
+    /// Creates the resource only, with `more` in its spec.
+    pub async fn robot_with(&self, name: &str, more: Value) -> RoomRobot {
+        let mut spec = json!({"roomId": name, "memberAccount": name, "applicationRef": {"name": self.app}});
+        merge(&mut spec, more);
+        create(&self.robots(), manifest::<RoomRobot>(name, spec)).await
+    }
+
+    /// Creates `count` robots named `prefix-N`, in the simulator as well, and waits until all are accepted.
+    pub async fn crowd(&self, prefix: &str, count: usize) -> Vec<String> {
+        let names: Vec<String> = (0..count).map(|n| format!("{prefix}-{n}")).collect();
+        futures::stream::iter(&names).for_each_concurrent(16, |name| async { drop(self.robot(name).await) }).await;
+        self.all_ready(count).await;
+        names
+    }
+
+    /// Waits until `count` robots of the namespace are Ready.
+    pub async fn all_ready(&self, count: usize) {
+        eventually("all robots are Ready", || async {
+            let list = self.robots().list(&ListParams::default()).await.unwrap();
+            list.items.iter().filter(|robot| is_true(robot, "Ready")).count() == count
+        })
+        .await;
+    }
+
+    /// Waits until the operator has taken charge.
+    pub async fn ready(&self, name: &str) {
+        self.robot_until(name, "is Ready", |robot| is_true(robot, "Ready")).await;
+    }
+
+    /// Waits until the stored robot is as `wanted`, and returns it.
+    pub async fn robot_until(&self, name: &str, what: &str, wanted: impl Fn(&RoomRobot) -> bool) -> RoomRobot {
+        let mut last = None;
+        let start = std::time::Instant::now();
+        while start.elapsed() < PATIENCE {
+            last = self.robots().get_opt(name).await.unwrap();
+            if let Some(robot) = last.as_ref().filter(|robot| wanted(robot)) {
+                return robot.clone();
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("robot {name}: never {what}; last: {:?}", last.map(|robot| serde_json::json!([robot.metadata.finalizers, robot.status]).to_string()));
+    }
+
+    /// Waits until the deletion waits for `reason`.
+    pub async fn waits_for(&self, name: &str, reason: &str) -> RoomRobot {
+        self.robot_until(name, reason, |robot| reason_of(robot, "RobotDeleted") == Some(reason)).await
+    }
+
+    /// Waits until the application's Ready has `reason`.
+    pub async fn application_until(&self, reason: &str) -> RtcApplication {
+        let mut last = None;
+        let start = std::time::Instant::now();
+        while start.elapsed() < PATIENCE {
+            let application = self.applications().get(&self.app).await.unwrap();
+            let conditions = application.status.clone().unwrap_or_default().conditions;
+            if conditions.iter().any(|condition| condition.type_ == "Ready" && condition.reason == reason) {
+                return application;
+            }
+            last = Some(conditions);
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("application never {reason}; last: {last:#?}");
+    }
+
+    /// Asks for the deletion of a robot and does not wait.
+    pub async fn delete(&self, name: &str) {
+        self.robots().delete(name, &DeleteParams::default()).await.unwrap();
+    }
+
+    /// Asks for the deletion of all robots of the namespace.
+    pub async fn delete_all(&self) {
+        self.robots().delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+    }
+
+    /// Waits until a robot is gone, and returns what the DELETED event carried.
+    pub async fn gone(&self, name: &str) -> RoomRobot {
+        let found = || self.deleted(name);
+        let start = std::time::Instant::now();
+        while start.elapsed() < PATIENCE {
+            if let Some(robot) = found() {
+                return robot;
+            }
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        let last = self.robots().get_opt(name).await.unwrap();
+        panic!("robot {name} is not gone; last: {:?}", last.map(|robot| serde_json::json!([robot.metadata.finalizers, robot.status]).to_string()));
+    }
+
+    /// Waits until no robot of the namespace is left.
+    pub async fn all_gone(&self, limit: Duration) {
+        let robots = self.robots();
+        control_plane::wait_for(limit, "all robots to be gone", || async {
+            robots.list_metadata(&ListParams::default()).await.is_ok_and(|list| list.items.is_empty())
+        })
+        .await
+        .unwrap();
+    }
+
+    fn deleted(&self, name: &str) -> Option<RoomRobot> {
+        self.history.lock().unwrap().iter().find_map(|event| match event {
+            WatchEvent::Deleted(robot)
+                if robot.name_any() == name && robot.namespace().as_deref() == Some(&self.namespace) =>
+            {
+                Some(robot.clone())
+            }
+            _ => None,
+        })
+    }
+
+    /// Every view of a robot that a watcher had, the last one first seen as DELETED.
+    pub fn views(&self, name: &str) -> Vec<RoomRobot> {
+        let history = self.history.lock().unwrap();
+        let views = history.iter().filter_map(|event| match event {
+            WatchEvent::Added(robot) | WatchEvent::Modified(robot) | WatchEvent::Deleted(robot) => Some(robot),
+            _ => None,
+        });
+        views.filter(|robot| robot.name_any() == name).cloned().collect()
+    }
+
+    pub async fn patch(&self, name: &str, patch: Value) {
+        self.robots().patch(name, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    pub async fn patch_application(&self, patch: Value) {
+        self.applications().patch(&self.app, &PatchParams::default(), &Patch::Merge(patch)).await.unwrap();
+    }
+
+    /// What the operator wrote to RoomRobots, and got through.
+    pub fn robot_writes(&self) -> Vec<Entry> {
+        self.writes().into_iter().filter(|entry| entry.object_ref.resource == "roomrobots").collect()
+    }
+
+    /// What the operator wrote, and got through, but for its Lease.
+    pub fn writes(&self) -> Vec<Entry> {
+        let entries = self.audit.entries().unwrap();
+        let by_operator = entries.into_iter().filter(|entry| entry.user.username == OPERATOR);
+        by_operator
+            .filter(|entry| matches!(entry.verb.as_str(), "create" | "update" | "patch" | "delete"))
+            .filter(|entry| entry.response_status.code < 300 && entry.object_ref.resource != "leases")
+            .collect()
+    }
+
+    /// Events about an object, from all namespaces.
+    pub async fn events_about(&self, name: &str) -> Vec<Event> {
+        let list = Api::<Event>::all(self.client.clone()).list(&ListParams::default()).await.unwrap();
+        let about = |event: &Event| event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(name);
+        list.items.into_iter().filter(about).collect()
+    }
+}
+
+pub async fn create_namespace(client: &Client, name: &str) {
+    let api = Api::<Namespace>::all(client.clone());
+    create(&api, json!({"metadata": {"name": name}})).await;
+}
+
+async fn watch_robots(client: &Client, history: Arc<Mutex<Vec<WatchEvent<RoomRobot>>>>) -> AbortHandle {
+    let api = Api::<RoomRobot>::all(client.clone());
+    let mut version = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    tokio::spawn(async move {
+        loop {
+            let Ok(stream) = api.watch(&WatchParams::default().timeout(290), &version).await else {
+                tokio::time::sleep(Duration::from_millis(100)).await;
+                continue;
+            };
+            let mut stream = stream.boxed();
+            while let Some(Ok(event)) = stream.next().await {
+                if let WatchEvent::Added(robot) | WatchEvent::Modified(robot) | WatchEvent::Deleted(robot) = &event {
+                    version = robot.resource_version().unwrap();
+                    history.lock().unwrap().push(event);
+                }
+            }
+        }
+    })
+    .abort_handle()
+}
+
+/// Creates an object from its JSON.
+pub async fn create<K>(api: &Api<K>, object: Value) -> K
+where
+    K: Clone + Serialize + DeserializeOwned + Debug,
+{
+    api.create(&PostParams::default(), &serde_json::from_value(object).unwrap()).await.unwrap()
+}
+
+/// An object of ours with this spec.
+pub fn manifest<K: Resource<DynamicType = ()>>(name: &str, spec: Value) -> Value {
+    json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name}, "spec": spec})
+}
+
+fn merge(into: &mut Value, more: Value) {
+    for (key, value) in more.as_object().unwrap().clone() {
+        into[key] = value;
+    }
+}
+
+pub fn conditions(robot: &RoomRobot) -> &[Condition] {
+    robot.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default()
+}
+
+pub fn condition<'a>(robot: &'a RoomRobot, kind: &str) -> Option<&'a Condition> {
+    conditions(robot).iter().find(|condition| condition.type_ == kind)
+}
+
+pub fn is_true(robot: &RoomRobot, kind: &str) -> bool {
+    condition(robot, kind).is_some_and(|condition| condition.status == "True")
+}
+
+pub fn reason_of<'a>(robot: &'a RoomRobot, kind: &str) -> Option<&'a str> {
+    condition(robot, kind).map(|condition| condition.reason.as_str())
+}
+
+pub fn message_of<'a>(robot: &'a RoomRobot, kind: &str) -> &'a str {
+    condition(robot, kind).map(|condition| condition.message.as_str()).unwrap_or_default()
+}
+
+/// Waits until `done` says so.
+pub async fn eventually<F: Future<Output = bool>>(what: &str, done: impl FnMut() -> F) {
+    control_plane::wait_for(PATIENCE, what, done).await.unwrap();
+}

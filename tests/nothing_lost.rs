@@ -1,0 +1,149 @@
+//! Promise 2: an accepted robot leaves Kubernetes only after a final answer, or after a person chose `Retain`.
+
+use crate::harness::{World, eventually, is_true, message_of, reason_of};
+use kube::{
+    Api,
+    api::{DeleteParams, ListParams},
+};
+use k8s_openapi::api::core::v1::Namespace;
+use serde_json::json;
+use std::time::Duration;
+use testbed::simulator::{Fault, Kind};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_unknown_code_is_never_success() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    world.simulator.fail(Fault::always(Kind::Code(424_242)));
+    world.robot("odd").await;
+    world.ready("odd").await;
+    world.delete("odd").await;
+    let waiting = world.waits_for("odd", "UnknownErrorCode").await;
+    assert!(is_true(&waiting, "Stalled") && !is_true(&waiting, "RobotDeleted"));
+    assert!(message_of(&waiting, "RobotDeleted").contains("ErrorCode 424242, RequestId Id-"));
+    // The slow retry takes a minute; a change of the spec starts at once.
+    world.simulator.heal();
+    world.patch("odd", json!({"spec": {"suspend": true}})).await;
+    world.waits_for("odd", "Suspended").await;
+    world.patch("odd", json!({"spec": {"suspend": false}})).await;
+    assert_eq!(reason_of(&world.gone("odd").await, "RobotDeleted"), Some("Deleted"));
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_robot_deleted_while_no_operator_runs_is_deleted_later() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    world.crowd("r", 5).await;
+    operator.kill();
+    world.delete_all().await;
+    let _operator = world.operator_with(&["--leader-elect=false"]).await;
+    world.all_gone(Duration::from_secs(20)).await;
+    assert_eq!(world.simulator.calls().len(), 5);
+    assert_eq!(world.simulator.population(), 0);
+}
+
+/// Born with its finalizer, deleted before anybody could accept it.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_robot_that_was_stored_with_the_finalizer_is_accepted_on_its_way_out() {
+    let world = World::new().await;
+    world.simulator.add_members(world.sdk_app_id, "early", ["early"]);
+    let mut early = crate::harness::manifest::<roomrobot_operator::crd::RoomRobot>(
+        "early",
+        json!({"roomId": "early", "memberAccount": "early", "applicationRef": {"name": world.app}}),
+    );
+    early["metadata"]["finalizers"] = json!(["roomrobot.dev/delete-robot"]);
+    crate::harness::create(&world.robots(), early.clone()).await;
+    world.delete("early").await;
+    let stray = {
+        early["metadata"]["name"] = json!("stray");
+        early["spec"]["applicationRef"]["name"] = json!("no-such-app");
+        early
+    };
+    crate::harness::create(&world.robots(), stray).await;
+    world.delete("stray").await;
+    let _operator = world.operator().await;
+    let last = world.gone("early").await;
+    assert!(is_true(&last, "Accepted"));
+    assert_eq!(reason_of(&last, "RobotDeleted"), Some("Deleted"));
+    // Nothing was ever owned of the other: it goes without a call.
+    world.gone("stray").await;
+    assert_eq!(world.simulator.calls().len(), 1);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_finalizer_that_was_dropped_is_put_back() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    world.robot("kept").await;
+    world.ready("kept").await;
+    world.patch("kept", json!({"metadata": {"finalizers": null}})).await;
+    world
+        .robot_until("kept", "has its finalizer again", |robot| {
+            robot.metadata.finalizers.as_ref().is_some_and(|list| list == &["roomrobot.dev/delete-robot"])
+        })
+        .await;
+    world.delete("kept").await;
+    world.gone("kept").await;
+    assert_eq!(world.simulator.population(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn a_namespace_takes_its_robots_with_it() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    world.simulator.fail(Fault::always(Kind::Http(503)));
+    world.crowd("r", 10).await;
+    let namespaces = Api::<Namespace>::all(world.client.clone());
+    namespaces.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
+    world.waits_for("r-0", "UnexpectedReply").await;
+    drop(operator);
+    world.simulator.heal();
+    let _operator = world.operator_with(&["--leader-elect=false"]).await;
+    eventually("the namespace is gone", || async {
+        namespaces.get_opt(&world.namespace).await.unwrap().is_none()
+    })
+    .await;
+    assert_eq!(world.simulator.population(), 0);
+    // Events of a dying namespace are stored with the operator.
+    let events = world.events_about("r-0").await;
+    assert!(events.iter().any(|event| event.metadata.namespace.as_deref() == Some("roomrobot-system")), "{events:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_in_use_stays_until_its_robots_are_gone() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    world.crowd("r", 3).await;
+    let application = world.applications().get(&world.app).await.unwrap();
+    assert_eq!(application.metadata.finalizers.unwrap(), ["roomrobot.dev/in-use"]);
+    world.applications().delete(&world.app, &DeleteParams::default()).await.unwrap();
+    // It takes no new robot in charge.
+    world.robot_with("late", json!({})).await;
+    world.robot_until("late", "is refused", |robot| reason_of(robot, "Accepted") == Some("ApplicationNotFound")).await;
+    world.delete("late").await;
+    world.gone("late").await;
+    assert_eq!(world.simulator.calls().len(), 0);
+    // It still serves deletions, and goes with the last of them.
+    world.delete_all().await;
+    eventually("the application is gone", || async {
+        world.applications().get_opt(&world.app).await.unwrap().is_none()
+    })
+    .await;
+    assert!(world.robots().list(&ListParams::default()).await.unwrap().items.is_empty());
+    assert_eq!(world.simulator.population(), 0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_removed_by_force_is_waited_for() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    world.robot("left").await;
+    world.ready("left").await;
+    world.applications().delete(&world.app, &DeleteParams::default()).await.unwrap();
+    world.patch_application(json!({"metadata": {"finalizers": null}})).await;
+    world.delete("left").await;
+    let waiting = world.waits_for("left", "ApplicationNotReady").await;
+    assert!(message_of(&waiting, "RobotDeleted").contains(&world.app));
+    world.application(&world.app, json!({})).await;
+    assert_eq!(reason_of(&world.gone("left").await, "RobotDeleted"), Some("Deleted"));
+}
