@@ -293,12 +293,23 @@ pub struct Engine {
     leading: bool,
     active: bool,
     stopping: bool,
-    budget: [Budget; 2],
+    budgets: Budgets,
     random: fastrand::Rng,
     effects: Vec<Effect>,
 }
 
-/// Ten Events a second of each kind; beyond that the log line stands alone.
+/// Events are best effort: beyond their budget the log line stands alone.
+#[derive(Debug, Default)]
+struct Budgets {
+    /// Deletions that are over; thousands of them may come at once.
+    ended: Budget,
+    /// What else goes as it should.
+    news: Budget,
+    /// What does not.
+    warnings: Budget,
+}
+
+/// Ten Events a second.
 #[derive(Debug, Default)]
 struct Budget {
     second: u64,
@@ -345,7 +356,7 @@ impl Engine {
             leading: false,
             active: false,
             stopping: false,
-            budget: Default::default(),
+            budgets: Budgets::default(),
             random: fastrand::Rng::with_seed(seed),
             effects: Vec::new(),
         }

@@ -1,22 +1,48 @@
-//! temp
-pub mod crd;
-pub mod codes;
-pub mod usersig;
-pub mod endpoint;
-pub mod room_engine;
-pub mod backoff;
-pub mod pace;
-pub mod status;
-pub mod robot;
-pub mod plan;
-pub mod index;
+//! roomrobot-operator: Kubernetes resources that make the removal of Tencent RTC room robots declarative and certain.
+//!
+//! The map, from what decides to what acts:
+//!
+//! Pure, without client, clock or async; nearly every decision is tested here:
+//! - [`crd`]: the two resources, their schema and limits
+//! - [`codes`]: what the room engine's ErrorCodes mean: one table
+//! - [`plan`]: the next step for one robot
+//! - [`status`]: conditions and their reasons
+//! - [`robot`], [`application`]: what is kept of the stored objects; the breaker
+//! - [`pace`], [`backoff`]: when a call may start
+//! - [`usersig`], [`endpoint`]: who calls, and where calls may go
+//! - [`index`], [`engine`]: all robots, what is under way, and what follows from an input
+//!
+//! Effects, without decisions:
+//! - [`room_engine`]: one call over HTTP
+//! - [`kubernetes`]: writes to the API server
+//! - [`watch`]: what is stored, as inputs for the engine
+//! - [`leader`]: which replica acts
+//! - [`server`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
+//! - [`operator`]: the task that ties them together
+//!
+//! The program: [`cli`], [`telemetry`].
+
 pub mod application;
-pub mod engine;
+pub mod backoff;
 pub mod cli;
-pub mod telemetry;
+pub mod codes;
+pub mod crd;
+pub mod endpoint;
+pub mod engine;
+pub mod index;
 pub mod kubernetes;
-pub mod watch;
 pub mod leader;
 pub mod metrics;
-pub mod server;
 pub mod operator;
+pub mod pace;
+pub mod plan;
+pub mod robot;
+pub mod room_engine;
+pub mod server;
+pub mod status;
+pub mod telemetry;
+pub mod usersig;
+pub mod watch;
+
+#[cfg(test)]
+mod docs;

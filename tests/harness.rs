@@ -177,11 +177,20 @@ impl World {
         operator
     }
 
+    /// The same with environment variables, which replace what the flags would say.
+    pub async fn operator_with_env(&self, args: &[&str], env: &[(&str, &str)]) -> Operator<'_> {
+        let endpoint = self.simulator.endpoint();
+        let all = [&[("ROOMROBOT_ALLOW_ENDPOINT", endpoint.as_str()), ("ROOMROBOT_LOG_FORMAT", "json")], env].concat();
+        let operator = Operator::spawn(&self.plane, binary(), args, &all).await.unwrap();
+        operator.wait_ready().await.unwrap();
+        operator
+    }
+
     /// Starts the operator without waiting.
     pub async fn spawn_operator(&self, args: &[&str]) -> Operator<'_> {
         let endpoint = self.simulator.endpoint();
         let all = [&["--allow-endpoint", &endpoint, "--log-format", "json"], args].concat();
-        Operator::spawn(&self.plane, Path::new(env!("CARGO_BIN_EXE_roomrobot-operator")), &all).await.unwrap()
+        Operator::spawn(&self.plane, binary(), &all, &[]).await.unwrap()
     }
 
     /// Creates or replaces a Secret in the operator's namespace.
@@ -266,9 +275,14 @@ impl World {
 
     /// Waits until the application's Ready has `reason`.
     pub async fn application_until(&self, reason: &str) -> RtcApplication {
+        self.application_until_within(reason, PATIENCE).await
+    }
+
+    /// The same with a limit of its own.
+    pub async fn application_until_within(&self, reason: &str, limit: Duration) -> RtcApplication {
         let mut last = None;
         let start = std::time::Instant::now();
-        while start.elapsed() < PATIENCE {
+        while start.elapsed() < limit {
             let application = self.applications().get(&self.app).await.unwrap();
             let conditions = application.status.clone().unwrap_or_default().conditions;
             if conditions.iter().any(|condition| condition.type_ == "Ready" && condition.reason == reason) {
@@ -278,6 +292,16 @@ impl World {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
         panic!("application never {reason}; last: {last:#?}");
+    }
+
+    /// Deletes the application though robots refer to it.
+    pub async fn delete_application_by_force(&self) {
+        self.applications().delete(&self.app, &DeleteParams::default()).await.unwrap();
+        self.patch_application(json!({"metadata": {"finalizers": null}})).await;
+        eventually("the application is gone", || async {
+            self.applications().get_opt(&self.app).await.unwrap().is_none()
+        })
+        .await;
     }
 
     /// Asks for the deletion of a robot and does not wait.
@@ -364,6 +388,11 @@ impl World {
         let about = |event: &Event| event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(name);
         list.items.into_iter().filter(about).collect()
     }
+}
+
+/// The operator's binary.
+pub fn binary() -> &'static Path {
+    Path::new(env!("CARGO_BIN_EXE_roomrobot-operator"))
 }
 
 pub async fn create_namespace(client: &Client, name: &str) {

@@ -139,8 +139,7 @@ async fn an_application_removed_by_force_is_waited_for() {
     let _operator = world.operator().await;
     world.robot("left").await;
     world.ready("left").await;
-    world.applications().delete(&world.app, &DeleteParams::default()).await.unwrap();
-    world.patch_application(json!({"metadata": {"finalizers": null}})).await;
+    world.delete_application_by_force().await;
     world.delete("left").await;
     let waiting = world.waits_for("left", "ApplicationNotReady").await;
     assert!(message_of(&waiting, "RobotDeleted").contains(&world.app));

@@ -1,1 +1,96 @@
-//! todo
+//! Promise 5: the quota is kept, applications do not wait for one another, deletions go before everything.
+
+use crate::harness::{KEY, World, manifest};
+use roomrobot_operator::crd::RoomRobot;
+use serde_json::json;
+use std::time::{Duration, Instant};
+use testbed::simulator::{Fault, Kind};
+
+#[tokio::test(flavor = "multi_thread")]
+async fn no_second_has_more_calls_than_the_application_may_make() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    world.patch_application(json!({"spec": {"requestsPerSecond": 20}})).await;
+    world.crowd("r", 60).await;
+    let start = Instant::now();
+    world.delete_all().await;
+    world.all_gone(Duration::from_secs(30)).await;
+    let took = start.elapsed();
+    assert!(world.simulator.most_in_a_second() <= 20, "{} in a second", world.simulator.most_in_a_second());
+    assert_eq!(world.simulator.calls().len(), 60);
+    assert!(took >= Duration::from_millis(2900) && took < Duration::from_secs(6), "{took:?} for 60 at 20 a second");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn two_applications_of_one_sdkappid_share_its_quota_at_the_lower_rate() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    world.patch_application(json!({"spec": {"requestsPerSecond": 20}})).await;
+    let other = crate::harness::unique("other");
+    world.application(&other, json!({"requestsPerSecond": 100})).await;
+    world.crowd("r", 20).await;
+    for n in 0..20 {
+        let name = format!("o-{n}");
+        world.simulator.add_members(world.sdk_app_id, &name, [name.as_str()]);
+        let spec = json!({"roomId": name, "memberAccount": name, "applicationRef": {"name": other}});
+        crate::harness::create(&world.robots(), manifest::<RoomRobot>(&name, spec)).await;
+    }
+    world.all_ready(40).await;
+    world.delete_all().await;
+    world.all_gone(Duration::from_secs(30)).await;
+    assert!(world.simulator.most_in_a_second() <= 20, "{} in a second", world.simulator.most_in_a_second());
+    // In turn, not one after the other.
+    let order: Vec<bool> = world.simulator.calls().iter().map(|call| call.room.starts_with("o-")).collect();
+    let switches = order.windows(2).filter(|pair| pair[0] != pair[1]).count();
+    assert!(switches >= 20, "{order:?}");
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_application_whose_api_hangs_does_not_hold_another_up() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    let other = world.sdk_app_id + 1;
+    world.simulator.add_app(other, KEY);
+    let name = crate::harness::unique("hanging");
+    world.application(&name, json!({"sdkAppId": other})).await;
+    world.simulator.fail(Fault::always(Kind::Hang).app(other));
+    for n in 0..30 {
+        let spec = json!({"roomId": format!("h-{n}"), "memberAccount": "m", "applicationRef": {"name": name}});
+        crate::harness::create(&world.robots(), manifest::<RoomRobot>(&format!("h-{n}"), spec)).await;
+    }
+    world.robot("quick").await;
+    world.robot("warm").await;
+    world.all_ready(32).await;
+    world.delete("warm").await;
+    world.gone("warm").await;
+    for n in 0..30 {
+        world.delete(&format!("h-{n}")).await;
+    }
+    tokio::time::timeout(Duration::from_secs(10), async {
+        while world.simulator.calls().iter().all(|call| call.sdk_app_id != other) {
+            tokio::time::sleep(Duration::from_millis(10)).await;
+        }
+    })
+    .await
+    .unwrap();
+    let start = Instant::now();
+    world.delete("quick").await;
+    world.gone("quick").await;
+    assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
+}
+
+/// Throttled for a while: the pace halves, robots do not each back off, and it recovers.
+#[tokio::test(flavor = "multi_thread")]
+async fn throttle_answers_slow_the_application_down_and_it_recovers() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    world.crowd("r", 80).await;
+    world.simulator.set(|settings| settings.quota = 20);
+    world.delete_all().await;
+    world.all_gone(Duration::from_secs(40)).await;
+    let calls = world.simulator.calls();
+    let throttled = calls.iter().filter(|call| call.code == Some(60011)).count();
+    assert!(throttled > 0, "the simulator never throttled");
+    assert!(throttled < 80, "{throttled} throttle answers for 80 deletions: the pace did not slow down");
+    assert_eq!(calls.iter().filter(|call| call.code == Some(0)).count(), 80);
+}

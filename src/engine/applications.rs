@@ -296,12 +296,13 @@ impl Engine {
         let wanted = seat.application.wanted(coarse.stalled.as_deref(), coarse.held_by.as_deref());
         let note = wanted.into_iter().find(|want| want.kind == Kind::Ready && want.reason == reason);
         let Some(note) = note.filter(|note| (note.is == Is::True) == ready) else { return };
-        let Some(budget) = self.budget.get_mut(usize::from(!ready)) else { return };
+        let budget = if ready { &mut self.budgets.news } else { &mut self.budgets.warnings };
         if !budget.take(now.since_start) {
             return;
         }
         self.effects.push(Effect::Announce(Box::new(Announcement {
-            namespace: Arc::clone(&self.settings.namespace),
+            // The API takes an Event about a cluster-scoped object in this namespace only.
+            namespace: "default".into(),
             kind: "RtcApplication",
             regarding_namespace: None,
             name: Arc::clone(name),

@@ -134,7 +134,11 @@ impl Engine {
             return;
         }
         let warning = want.is == Is::False && want.reason != Reason::StillClaimed;
-        let Some(budget) = self.budget.get_mut(usize::from(warning)) else { return };
+        let budget = match (kind, warning) {
+            (_, true) => &mut self.budgets.warnings,
+            (Kind::RobotDeleted, false) => &mut self.budgets.ended,
+            (_, false) => &mut self.budgets.news,
+        };
         if !budget.take(now.since_start) {
             return;
         }

@@ -31,11 +31,16 @@ pub struct Operator<'a> {
 }
 
 impl<'a> Operator<'a> {
-    /// Starts `binary run` with `args` as the operator's ServiceAccount, and does not wait for anything.
+    /// Starts `binary run` with `args` and `env` as the operator's ServiceAccount, and does not wait for anything.
     ///
     /// # Errors
     /// If it cannot be started.
-    pub async fn spawn(plane: &'a ControlPlane, binary: &Path, args: &[&str]) -> Result<Self> {
+    pub async fn spawn(
+        plane: &'a ControlPlane,
+        binary: &Path,
+        args: &[&str],
+        env: &[(&str, &str)],
+    ) -> Result<Self> {
         let name = format!("operator-{:08x}", fastrand::u32(..));
         let token = account_token(plane).await?;
         let kubeconfig = plane.kubeconfig_for(&name, &token)?;
@@ -50,6 +55,7 @@ impl<'a> Operator<'a> {
             .args(args)
             .env("KUBECONFIG", &kubeconfig)
             .env("HOSTNAME", &name)
+            .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone().map_err(why)?)
             .stderr(file);
@@ -62,7 +68,7 @@ impl<'a> Operator<'a> {
     /// # Errors
     /// If it does not become ready; the end of its log is in the error.
     pub async fn start(plane: &'a ControlPlane, binary: &Path, args: &[&str]) -> Result<Self> {
-        let this = Self::spawn(plane, binary, args).await?;
+        let this = Self::spawn(plane, binary, args, &[]).await?;
         this.wait_ready().await?;
         Ok(this)
     }
