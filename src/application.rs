@@ -79,7 +79,10 @@ impl Spec {
         Self {
             name: meta.name.unwrap_or_default().into(),
             uid: meta.uid.unwrap_or_default(),
-            resource_version: meta.resource_version.and_then(|version| version.parse().ok()).unwrap_or_default(),
+            resource_version: meta
+                .resource_version
+                .and_then(|version| version.parse().ok())
+                .unwrap_or_default(),
             generation: meta.generation.unwrap_or_default(),
             deleting: meta.deletion_timestamp.is_some(),
             finalizers: Finalizers::read(&meta.finalizers.unwrap_or_default(), APPLICATION_FINALIZER),
@@ -201,8 +204,8 @@ impl Application {
     /// An application whose Secret has not been looked at yet.
     #[must_use]
     pub fn new(spec: Spec) -> Self {
-        let verified =
-            spec.conditions.is_true(Kind::Ready) && spec.conditions.reason(Kind::Ready) == Some(Reason::Verified);
+        let verified = spec.conditions.is_true(Kind::Ready)
+            && spec.conditions.reason(Kind::Ready) == Some(Reason::Verified);
         Self {
             spec,
             credentials: Credentials::Unknown,
@@ -268,8 +271,9 @@ impl Application {
         let name = &self.spec.name;
         let hold = |reason, message| Some(Hold { reason, message });
         if self.spec.suspend {
-            let message =
-                format!("RtcApplication {name} is suspended, so nothing is called; set its spec.suspend to false to go on");
+            let message = format!(
+                "RtcApplication {name} is suspended, so nothing is called; set its spec.suspend to false to go on"
+            );
             return hold(Reason::Suspended, message);
         }
         if let Err(why) = &self.spec.endpoint {
@@ -284,8 +288,9 @@ impl Application {
                 hold(Reason::ApplicationNotReady, message)
             }
             Credentials::Invalid(why) => {
-                let message =
-                    format!("RtcApplication {name} is not ready: Secret {secret} cannot be used, {why}; mend it to go on");
+                let message = format!(
+                    "RtcApplication {name} is not ready: Secret {secret} cannot be used, {why}; mend it to go on"
+                );
                 hold(Reason::ApplicationNotReady, message)
             }
             Credentials::Unknown | Credentials::Key(_) | Credentials::UserSig(_) => match &self.trust {
@@ -340,7 +345,10 @@ impl Application {
         let endpoint = self.spec.endpoint.clone().ok()?;
         let half_life = i64::try_from(usersig::LIFETIME.as_secs() / 2).unwrap_or(i64::MAX);
         // Before its time as well: the clock was set back, and the signature lies in the future.
-        let fresh = self.signature.as_ref().is_some_and(|signature| (0..half_life).contains(&(wall - signature.signed_at)));
+        let fresh = self
+            .signature
+            .as_ref()
+            .is_some_and(|signature| (0..half_life).contains(&(wall - signature.signed_at)));
         if !fresh {
             self.sign(wall, false)?;
         }
@@ -369,7 +377,14 @@ impl Application {
     }
 
     /// Learns from the answer to a call that was signed with signature `number`.
-    pub fn answered(&mut self, operation: Operation, outcome: &Outcome, number: u64, now: Duration, wall: i64) -> Effect {
+    pub fn answered(
+        &mut self,
+        operation: Operation,
+        outcome: &Outcome,
+        number: u64,
+        now: Duration,
+        wall: i64,
+    ) -> Effect {
         self.in_flight = self.in_flight.saturating_sub(1);
         let current = self.signature.as_ref().is_some_and(|signature| signature.number == number);
         let class = outcome.class(operation);
@@ -377,7 +392,9 @@ impl Application {
             if !current {
                 return Effect::SignedAnew;
             }
-            if self.signature.as_ref().is_some_and(|signature| !signature.after_expiry) && self.sign(wall, true).is_some() {
+            if self.signature.as_ref().is_some_and(|signature| !signature.after_expiry)
+                && self.sign(wall, true).is_some()
+            {
                 return Effect::SignedAnew;
             }
         }
@@ -389,17 +406,19 @@ impl Application {
             return self.refused(operation, outcome, class, now);
         }
         match (&mut self.trust, class, outcome) {
-            (Trust::Proven, _, _) => Effect::None,
+            (Trust::Proven, _, _) | (Trust::Unproven { .. }, Class::Throttled, Outcome::Reply(_)) => {
+                Effect::None
+            }
             // No verdict, no proof: a few more may try, so that a dead endpoint shows on every robot in time.
             (Trust::Unproven { at_once }, _, Outcome::Trouble(_)) => {
                 *at_once = (*at_once * 2).min(MOST_IN_FLIGHT);
                 Effect::None
             }
-            (Trust::Refused { probe_at, .. }, _, Outcome::Trouble(_)) | (Trust::Refused { probe_at, .. }, Class::Throttled, _) => {
+            (Trust::Refused { probe_at, .. }, _, Outcome::Trouble(_))
+            | (Trust::Refused { probe_at, .. }, Class::Throttled, _) => {
                 *probe_at = now + PROBE;
                 Effect::None
             }
-            (Trust::Unproven { .. }, Class::Throttled, _) => Effect::None,
             (Trust::Unproven { .. } | Trust::Refused { .. }, _, Outcome::Reply(_)) => {
                 self.trust = Trust::Proven;
                 self.verified = true;
@@ -472,7 +491,8 @@ impl Application {
             Credentials::Unknown | Credentials::Key(_) | Credentials::UserSig(_) => {}
         }
         if let Trust::Refused { hold, .. } = &self.trust {
-            let reason = if hold.reason == Reason::ApplicationNotReady { Reason::PlanExceeded } else { hold.reason };
+            let reason =
+                if hold.reason == Reason::ApplicationNotReady { Reason::PlanExceeded } else { hold.reason };
             return (Is::False, reason, message);
         }
         if let Some(stalled) = stalled {
@@ -482,7 +502,10 @@ impl Application {
             let message = "The room engine accepted a call with these credentials".to_owned();
             return (Is::True, Reason::Verified, message);
         }
-        let message = format!("The credentials of Secret {} are loaded; no call was made with them yet", self.spec.secret);
+        let message = format!(
+            "The credentials of Secret {} are loaded; no call was made with them yet",
+            self.spec.secret
+        );
         (Is::True, Reason::CredentialsLoaded, message)
     }
 

@@ -130,7 +130,11 @@ mod tests {
     #[test]
     fn bad_values_are_refused_with_the_flag_and_the_reason() {
         for (args, flag, why) in [
-            (["--allow-endpoint", "https://x.example/path"], "--allow-endpoint", "only scheme, host and port"),
+            (
+                ["--allow-endpoint", "https://x.example/path"],
+                "--allow-endpoint",
+                "only scheme, host and port",
+            ),
             (["--namespace", "Not_A_Name"], "--namespace", "not the name of a namespace"),
             (["--selector", "a==b;c"], "--selector", "not a label selector"),
             (["--concurrency", "0"], "--concurrency", "1..=1024"),
@@ -144,7 +148,8 @@ mod tests {
 
     #[test]
     fn repeatable_flags_take_lists() {
-        let run = run(&["--watch-namespace", "a", "--watch-namespace", "b,c", "--leader-elect=false"]).unwrap();
+        let run =
+            run(&["--watch-namespace", "a", "--watch-namespace", "b,c", "--leader-elect=false"]).unwrap();
         assert_eq!(run.watch_namespace, ["a", "b", "c"]);
         assert!(!run.leader_elect);
     }

@@ -130,14 +130,19 @@ const fn row(code: i64, class: Class, source: Source, meaning: &'static str, rem
 }
 
 const WAIT: &str = "Nothing to do: the operator tries again by itself.";
-const REGION: &str = "Check that spec.endpoint of the RtcApplication is the host of the SDKAppID's data centre.";
+const REGION: &str =
+    "Check that spec.endpoint of the RtcApplication is the host of the SDKAppID's data centre.";
 const KEY: &str = "Check that the Secret holds the key of this SDKAppID and that spec.sdkAppId is right.";
-const IDENTIFIER: &str = "Check spec.identifier of the RtcApplication and, with a userSig, whom it was signed for.";
-const ADMIN: &str = "Make spec.identifier of the RtcApplication an App administrator in the vendor's console.";
-const PACE: &str = "Nothing to do: the operator slows down by itself. If it stays, lower spec.requestsPerSecond.";
+const IDENTIFIER: &str =
+    "Check spec.identifier of the RtcApplication and, with a userSig, whom it was signed for.";
+const ADMIN: &str =
+    "Make spec.identifier of the RtcApplication an App administrator in the vendor's console.";
+const PACE: &str =
+    "Nothing to do: the operator slows down by itself. If it stays, lower spec.requestsPerSecond.";
 const SUPPORT: &str = "Ask the vendor's support, with the RequestId.";
 const PLAN: &str = "Renew or upgrade the package of the SDKAppID in the vendor's console.";
-const SPEC: &str = "Check roomId and memberAccount; if they are wrong, set deletionPolicy to Retain and create another.";
+const SPEC: &str =
+    "Check roomId and memberAccount; if they are wrong, set deletionPolicy to Retain and create another.";
 
 /// Every code that the vendor documents for the two commands, in ascending order.
 pub const CODES: &[Code] = &[
@@ -146,8 +151,20 @@ pub const CODES: &[Code] = &[
     row(20005, Class::Retry, Source::RestApi, "an internal error of the service", WAIT),
     row(60002, Class::Credentials, Source::RestApi, "the request's URL could not be parsed", REGION),
     row(60003, Class::Invalid, Source::RestApi, "the request's JSON could not be parsed", SPEC),
-    row(60004, Class::Credentials, Source::RestApi, "the account or the signature in the request is wrong", IDENTIFIER),
-    row(60005, Class::Credentials, Source::RestApi, "the account or the signature in the request is wrong", IDENTIFIER),
+    row(
+        60004,
+        Class::Credentials,
+        Source::RestApi,
+        "the account or the signature in the request is wrong",
+        IDENTIFIER,
+    ),
+    row(
+        60005,
+        Class::Credentials,
+        Source::RestApi,
+        "the account or the signature in the request is wrong",
+        IDENTIFIER,
+    ),
     row(60006, Class::Credentials, Source::RestApi, "the SDKAppID is not valid", KEY),
     row(60007, Class::Throttled, Source::RestApi, "the REST API is called too often", PACE),
     row(60008, Class::Retry, Source::RestApi, "the service timed out", WAIT),
@@ -163,19 +180,61 @@ pub const CODES: &[Code] = &[
     row(60018, Class::Throttled, Source::RestApi, "requests are too frequent", PACE),
     row(60019, Class::Throttled, Source::RestApi, "requests are too frequent", PACE),
     row(60020, Class::Plan, Source::RestApi, "the SDKAppID's package has expired and is stopped", PLAN),
-    row(60021, Class::Permission, Source::RestApi, "calls from this source IP are not allowed", "Add the cluster's egress IP to the SDKAppID's allow list in the vendor's console."),
-    row(70001, Class::Expired, Source::RestApi, "the UserSig has expired", "Check the clock of the node, or replace the userSig in the Secret."),
+    row(
+        60021,
+        Class::Permission,
+        Source::RestApi,
+        "calls from this source IP are not allowed",
+        "Add the cluster's egress IP to the SDKAppID's allow list in the vendor's console.",
+    ),
+    row(
+        70001,
+        Class::Expired,
+        Source::RestApi,
+        "the UserSig has expired",
+        "Check the clock of the node, or replace the userSig in the Secret.",
+    ),
     row(70002, Class::Credentials, Source::RestApi, "the UserSig is empty", KEY),
     row(70003, Class::Credentials, Source::RestApi, "the UserSig could not be verified", KEY),
     row(70005, Class::Credentials, Source::RestApi, "the UserSig could not be verified", KEY),
     row(70009, Class::Credentials, Source::RestApi, "the UserSig was made with another SDKAppID's key", KEY),
-    row(70013, Class::Credentials, Source::RestApi, "the identifier is not the one that the UserSig was made for", IDENTIFIER),
-    row(70014, Class::Credentials, Source::RestApi, "the SDKAppID is not the one that the UserSig was made for", KEY),
+    row(
+        70013,
+        Class::Credentials,
+        Source::RestApi,
+        "the identifier is not the one that the UserSig was made for",
+        IDENTIFIER,
+    ),
+    row(
+        70014,
+        Class::Credentials,
+        Source::RestApi,
+        "the SDKAppID is not the one that the UserSig was made for",
+        KEY,
+    ),
     row(70016, Class::Credentials, Source::RestApi, "the SDKAppID has no key in this data centre", REGION),
-    row(70020, Class::Credentials, Source::RestApi, "the SDKAppID does not exist in this data centre", REGION),
+    row(
+        70020,
+        Class::Credentials,
+        Source::RestApi,
+        "the SDKAppID does not exist in this data centre",
+        REGION,
+    ),
     row(70050, Class::Credentials, Source::RestApi, "the UserSig failed to verify too often", KEY),
-    row(70051, Class::Permission, Source::RestApi, "the account is on a block list", "Take the identifier off the block list in the vendor's console."),
-    row(70107, Class::Invalid, Source::RestApi, "the account is not imported", "Import the account in the vendor's console, or check memberAccount."),
+    row(
+        70051,
+        Class::Permission,
+        Source::RestApi,
+        "the account is on a block list",
+        "Take the identifier off the block list in the vendor's console.",
+    ),
+    row(
+        70107,
+        Class::Invalid,
+        Source::RestApi,
+        "the account is not imported",
+        "Import the account in the vendor's console, or check memberAccount.",
+    ),
     row(70114, Class::Throttled, Source::RestApi, "requests are too frequent", PACE),
     row(70169, Class::Retry, Source::RestApi, "the service timed out inside", WAIT),
     row(70202, Class::Retry, Source::RestApi, "the service timed out inside", WAIT),
@@ -188,13 +247,31 @@ pub const CODES: &[Code] = &[
     row(100_002, Class::Invalid, Source::DeleteRobot, "a parameter is invalid", SPEC),
     row(100_004, Class::Gone, Source::DeleteRobot, "the room does not exist or has been dismissed", ""),
     row(100_005, Class::Gone, Source::DeleteRobot, "the robot is not a member of the room", ""),
-    row(100_006, Class::RobotPermission, Source::DeleteRobot, "the permissions do not suffice for this room", ADMIN),
+    row(
+        100_006,
+        Class::RobotPermission,
+        Source::DeleteRobot,
+        "the permissions do not suffice for this room",
+        ADMIN,
+    ),
     row(100_007, Class::Plan, Source::RoomEngine, "the SDKAppID's package does not allow this", PLAN),
-    row(100_008, Class::Later, Source::RoomEngine, "the room is full", "Nothing to do: the operator tries again when there may be a place."),
+    row(
+        100_008,
+        Class::Later,
+        Source::RoomEngine,
+        "the room is full",
+        "Nothing to do: the operator tries again when there may be a place.",
+    ),
     row(100_012, Class::Throttled, Source::RoomEngine, "requests are too frequent", PACE),
     row(100_013, Class::Plan, Source::RoomEngine, "the SDKAppID's package does not allow this", PLAN),
     row(100_015, Class::Invalid, Source::RoomEngine, "a parameter is invalid", SPEC),
-    row(100_700, Class::Later, Source::RoomEngine, "the room's limit of robots is reached", "Remove another robot from the room."),
+    row(
+        100_700,
+        Class::Later,
+        Source::RoomEngine,
+        "the room's limit of robots is reached",
+        "Remove another robot from the room.",
+    ),
 ];
 
 /// The row of `code`, or `None` where the vendor documents no such code.
@@ -206,7 +283,9 @@ pub fn look_up(code: i64) -> Option<&'static Code> {
 /// What `code` means as the answer to `operation`.
 #[must_use]
 pub fn class(operation: Operation, code: i64) -> Class {
-    let Some(row) = look_up(code) else { return Class::Unknown };
+    let Some(row) = look_up(code) else {
+        return Class::Unknown;
+    };
     match (operation, row.class) {
         // The room to add to may yet be created; a robot that "is not a member" cannot be the answer to an addition.
         (Operation::AddRobot, Class::Gone) if code == 100_004 => Class::Later,
@@ -234,7 +313,8 @@ mod tests {
         (
             Class::Credentials,
             &[
-                60002, 60004, 60005, 60006, 60009, 60012, 70002, 70003, 70005, 70009, 70013, 70014, 70016, 70020, 70050,
+                60002, 60004, 60005, 60006, 60009, 60012, 70002, 70003, 70005, 70009, 70013, 70014, 70016,
+                70020, 70050,
             ],
         ),
         (Class::Expired, &[70001]),
@@ -254,7 +334,11 @@ mod tests {
                 seen += 1;
             }
         }
-        assert_eq!(seen, CODES.len(), "a code of the table is missing in the reference or the other way round");
+        assert_eq!(
+            seen,
+            CODES.len(),
+            "a code of the table is missing in the reference or the other way round"
+        );
     }
 
     #[test]

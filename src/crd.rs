@@ -28,10 +28,7 @@ pub const APPLICATION_FINALIZER: &str = "roomrobot.dev/in-use";
 /// Both definitions with the file name each is kept under in `crds/`.
 #[must_use]
 pub fn crds() -> [(&'static str, CustomResourceDefinition); 2] {
-    [
-        ("roomrobots.yaml", RoomRobot::crd()),
-        ("rtcapplications.yaml", RtcApplication::crd()),
-    ]
+    [("roomrobots.yaml", RoomRobot::crd()), ("rtcapplications.yaml", RtcApplication::crd())]
 }
 
 /// Both definitions as one YAML stream, what `roomrobot-operator crds` prints.

@@ -93,8 +93,9 @@ impl Allowed {
     /// Whether a call may go to `endpoint`.
     #[must_use]
     pub fn contains(&self, endpoint: &Endpoint) -> bool {
-        let vendor =
-            endpoint.scheme == "https" && endpoint.port == 443 && VENDOR_HOSTS.contains(&endpoint.host.as_str());
+        let vendor = endpoint.scheme == "https"
+            && endpoint.port == 443
+            && VENDOR_HOSTS.contains(&endpoint.host.as_str());
         vendor || self.more.contains(endpoint)
     }
 }

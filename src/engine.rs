@@ -7,9 +7,9 @@
 mod applications;
 mod calls;
 mod lines;
-mod writes;
 #[cfg(test)]
 mod tests;
+mod writes;
 
 use crate::{
     application::{Application, Credentials, Labels, Spec},
@@ -368,10 +368,18 @@ impl Engine {
         self.applications_listed && self.namespaces_listed && self.robots_listed.len() >= self.robot_scopes
     }
 
+    /// Whether this process may act.
+    #[must_use]
+    pub const fn leading(&self) -> bool {
+        self.leading
+    }
+
     /// Whether nothing is under way that a process which ends would leave without a record.
     #[must_use]
     pub fn drained(&self) -> bool {
-        self.calls_in_flight == 0 && self.writes_in_flight == 0 && (!self.active || self.lines.is_empty(Lane::Final))
+        self.calls_in_flight == 0
+            && self.writes_in_flight == 0
+            && (!self.active || self.lines.is_empty(Lane::Final))
     }
 
     /// The robots that are known.
@@ -387,7 +395,9 @@ impl Engine {
             let mut pending: HashMap<Option<Reason>, usize> = HashMap::new();
             let mut oldest = 0;
             for entry in tally.unfinished.iter().filter_map(|id| self.index.get(*id)) {
-                let Some(since) = entry.robot.deleting_since else { continue };
+                let Some(since) = entry.robot.deleting_since else {
+                    continue;
+                };
                 *pending.entry(entry.robot.conditions.reason(Kind::RobotDeleted)).or_default() += 1;
                 oldest = oldest.max(now.wall.as_second() - since);
             }
@@ -413,13 +423,15 @@ impl Engine {
             Input::Application(spec) => self.store_application(*spec, now),
             Input::ApplicationGone(name) => self.forget_application(&name, now),
             Input::ApplicationsListed(names) => self.applications_listed(&names, now),
-            Input::Namespace(name, labels, terminating) => self.store_namespace(name, labels, terminating, now),
+            Input::Namespace(name, labels, terminating) => {
+                self.store_namespace(&name, Namespace { labels, terminating }, now);
+            }
             Input::NamespaceGone(name) => drop(self.namespaces.remove(&name)),
             Input::NamespacesListed(names) => {
                 self.namespaces.retain(|name, _| names.contains(name));
                 self.namespaces_listed = true;
             }
-            Input::Secret(name, credentials) => self.store_secret(name, credentials, now),
+            Input::Secret(name, credentials) => self.store_secret(&name, &credentials, now),
             Input::Answered(answer) => self.answered(answer, now),
             Input::Written(id, result) => self.written(id, *result, now),
             Input::ApplicationWritten(name, result) => self.application_written(&name, *result, now),
@@ -492,7 +504,9 @@ impl Engine {
             }
             Some(id) => {
                 let epoch = self.epoch;
-                let Some(entry) = self.index.get_mut(id) else { return };
+                let Some(entry) = self.index.get_mut(id) else {
+                    return;
+                };
                 if entry.robot.generation != robot.generation {
                     entry.memory.spec_changed();
                     entry.blocked_until = Duration::ZERO;
@@ -528,7 +542,9 @@ impl Engine {
     }
 
     fn forget(&mut self, id: Id, now: Now) {
-        let Some(entry) = self.index.remove(id) else { return };
+        let Some(entry) = self.index.remove(id) else {
+            return;
+        };
         if let Some(at) = entry.timer {
             self.timers.remove(&(at, id));
         }
@@ -560,7 +576,9 @@ impl Engine {
         let adding = robot.deleting_since.is_none()
             && robot.creation_policy == crate::crd::CreationPolicy::Create
             && !robot.conditions.is_true(Kind::Ready);
-        let Some(tally) = self.tallies.get_mut(&robot.application) else { return };
+        let Some(tally) = self.tallies.get_mut(&robot.application) else {
+            return;
+        };
         if deleting || adding {
             tally.unfinished.insert(id);
         } else {
@@ -585,7 +603,9 @@ impl Engine {
             .index
             .iter()
             .filter(|(_, entry)| entry.epoch != self.epoch)
-            .filter(|(_, entry)| scope.as_ref().is_none_or(|namespace| entry.robot.key.namespace == *namespace))
+            .filter(|(_, entry)| {
+                scope.as_ref().is_none_or(|namespace| entry.robot.key.namespace == *namespace)
+            })
             .map(|(id, _)| id)
             .collect();
         for id in gone {
@@ -595,11 +615,11 @@ impl Engine {
         self.names.retain(|name| Arc::strong_count(name) > 1);
     }
 
-    fn store_namespace(&mut self, name: Arc<str>, labels: Labels, terminating: bool, now: Now) {
-        let before = self.namespaces.insert(Arc::clone(&name), Namespace { labels, terminating });
-        let changed = before.is_none_or(|before| self.namespaces.get(&name).is_some_and(|now| now.labels != before.labels));
+    fn store_namespace(&mut self, name: &Arc<str>, namespace: Namespace, now: Now) {
+        let changed = self.namespaces.get(name).is_none_or(|before| before.labels != namespace.labels);
+        self.namespaces.insert(Arc::clone(name), namespace);
         if changed && self.active {
-            self.touch_where(now, |entry| entry.robot.key.namespace == name && !entry.robot.accepted());
+            self.touch_where(now, |entry| entry.robot.key.namespace == *name && !entry.robot.accepted());
         }
     }
 
@@ -627,7 +647,8 @@ impl Engine {
     fn step_under(&self, id: Id, now: Duration, holds: bool) -> Option<Step> {
         let entry = self.index.get(id)?;
         let robot = &entry.robot;
-        let hold = self.seats.get(&robot.application).and_then(|seat| seat.application.hold()).filter(|_| holds);
+        let hold =
+            self.seats.get(&robot.application).and_then(|seat| seat.application.hold()).filter(|_| holds);
         let application = self.seats.get(&robot.application).map_or(plan::Application::Missing, |seat| {
             let application = &seat.application;
             plan::Application::Found {
@@ -660,7 +681,8 @@ impl Engine {
                     && rival.finalizers.ours.is_some()
                     && rival.accepted()
                     && (rival.application == robot.application
-                        || sdk_app_id(&rival.application).is_some_and(|one| sdk_app_id(&robot.application) == Some(one)))
+                        || sdk_app_id(&rival.application)
+                            .is_some_and(|one| sdk_app_id(&robot.application) == Some(one)))
             })
             .map(|(_, entry)| entry.robot.key.to_string())
     }
@@ -674,8 +696,11 @@ impl Engine {
         if matches!(entry.state, State::Writing | State::Calling | State::Vanished) {
             return;
         }
-        let Some(step) = self.step(id, now.since_start) else { return };
-        let blocked = self.index.get(id).map(|entry| entry.blocked_until).filter(|until| *until > now.since_start);
+        let Some(step) = self.step(id, now.since_start) else {
+            return;
+        };
+        let blocked =
+            self.index.get(id).map(|entry| entry.blocked_until).filter(|until| *until > now.since_start);
         match step {
             Step::Rest => self.set_state(id, State::Idle),
             Step::Wait(until) => {
@@ -700,7 +725,9 @@ impl Engine {
     }
 
     fn set_timer(&mut self, id: Id, at: Duration) {
-        let Some(entry) = self.index.get_mut(id) else { return };
+        let Some(entry) = self.index.get_mut(id) else {
+            return;
+        };
         if let Some(before) = entry.timer.replace(at) {
             self.timers.remove(&(before, id));
         }

@@ -104,7 +104,9 @@ impl Index {
     #[must_use]
     pub fn find(&self, key: &Key) -> Option<Id> {
         let hash = self.hasher.hash_one(key);
-        self.by_key.find(hash, |id| self.entries.get(*id).is_some_and(|entry| entry.robot.key == *key)).copied()
+        self.by_key
+            .find(hash, |id| self.entries.get(*id).is_some_and(|entry| entry.robot.key == *key))
+            .copied()
     }
 
     /// All that stand for the same room and member account as `robot`, itself included.
@@ -128,8 +130,11 @@ impl Index {
             failed_writes: 0,
         });
         let Self { entries, by_key, by_claim, hasher } = self;
-        by_key.insert_unique(key, id, |id| entries.get(*id).map_or(0, |entry| hasher.hash_one(&entry.robot.key)));
-        by_claim.insert_unique(claimed, id, |id| entries.get(*id).map_or(0, |entry| claim(hasher, &entry.robot)));
+        by_key.insert_unique(key, id, |id| {
+            entries.get(*id).map_or(0, |entry| hasher.hash_one(&entry.robot.key))
+        });
+        by_claim
+            .insert_unique(claimed, id, |id| entries.get(*id).map_or(0, |entry| claim(hasher, &entry.robot)));
         id
     }
 
@@ -166,8 +171,9 @@ mod tests {
     #[test]
     fn robots_are_found_by_key_and_by_what_they_stand_for() {
         let mut index = Index::default();
-        let ids: Vec<Id> =
-            (0..1000).map(|n| index.insert(robot("ns", &format!("r{n}"), &format!("room{}", n / 2)), 1)).collect();
+        let ids: Vec<Id> = (0..1000)
+            .map(|n| index.insert(robot("ns", &format!("r{n}"), &format!("room{}", n / 2)), 1))
+            .collect();
         for (n, id) in ids.iter().enumerate() {
             assert_eq!(index.find(&robot("ns", &format!("r{n}"), "").key), Some(*id));
             assert_eq!(index.claimants(&robot("x", "y", &format!("room{}", n / 2))).count(), 2);

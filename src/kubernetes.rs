@@ -44,13 +44,23 @@ pub async fn write_robot(client: &Client, write: &Write) -> Result<Robot, WriteE
 ///
 /// # Errors
 /// As [`WriteError`] has them.
-pub async fn write_application(client: &Client, write: &ApplicationWrite, allowed: &Allowed) -> Result<Spec, WriteError> {
+pub async fn write_application(
+    client: &Client,
+    write: &ApplicationWrite,
+    allowed: &Allowed,
+) -> Result<Spec, WriteError> {
     let api = Api::<RtcApplication>::all(client.clone());
     let stored = change(&api, &write.name, &write.uid, &write.change, APPLICATION_FINALIZER).await?;
     Ok(Spec::read(stored, allowed))
 }
 
-async fn change<K>(api: &Api<K>, name: &str, uid: &str, change: &Change, finalizer: &str) -> Result<K, WriteError>
+async fn change<K>(
+    api: &Api<K>,
+    name: &str,
+    uid: &str,
+    change: &Change,
+    finalizer: &str,
+) -> Result<K, WriteError>
 where
     K: Clone + DeserializeOwned + Debug,
 {
@@ -67,7 +77,9 @@ where
             {"op": "test", "path": "/metadata/finalizers", "value": null},
             {"op": "add", "path": "/metadata/finalizers", "value": [finalizer]},
         ]),
-        Change::MoreFinalizer => json!([same, {"op": "add", "path": "/metadata/finalizers/-", "value": finalizer}]),
+        Change::MoreFinalizer => {
+            json!([same, {"op": "add", "path": "/metadata/finalizers/-", "value": finalizer}])
+        }
         Change::DropFinalizer(at) => {
             let path = format!("/metadata/finalizers/{at}");
             json!([same, {"op": "test", "path": path, "value": finalizer}, {"op": "remove", "path": path}])

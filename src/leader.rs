@@ -1,23 +1,42 @@
 //! Which replica acts: the holder of a Lease.
 //!
-//! Touches one Lease. The lease's arithmetic is the library's; here is only when to ask and when to stop.
+//! Touches one Lease. Taking, renewing and releasing it is the library's work; here is what the library leaves to its
+//! user: noticing a release at once, and stopping before a Lease that could not be renewed can be taken by another.
 
-use crate::kubernetes::FIELD_MANAGER;
-use kube::Client;
+use crate::{
+    kubernetes::{self, FIELD_MANAGER},
+    watch::Waits,
+};
+use futures::StreamExt as _;
+use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
+use kube::{
+    Api, Client,
+    runtime::{
+        WatchStreamExt as _,
+        watcher::{self, Event, watcher},
+    },
+};
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
 use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
-    time::Duration,
+    time::{Duration, Instant},
 };
-use tokio::{sync::watch, task::JoinHandle};
+use tokio::{
+    sync::{oneshot, watch},
+    task::JoinHandle,
+    time::{sleep, sleep_until, timeout},
+};
 
 /// How long a Lease holds without being renewed: what a crash of the leader costs.
-const DURATION: u64 = 15;
+const DURATION: Duration = Duration::from_secs(15);
 
 /// How long before its end a Lease is renewed.
-const GRACE: u64 = 5;
+const GRACE: Duration = Duration::from_secs(5);
 
-/// Between two attempts to reach the Lease at all.
+/// How long before its end a Lease that could not be renewed counts as lost: clocks differ, and calls take time.
+const SAFETY: Duration = Duration::from_secs(3);
+
+/// Between two attempts to reach the Lease.
 const RETRY: Duration = Duration::from_secs(1);
 
 /// How long releasing the Lease may take at the end.
@@ -36,45 +55,179 @@ pub fn lease_name(selector: Option<&str>) -> String {
     }
 }
 
+/// Where a replica stands.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Standing {
+    /// Another replica leads, or nobody yet.
+    Standby,
+    /// This one leads, for this long at least.
+    Leading(Instant),
+    /// It led, and another may lead now.
+    Lost,
+}
+
 /// Taking part in an election.
 #[derive(Debug)]
 pub struct Candidate {
-    /// Whether this process holds the Lease.
-    pub leading: watch::Receiver<bool>,
-    task: JoinHandle<Result<LeaseManager, LeaseManagerError>>,
+    /// Where this replica stands.
+    pub standing: watch::Receiver<Standing>,
+    resign: oneshot::Sender<()>,
+    task: JoinHandle<()>,
 }
 
 impl Candidate {
-    /// Takes part in the election of `lease`; waits until the Lease can be reached.
-    pub async fn stand(client: &Client, namespace: &str, lease: &str, identity: &str) -> Self {
-        loop {
-            let manager = LeaseManagerBuilder::new(client.clone(), lease)
-                .with_namespace(namespace)
-                .with_identity(identity)
-                .with_duration(DURATION)
-                .with_grace(GRACE)
-                .build()
-                .await;
-            match manager {
-                Ok(manager) => {
-                    let (leading, task) = manager.watch().await;
-                    return Self { leading, task };
-                }
+    /// Takes part in the election of `lease`.
+    #[must_use]
+    pub fn stand(client: Client, namespace: String, lease: String, identity: String) -> Self {
+        let (tell, standing) = watch::channel(Standing::Standby);
+        let (resign, resigned) = oneshot::channel();
+        let election = Election { client, namespace, lease, identity, tell };
+        Self { standing, resign, task: tokio::spawn(election.hold(resigned)) }
+    }
+
+    /// Gives the Lease back, so that another replica need not wait for its end.
+    pub async fn resign(self) {
+        drop(self.resign);
+        let _ = timeout(RELEASE, self.task).await;
+    }
+}
+
+struct Election {
+    client: Client,
+    namespace: String,
+    lease: String,
+    identity: String,
+    tell: watch::Sender<Standing>,
+}
+
+/// What a stored Lease says.
+enum Seen {
+    /// It is ours, until then.
+    Ours(Instant),
+    /// It is somebody else's.
+    Theirs,
+    /// It is nobody's.
+    Free,
+}
+
+impl Election {
+    /// Takes the Lease when it is free and keeps it, until it is lost or `resigned` is closed.
+    async fn hold(self, mut resigned: oneshot::Receiver<()>) {
+        let api = Api::<Lease>::namespaced(self.client.clone(), &self.namespace);
+        let config = watcher::Config::default().fields(&format!("metadata.name={}", self.lease));
+        let mut leases = watcher(api, config).backoff(Waits::default()).boxed();
+        let mut complaint = String::new();
+        'stand: loop {
+            let manager = match self.manager().await {
+                Ok(manager) => manager,
                 Err(error) => {
-                    tracing::warn!(%namespace, %lease, reason = %error, "waiting for the Lease");
-                    tokio::time::sleep(RETRY).await;
+                    self.complain(&mut complaint, &error);
+                    tokio::select! {
+                        _ = &mut resigned => return,
+                        () = sleep(RETRY) => continue,
+                    }
+                }
+            };
+            let mut changed = Box::pin(manager.changed());
+            loop {
+                let leading = match *self.tell.borrow() {
+                    Standing::Leading(until) => Some(until),
+                    Standing::Standby | Standing::Lost => None,
+                };
+                tokio::select! {
+                    biased;
+                    _ = &mut resigned => {
+                        drop(changed);
+                        if leading.is_some() {
+                            Self::release(&manager).await;
+                        }
+                        return;
+                    }
+                    () = sleep_until(leading.unwrap_or_else(Instant::now).into()), if leading.is_some() => {
+                        let _ = self.tell.send(Standing::Lost);
+                        return;
+                    }
+                    event = leases.next() => match (self.seen(event), leading) {
+                        (Some(Seen::Ours(until)), Some(_)) => drop(self.tell.send(Standing::Leading(until))),
+                        (Some(Seen::Theirs), Some(_)) => {
+                            let _ = self.tell.send(Standing::Lost);
+                            return;
+                        }
+                        // The library would sleep until the end that the released Lease had.
+                        (Some(Seen::Free), None) => continue 'stand,
+                        _ => {}
+                    },
+                    result = &mut changed => {
+                        match result {
+                            // The watch tells the exact time; this is no later.
+                            Ok(true) => {
+                                complaint.clear();
+                                let until = Instant::now() + DURATION - SAFETY - Duration::from_secs(1);
+                                let _ = self.tell.send(Standing::Leading(until));
+                            }
+                            Ok(false) if leading.is_some() => {
+                                let _ = self.tell.send(Standing::Lost);
+                                return;
+                            }
+                            Ok(false) => {}
+                            Err(error) => {
+                                self.complain(&mut complaint, &error);
+                                sleep(RETRY).await;
+                            }
+                        }
+                        changed = Box::pin(manager.changed());
+                    }
                 }
             }
         }
     }
 
-    /// Gives the Lease back, so that another replica need not wait for its end.
-    pub async fn resign(self) {
-        let Self { leading, task } = self;
-        drop(leading);
-        match tokio::time::timeout(RELEASE, task).await {
-            Ok(Ok(Ok(_))) => tracing::info!("the Lease is released"),
-            _ => tracing::warn!("the Lease could not be released; it ends by itself in {DURATION} s"),
+    async fn manager(&self) -> Result<LeaseManager, LeaseManagerError> {
+        LeaseManagerBuilder::new(self.client.clone(), &self.lease)
+            .with_namespace(&self.namespace)
+            .with_identity(&self.identity)
+            .with_duration(DURATION.as_secs())
+            .with_grace(GRACE.as_secs())
+            .build()
+            .await
+    }
+
+    fn seen(&self, event: Option<watcher::Result<Event<Lease>>>) -> Option<Seen> {
+        let lease = match event? {
+            Ok(Event::InitApply(lease) | Event::Apply(lease)) => lease,
+            Ok(Event::Delete(_)) => return Some(Seen::Free),
+            Ok(Event::Init | Event::InitDone) | Err(_) => return None,
+        };
+        let spec = lease.spec.unwrap_or_default();
+        match (spec.holder_identity, spec.renew_time) {
+            (Some(holder), Some(renewed)) if holder == self.identity => {
+                let age = Duration::try_from(Timestamp::now().duration_since(renewed.0)).unwrap_or_default();
+                Some(Seen::Ours(Instant::now() + (DURATION - SAFETY).saturating_sub(age)))
+            }
+            (Some(holder), _) if !holder.is_empty() => Some(Seen::Theirs),
+            _ => Some(Seen::Free),
+        }
+    }
+
+    async fn release(manager: &LeaseManager) {
+        if let Ok(Ok(())) = timeout(RELEASE, manager.release()).await {
+            tracing::info!("the Lease is released");
+        } else {
+            let ends_in = DURATION.as_secs();
+            tracing::warn!(ends_in, "the Lease could not be released; it ends by itself");
+        }
+    }
+
+    /// Says once what is waited for.
+    fn complain(&self, said: &mut String, error: &LeaseManagerError) {
+        let reason = match error {
+            LeaseManagerError::KubeError(error) => kubernetes::explain(error),
+            other => other.to_string(),
+        };
+        if *said != reason {
+            let (namespace, lease) = (&self.namespace, &self.lease);
+            tracing::warn!(%namespace, %lease, %reason, "waiting for the Lease");
+            *said = reason;
         }
     }
 }

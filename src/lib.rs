@@ -20,12 +20,13 @@
 //! - [`server`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
 //! - [`operator`]: the task that ties them together
 //!
-//! The program: [`cli`], [`telemetry`].
+//! The program: [`cli`], [`telemetry`]; for test builds: [`crash`].
 
 pub mod application;
 pub mod backoff;
 pub mod cli;
 pub mod codes;
+pub mod crash;
 pub mod crd;
 pub mod endpoint;
 pub mod engine;

@@ -95,7 +95,11 @@ impl Default for Metrics {
             leader: Gauge::default(),
             registry: Arc::default(),
         };
-        registry.register("calls", "Calls to the room engine that were answered or failed", this.calls.clone());
+        registry.register(
+            "calls",
+            "Calls to the room engine that were answered or failed",
+            this.calls.clone(),
+        );
         registry.register_with_unit(
             "call_duration",
             "Time from the start of a call to its answer or failure",
@@ -103,7 +107,11 @@ impl Default for Metrics {
             this.call_seconds.clone(),
         );
         registry.register("writes", "Writes to RoomRobots and RtcApplications", this.writes.clone());
-        registry.register("deletions_pending", "RoomRobots whose deletion waits, by the reason of their RobotDeleted condition", this.pending.clone());
+        registry.register(
+            "deletions_pending",
+            "RoomRobots whose deletion waits, by the reason of their RobotDeleted condition",
+            this.pending.clone(),
+        );
         registry.register_with_unit(
             "deletion_oldest",
             "Age of the oldest deletion that waits",
@@ -119,10 +127,13 @@ impl Default for Metrics {
 impl Metrics {
     /// Counts a call.
     pub fn called(&self, application: &str, operation: Operation, outcome: &Outcome, took: Duration) {
-        let code = outcome.code().map_or_else(|| "none".to_owned(), |code| match crate::codes::look_up(code) {
-            Some(_) => code.to_string(),
-            None => "undocumented".to_owned(),
-        });
+        let code = outcome.code().map_or_else(
+            || "none".to_owned(),
+            |code| match crate::codes::look_up(code) {
+                Some(_) => code.to_string(),
+                None => "undocumented".to_owned(),
+            },
+        );
         let labels = CallLabels {
             application: application.to_owned(),
             command: operation.as_str(),

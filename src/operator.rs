@@ -3,12 +3,12 @@
 //! Touches everything; decides nothing.
 
 use crate::{
-    cli,
+    cli, crash,
     endpoint::Allowed,
-    engine::{Answer, Call, Effect, Engine, Input, Now, Settings},
+    engine::{Answer, Call, Change, Effect, Engine, Input, Now, Settings},
     kubernetes,
-    leader::{Candidate, lease_name},
-    metrics::Metrics,
+    leader::{Candidate, Standing, lease_name},
+    metrics::{Metrics, Snapshot},
     room_engine::{RoomEngine, SetupError},
     server::Server,
     watch::{self, Scope},
@@ -20,13 +20,13 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc,
+        Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant},
 };
 use tokio::{
-    signal::unix::{SignalKind, signal},
+    signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
     task::{AbortHandle, JoinSet},
     time::sleep,
@@ -40,6 +40,9 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
 /// Where the ServiceAccount's namespace stands in a Pod.
 const SERVICE_ACCOUNT_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/serviceaccount/namespace";
+
+/// How long the engine's task sleeps when nothing at all is due.
+const IDLE: Duration = Duration::from_secs(3600);
 
 /// The most inputs that are taken before their effects are carried out.
 const BATCH: usize = 256;
@@ -77,162 +80,239 @@ pub enum Error {
 /// # Errors
 /// If it cannot start, or the Lease was lost.
 pub async fn run(args: cli::Run) -> Result<(), Error> {
-    let start = Instant::now();
-    let mut terminate = signal(SignalKind::terminate()).map_err(Error::Signals)?;
-    let mut interrupt = signal(SignalKind::interrupt()).map_err(Error::Signals)?;
-
-    let mut config = Config::infer().await.map_err(Error::Config)?;
-    // The engine is the retry loop; hidden retries inside the client would hide minutes.
-    config.default_retry = false;
-    config.connect_timeout = Some(CONNECT_TIMEOUT);
-    let client = Client::try_from(config).map_err(Error::Client)?;
-    let namespace: Arc<str> = own_namespace(args.namespace.as_deref()).into();
+    let mut signals = Signals::new()?;
+    let client = connect().await?;
+    let namespace = own_namespace(args.namespace.as_deref());
     let listener =
         Server::bind(args.listen).await.map_err(|source| Error::Listen { address: args.listen, source })?;
+    let mut operator = Operator::new(&args, client.clone(), &namespace)?;
+    let (snapshots, asked) = mpsc::channel(4);
+    let server =
+        Server { ready: Arc::clone(&operator.ready), metrics: operator.hands.metrics.clone(), snapshots };
+    tokio::spawn(server.serve(listener));
 
-    let allowed = Allowed::new(args.allow_endpoint.iter().cloned());
     let scope = Scope { namespaces: args.watch_namespace.clone(), selector: args.selector.clone() };
-    let pod = std::env::var("HOSTNAME").unwrap_or_else(|_| "roomrobot-operator".to_owned());
-    let metrics = Metrics::default();
-    let ready = Arc::new(AtomicBool::new(false));
-    let (snapshots, mut asked) = mpsc::channel(4);
-    tokio::spawn(Server { ready: Arc::clone(&ready), metrics: metrics.clone(), snapshots }.serve(listener));
-
-    let settings =
-        Settings { allowed: allowed.clone(), namespace: Arc::clone(&namespace), concurrency: args.concurrency.into() };
-    let mut engine = Engine::new(settings, scope.lists().len(), fastrand::u64(..));
-    let (seen, mut watched) = mpsc::channel(BATCH);
-    let (done, mut results) = mpsc::unbounded_channel();
-    let mut watches = JoinSet::new();
-    watch::start(&mut watches, &client, &scope, &allowed, &seen);
-    let mut hands = Hands {
-        client: client.clone(),
-        room_engine: RoomEngine::new()?,
-        allowed,
-        metrics,
-        namespace: namespace.to_string(),
-        pod: pod.clone(),
-        done,
-        seen,
-        secrets: HashMap::new(),
-    };
-
     let lease = lease_name(args.selector.as_deref());
-    let identity = format!("{pod}-{:08x}", fastrand::u32(..));
     tracing::info!(
-        version = env!("CARGO_PKG_VERSION"), %namespace, leader_elect = args.leader_elect, listen = %args.listen,
+        version = env!("CARGO_PKG_VERSION"), %namespace, %lease, leader_elect = args.leader_elect,
+        listen = %args.listen, selector = args.selector,
         watched = if scope.namespaces.is_empty() { "all namespaces".to_owned() } else { scope.namespaces.join(",") },
-        selector = scope.selector.as_deref().unwrap_or_default(),
         "roomrobot-operator starts"
     );
-    let standing = async {
-        if args.leader_elect { Some(Candidate::stand(&client, &namespace, &lease, &identity).await) } else { None }
-    };
-    tokio::pin!(standing);
-    let mut election = Election::Standing;
-
-    let now = || Now { since_start: start.elapsed(), wall: Timestamp::now() };
-    let mut synced = false;
-    let mut ending: Option<Instant> = None;
-    let result = loop {
-        let due = engine.next_due(start.elapsed());
-        let wait = match (due, ending) {
-            (Some(due), None) => due.saturating_sub(start.elapsed()),
-            (None, None) => Duration::from_secs(3600),
-            (due, Some(ending)) => due
-                .map_or(DRAIN, |due| due.saturating_sub(start.elapsed()))
-                .min((ending + DRAIN).saturating_duration_since(Instant::now())),
-        };
-        let input = tokio::select! {
-            biased;
-            _ = terminate.recv(), if ending.is_none() => Some(Input::Stop),
-            _ = interrupt.recv(), if ending.is_none() => Some(Input::Stop),
-            candidate = &mut standing, if matches!(election, Election::Standing) && ending.is_none() => {
-                election = match candidate {
-                    None => Election::Without,
-                    Some(candidate) => Election::Candidate(candidate),
-                };
-                matches!(election, Election::Without).then_some(Input::Leading)
-            }
-            leading = election.changed() => match leading {
-                Some(true) => {
-                    tracing::info!(%lease, "this replica leads");
-                    Some(Input::Leading)
-                }
-                Some(false) => None,
-                None if ending.is_some() => None,
-                None => break Err(Error::LeaseLost),
-            },
-            Some(input) = results.recv() => Some(input),
-            Some(input) = watched.recv() => Some(input),
-            Some(reply) = asked.recv() => {
-                let reply: oneshot::Sender<_> = reply;
-                let _ = reply.send(engine.snapshot(now()));
-                None
-            }
-            () = sleep(wait) => None,
-        };
-        if matches!(input, Some(Input::Stop)) {
-            tracing::info!("ending: no new call; what is under way is finished and recorded");
-            ending = Some(Instant::now());
-            ready.store(false, Ordering::Relaxed);
-        }
-        let moment = now();
-        let more = std::iter::from_fn(|| results.try_recv().ok().or_else(|| watched.try_recv().ok()));
-        for input in input.into_iter().chain(more.take(BATCH)) {
-            engine.handle(input, moment);
-        }
-        for effect in engine.advance(moment) {
-            hands.carry_out(effect);
-        }
-        if !synced && engine.synced() {
-            synced = true;
-            tracing::info!(robots = engine.robots().len(), after = ?start.elapsed(), "the first lists are in");
-            ready.store(ending.is_none(), Ordering::Relaxed);
-        }
-        if let Some(since) = ending
-            && (engine.drained() || since.elapsed() >= DRAIN)
-        {
-            break Ok(());
-        }
-    };
-    watches.abort_all();
-    if result.is_ok()
-        && let Election::Candidate(candidate) = election
-    {
+    let mut watches = JoinSet::new();
+    watch::start(&mut watches, &client, &scope, &operator.hands.allowed, &operator.hands.seen);
+    let identity = format!("{}-{:08x}", operator.hands.pod, fastrand::u32(..));
+    let mut candidate =
+        args.leader_elect.then(|| Candidate::stand(client, namespace.clone(), lease, identity));
+    if candidate.is_none() {
+        operator.lead(None);
+    }
+    let end = operator.work(&mut signals, candidate.as_mut(), asked).await;
+    if let Some(candidate) = candidate {
         candidate.resign().await;
     }
-    result
+    end
 }
 
-/// Where this process stands in the election.
-enum Election {
-    /// It is not in it yet.
-    Standing,
-    /// There is none.
-    Without,
-    /// It takes part.
-    Candidate(Candidate),
+/// The signals that end the process in good order.
+struct Signals {
+    terminate: Signal,
+    interrupt: Signal,
 }
 
-impl Election {
-    /// The next news: `Some(true)` leading, `Some(false)` standing by, `None` lost.
-    async fn changed(&mut self) -> Option<bool> {
-        let Self::Candidate(candidate) = self else { return std::future::pending().await };
-        let before = *candidate.leading.borrow();
-        if candidate.leading.changed().await.is_err() {
-            return None;
+impl Signals {
+    fn new() -> Result<Self, Error> {
+        let listen = |kind| signal(kind).map_err(Error::Signals);
+        Ok(Self { terminate: listen(SignalKind::terminate())?, interrupt: listen(SignalKind::interrupt())? })
+    }
+
+    async fn any(&mut self) {
+        tokio::select! {
+            _ = self.terminate.recv() => {}
+            _ = self.interrupt.recv() => {}
         }
-        match (before, *candidate.leading.borrow_and_update()) {
-            (true, false) => None,
-            (_, leading) => Some(leading),
+    }
+}
+
+async fn connect() -> Result<Client, Error> {
+    let mut config = Config::infer().await.map_err(Error::Config)?;
+    // The engine is the retry loop; retries inside the client would hide minutes.
+    config.default_retry = false;
+    config.connect_timeout = Some(CONNECT_TIMEOUT);
+    Client::try_from(config).map_err(Error::Client)
+}
+
+/// The engine, what feeds it and what acts for it.
+struct Operator {
+    engine: Engine,
+    hands: Hands,
+    watched: mpsc::Receiver<Input>,
+    results: mpsc::UnboundedReceiver<Input>,
+    ready: Arc<AtomicBool>,
+    start: Instant,
+    synced: bool,
+    /// Since when it is ending.
+    ending: Option<Instant>,
+}
+
+impl Operator {
+    fn new(args: &cli::Run, client: Client, namespace: &str) -> Result<Self, Error> {
+        let allowed = Allowed::new(args.allow_endpoint.iter().cloned());
+        let (seen, watched) = mpsc::channel(BATCH);
+        let (done, results) = mpsc::unbounded_channel();
+        let scope = Scope { namespaces: args.watch_namespace.clone(), selector: None };
+        let settings = Settings {
+            allowed: allowed.clone(),
+            namespace: namespace.into(),
+            concurrency: args.concurrency.into(),
+        };
+        let hands = Hands {
+            client,
+            room_engine: RoomEngine::new()?,
+            allowed,
+            metrics: Metrics::default(),
+            namespace: namespace.to_owned(),
+            pod: std::env::var("HOSTNAME").unwrap_or_else(|_| "roomrobot-operator".to_owned()),
+            done,
+            seen,
+            secrets: HashMap::new(),
+            until: Until::default(),
+        };
+        Ok(Self {
+            engine: Engine::new(settings, scope.lists().len(), fastrand::u64(..)),
+            hands,
+            watched,
+            results,
+            ready: Arc::default(),
+            start: Instant::now(),
+            synced: false,
+            ending: None,
+        })
+    }
+
+    fn now(&self) -> Now {
+        Now { since_start: self.start.elapsed(), wall: Timestamp::now() }
+    }
+
+    /// May act until then; without a Lease, always.
+    fn lead(&mut self, until: Option<Instant>) {
+        self.hands.until.set(until);
+        self.engine.handle(Input::Leading, self.now());
+    }
+
+    async fn work(
+        &mut self,
+        signals: &mut Signals,
+        mut candidate: Option<&mut Candidate>,
+        mut asked: mpsc::Receiver<oneshot::Sender<Snapshot>>,
+    ) -> Result<(), Error> {
+        loop {
+            let wait = self.wait();
+            let input = tokio::select! {
+                biased;
+                () = signals.any(), if self.ending.is_none() => {
+                    self.stop();
+                    None
+                }
+                standing = next_standing(candidate.as_deref_mut()) => {
+                    match standing {
+                        Standing::Leading(until) => {
+                            if !self.engine.leading() {
+                                tracing::info!("this replica leads");
+                            }
+                            self.lead(Some(until));
+                        }
+                        Standing::Lost => return Err(Error::LeaseLost),
+                        Standing::Standby => {}
+                    }
+                    None
+                }
+                Some(input) = self.results.recv() => Some(input),
+                Some(input) = self.watched.recv() => Some(input),
+                Some(reply) = asked.recv() => {
+                    let _ = reply.send(self.engine.snapshot(self.now()));
+                    None
+                }
+                () = sleep(wait) => None,
+            };
+            if self.hands.until.passed() {
+                // A process that was stopped for a while wakes up here: not one effect more.
+                return Err(Error::LeaseLost);
+            }
+            self.take(input);
+            if let Some(since) = self.ending
+                && (self.engine.drained() || since.elapsed() >= DRAIN)
+            {
+                return Ok(());
+            }
         }
+    }
+
+    /// How long there is nothing to do, if nothing happens.
+    fn wait(&self) -> Duration {
+        let due =
+            self.engine.next_due(self.start.elapsed()).map(|due| due.saturating_sub(self.start.elapsed()));
+        let end = self.ending.map(|since| DRAIN.saturating_sub(since.elapsed()));
+        due.into_iter().chain(end).min().unwrap_or(IDLE)
+    }
+
+    fn stop(&mut self) {
+        tracing::info!("ending: no new call; what is under way is finished and recorded");
+        self.ending = Some(Instant::now());
+        self.ready.store(false, Ordering::Relaxed);
+        self.engine.handle(Input::Stop, self.now());
+    }
+
+    /// Feeds the engine with `input` and whatever else is there, and does what follows.
+    fn take(&mut self, input: Option<Input>) {
+        let now = self.now();
+        let more =
+            std::iter::from_fn(|| self.results.try_recv().ok().or_else(|| self.watched.try_recv().ok()));
+        for input in input.into_iter().chain(more.take(BATCH)) {
+            self.engine.handle(input, now);
+        }
+        for effect in self.engine.advance(now) {
+            self.hands.carry_out(effect);
+        }
+        if !self.synced && self.engine.synced() {
+            self.synced = true;
+            let robots = self.engine.robots().len();
+            tracing::info!(robots, after = ?self.start.elapsed(), "the first lists are in");
+            self.ready.store(self.ending.is_none(), Ordering::Relaxed);
+        }
+    }
+}
+
+/// The next news about the election; never comes where there is none.
+async fn next_standing(candidate: Option<&mut Candidate>) -> Standing {
+    let Some(candidate) = candidate else {
+        return std::future::pending().await;
+    };
+    match candidate.standing.changed().await {
+        Ok(()) => *candidate.standing.borrow_and_update(),
+        // The election's task is gone: nobody renews the Lease.
+        Err(_) => Standing::Lost,
+    }
+}
+
+/// Until when this process may act; shared with calls that are about to be sent.
+#[derive(Clone, Debug, Default)]
+struct Until(Arc<Mutex<Option<Instant>>>);
+
+impl Until {
+    fn set(&self, until: Option<Instant>) {
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+    }
+
+    fn passed(&self) -> bool {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() >= until)
     }
 }
 
 /// The namespace of `--namespace`, else of the ServiceAccount, else the usual one.
 fn own_namespace(given: Option<&str>) -> String {
-    let mounted = || std::fs::read_to_string(SERVICE_ACCOUNT_NAMESPACE).ok().map(|text| text.trim().to_owned());
+    let mounted =
+        || std::fs::read_to_string(SERVICE_ACCOUNT_NAMESPACE).ok().map(|text| text.trim().to_owned());
     given
         .map(str::to_owned)
         .or_else(mounted)
@@ -254,6 +334,7 @@ struct Hands {
     seen: mpsc::Sender<Input>,
     /// The watched Secrets.
     secrets: HashMap<Arc<str>, AbortHandle>,
+    until: Until,
 }
 
 impl Hands {
@@ -261,10 +342,16 @@ impl Hands {
         let (client, done, metrics) = (self.client.clone(), self.done.clone(), self.metrics.clone());
         match effect {
             Effect::Call(call) => {
-                let room_engine = self.room_engine.clone();
+                let (room_engine, until) = (self.room_engine.clone(), self.until.clone());
                 tokio::spawn(async move {
+                    crash::Point::BeforeCall.pass();
+                    // Between deciding and sending the process may have been stopped for long.
+                    if until.passed() {
+                        return;
+                    }
                     let begun = Instant::now();
                     let outcome = room_engine.call(call.operation, &call.caller, &call.target).await;
+                    crash::Point::AfterCall.pass();
                     metrics.called(&call.application, call.operation, &outcome, begun.elapsed());
                     audit(&call, &outcome, begun.elapsed());
                     let _ = done.send(Input::Answered(Answer {
@@ -280,7 +367,13 @@ impl Hands {
             }
             Effect::Write(write) => {
                 tokio::spawn(async move {
+                    let (before, after) = match write.change {
+                        Change::Status(_) => (crash::Point::BeforeStatus, crash::Point::AfterStatus),
+                        _ => (crash::Point::BeforeFinalizer, crash::Point::AfterFinalizer),
+                    };
+                    before.pass();
                     let result = kubernetes::write_robot(&client, &write).await;
+                    after.pass();
                     metrics.wrote(&write.change, &result);
                     let _ = done.send(Input::Written(write.id, Box::new(result)));
                 });
@@ -298,7 +391,8 @@ impl Hands {
                 tokio::spawn(async move { kubernetes::announce(&client, &announcement, &pod).await });
             }
             Effect::WatchSecret(name) => {
-                let follow = watch::secret(client, self.namespace.clone(), Arc::clone(&name), self.seen.clone());
+                let follow =
+                    watch::secret(client, self.namespace.clone(), Arc::clone(&name), self.seen.clone());
                 let task = tokio::spawn(follow).abort_handle();
                 if let Some(before) = self.secrets.insert(name, task) {
                     before.abort();

@@ -1,19 +1,25 @@
 //! When the next call may start: one pace for each SDKAppID and command.
 //!
-//! Pure: time comes in as the duration since the process started. Starts are evenly spaced and a little under the
-//! quota, so that network jitter cannot put one call too many into a second.
+//! Pure: time comes in as the duration since the process started. Starts are evenly spaced. Between its start and its
+//! arrival at the room engine a call can be held up, and another that starts later can overtake the delay; so a start
+//! also waits until no more than the quota can have arrived within one second of it, whatever happened on the way.
 
-use std::time::Duration;
+use std::{collections::VecDeque, time::Duration};
 
-/// The part of the quota that is used. With [`CATCH_UP`] the most starts in any second are
-/// `floor((1 s + CATCH_UP) * MARGIN * rate) + 1`, which is at most `rate` for every rate from 1 to 200.
-const MARGIN: f64 = 0.985;
+/// The span that the quota counts in.
+const SECOND: Duration = Duration::from_secs(1);
+
+/// The part of the quota that starts are spaced for.
+const MARGIN: f64 = 0.995;
 
 /// How far behind its schedule a start may be and still keep the next one on it: timers wake late.
-const CATCH_UP: Duration = Duration::from_millis(10);
+const CATCH_UP: Duration = Duration::from_millis(50);
+
+/// A call has arrived when its answer is here, and at the latest this long after its start.
+const ON_THE_WAY: Duration = Duration::from_millis(250);
 
 /// After a throttle answer the pace is left alone for this long, before it halves again or recovers by a step.
-const STEP: Duration = Duration::from_secs(1);
+const STEP: Duration = SECOND;
 
 /// The steps from nothing to the full pace.
 const STEPS: f64 = 20.0;
@@ -28,10 +34,21 @@ pub struct Pace {
     limit: u32,
     /// Calls a second at the moment; under the limit after a throttle answer.
     rate: f64,
-    /// When the next call may start.
+    /// When the next call may start, by the spacing alone.
     next: Duration,
     /// When the rate last changed because of an answer, or recovered by a step.
     changed: Duration,
+    /// The calls that may have arrived within the last second, by their starts.
+    recent: VecDeque<Sent>,
+}
+
+/// A call that went out.
+#[derive(Clone, Copy, Debug)]
+struct Sent {
+    started: Duration,
+    /// When it has certainly arrived.
+    arrived: Duration,
+    answered: bool,
 }
 
 impl Pace {
@@ -39,7 +56,8 @@ impl Pace {
     #[must_use]
     pub fn new(limit: u32) -> Self {
         let limit = limit.max(1);
-        Self { limit, rate: f64::from(limit), next: Duration::ZERO, changed: Duration::ZERO }
+        let (next, changed) = (Duration::ZERO, Duration::ZERO);
+        Self { limit, rate: f64::from(limit), next, changed, recent: VecDeque::new() }
     }
 
     /// Changes the limit; a pace that is slowed down stays so.
@@ -52,10 +70,18 @@ impl Pace {
         }
     }
 
-    /// When the next call may start.
+    /// When the next call may start, as far as is known now.
     #[must_use]
-    pub const fn next(&self) -> Duration {
-        self.next
+    pub fn next(&self) -> Duration {
+        let limit = self.limit as usize;
+        if self.recent.len() < limit {
+            return self.next;
+        }
+        // The quota is free again a second after all but `limit - 1` of the recent calls have arrived.
+        let mut arrivals: Vec<Duration> = self.recent.iter().map(|sent| sent.arrived).collect();
+        let at = arrivals.len() - limit;
+        let (_, nth, _) = arrivals.select_nth_unstable(at);
+        self.next.max(*nth + SECOND)
     }
 
     /// Calls a second at the moment.
@@ -66,13 +92,29 @@ impl Pace {
 
     /// Takes the next start, if it may be now.
     pub fn take(&mut self, now: Duration) -> bool {
-        if now < self.next {
+        let over = |sent: &Sent| sent.arrived + SECOND <= now;
+        while self.recent.front().is_some_and(over) {
+            self.recent.pop_front();
+        }
+        if now < self.next() {
             return false;
         }
         self.recover(now);
         let interval = Duration::from_secs_f64(1.0 / (self.rate * MARGIN));
-        self.next = self.next.max(now.saturating_sub(CATCH_UP)) + interval;
+        // A late start keeps the schedule; a start after a rest begins a new one.
+        let late = now - self.next <= CATCH_UP;
+        self.next = if late { self.next } else { now } + interval;
+        self.recent.push_back(Sent { started: now, arrived: now + ON_THE_WAY, answered: false });
         true
+    }
+
+    /// The call that started at `started` is answered: it has arrived.
+    pub fn answered(&mut self, started: Duration, now: Duration) {
+        let sent = self.recent.iter_mut().find(|sent| sent.started == started && !sent.answered);
+        if let Some(sent) = sent {
+            sent.answered = true;
+            sent.arrived = sent.arrived.min(now);
+        }
     }
 
     /// A call that started at `started` was throttled: halves the pace, once for all calls of the same moment.
@@ -102,11 +144,22 @@ mod tests {
 
     const MS: Duration = Duration::from_millis(1);
 
-    /// Starts within `span` when the caller looks every `tick`.
-    fn starts(pace: &mut Pace, from: Duration, span: Duration, tick: Duration) -> Vec<Duration> {
+    /// Starts within `span` when the caller looks every `tick`, and each call is answered after `latency`.
+    fn starts_with(
+        pace: &mut Pace,
+        from: Duration,
+        span: Duration,
+        tick: Duration,
+        latency: Duration,
+    ) -> Vec<Duration> {
         let mut now = from;
-        let mut starts = Vec::new();
+        let mut starts: Vec<Duration> = Vec::new();
+        let mut answered = 0;
         while now < from + span {
+            while let Some(start) = starts.get(answered).filter(|start| **start + latency <= now) {
+                pace.answered(*start, *start + latency);
+                answered += 1;
+            }
             if pace.take(now) {
                 starts.push(now);
             } else {
@@ -116,11 +169,17 @@ mod tests {
         starts
     }
 
+    fn starts(pace: &mut Pace, from: Duration, span: Duration, tick: Duration) -> Vec<Duration> {
+        starts_with(pace, from, span, tick, MS)
+    }
+
     fn most_in_a_second(starts: &[Duration]) -> usize {
         starts
             .iter()
             .enumerate()
-            .map(|(at, first)| starts[at..].iter().take_while(|start| **start < *first + Duration::from_secs(1)).count())
+            .map(|(at, first)| {
+                starts[at..].iter().take_while(|start| **start < *first + Duration::from_secs(1)).count()
+            })
             .max()
             .unwrap_or(0)
     }
@@ -131,12 +190,48 @@ mod tests {
             for tick in [MS, 3 * MS, 7 * MS, 12 * MS] {
                 let starts = starts(&mut Pace::new(limit), 5000 * MS, 30_000 * MS, tick);
                 let most = most_in_a_second(&starts);
-                assert!(most <= limit as usize, "{most} starts in a second of {limit}, looking every {tick:?}");
-                if tick < CATCH_UP {
-                    let least = f64::from(limit) * 30.0 * 0.98 - 1.0;
-                    assert!(starts.len() as f64 >= least, "{} starts of {limit} each {tick:?}", starts.len());
+                assert!(
+                    most <= limit as usize,
+                    "{most} starts in a second of {limit}, looking every {tick:?}"
+                );
+                let least = f64::from(limit) * 30.0 * 0.98 - 1.0;
+                let count = f64::from(u32::try_from(starts.len()).unwrap());
+                assert!(count >= least, "{count} starts of {limit} each {tick:?}");
+            }
+        }
+    }
+
+    /// Calls are held up on their way by up to a fifth of a second, each by its own time.
+    #[test]
+    fn no_second_sees_more_arrivals_than_the_quota_however_they_are_held_up() {
+        for (limit, seed) in [(1, 1), (20, 2), (200, 3), (200, 4)] {
+            let mut random = fastrand::Rng::with_seed(seed);
+            let mut pace = Pace::new(limit);
+            let mut on_the_way: Vec<(Duration, Duration)> = Vec::new();
+            let mut arrivals = Vec::new();
+            let mut stalled = Duration::ZERO;
+            for ms in 0..20_000 {
+                let now = Duration::from_millis(ms);
+                on_the_way.retain(|(started, arrival)| {
+                    let there = *arrival <= now;
+                    if there {
+                        arrivals.push(*arrival);
+                        pace.answered(*started, now);
+                    }
+                    !there
+                });
+                // Now and then everything stands still for a while, and then goes out at once.
+                if random.u32(..300) == 0 {
+                    stalled = now + Duration::from_millis(random.u64(..200));
+                }
+                while pace.take(now) {
+                    on_the_way.push((now, now.max(stalled) + Duration::from_millis(random.u64(1..20))));
                 }
             }
+            arrivals.sort();
+            let most = most_in_a_second(&arrivals);
+            assert!(most <= limit as usize, "{most} arrivals in a second of {limit}");
+            assert!(arrivals.len() >= limit as usize * 16, "{} arrivals of {limit} in 20 s", arrivals.len());
         }
     }
 

@@ -135,7 +135,8 @@ fn live(facts: &Facts<'_>) -> Step {
         };
         let name = &robot.application;
         if deleting {
-            let message = format!("RtcApplication {name} is being deleted and takes no new robot; create it again");
+            let message =
+                format!("RtcApplication {name} is being deleted and takes no new robot; create it again");
             return refuse(robot, Reason::ApplicationNotFound, message);
         }
         match admits {
@@ -170,7 +171,8 @@ fn addition(facts: &Facts<'_>) -> Step {
     if let Some(attempt) = memory.last.as_deref().filter(|attempt| attempt.operation == Operation::AddRobot) {
         let reason = status::addition_reason(&attempt.outcome);
         if attempt.class == Class::Done {
-            let text = status::with_reference("The robot was added to the room", &attempt.outcome.reference());
+            let text =
+                status::with_reference("The robot was added to the room", &attempt.outcome.reference());
             return say(vec![accepted(robot), ready(Is::True, reason, text)], Step::Rest);
         }
         let text = waiting("The robot is not added yet", attempt);
@@ -183,7 +185,9 @@ fn addition(facts: &Facts<'_>) -> Step {
             // Also where the conditions say the same already: `lastRequest` does not.
             return Step::Report(wanted);
         }
-    } else if robot.conditions.reason(Kind::Ready) == Some(Reason::Added) && robot.conditions.is_true(Kind::Ready) {
+    } else if robot.conditions.reason(Kind::Ready) == Some(Reason::Added)
+        && robot.conditions.is_true(Kind::Ready)
+    {
         // Added before this process started: the message holds that call's RequestId and stays as it is.
         return Step::Rest;
     }
@@ -226,21 +230,27 @@ fn deleting(facts: &Facts<'_>) -> Step {
     }
     if !robot.accepted() {
         match application {
-            Application::Missing | Application::Found { admits: Some(false), .. } => return Step::DropFinalizer,
+            Application::Missing | Application::Found { admits: Some(false), .. } => {
+                return Step::DropFinalizer;
+            }
             Application::Found { admits: None, .. } => return Step::Rest,
             // Stored with its finalizer while nobody was there to accept it: accepted on the way out.
             Application::Found { admits: Some(true), .. } => {}
         }
     }
     if let Some(other) = claimed_by {
-        let text = format!("RoomRobot {other} stands for the same robot and owns its removal from now on; nothing was called");
+        let text = format!(
+            "RoomRobot {other} stands for the same robot and owns its removal from now on; nothing was called"
+        );
         return end(robot, Is::False, Reason::StillClaimed, text);
     }
     if robot.creation_policy == CreationPolicy::Create && memory.never_added {
         let text = "add_robot was never sent for this resource, so there is no robot to remove";
         return end(robot, Is::True, Reason::NotInRoom, text);
     }
-    if let Some(attempt) = memory.last.as_deref().filter(|last| last.operation == Operation::DeleteRobot && !last.recorded) {
+    if let Some(attempt) =
+        memory.last.as_deref().filter(|last| last.operation == Operation::DeleteRobot && !last.recorded)
+    {
         let reason = status::deletion_reason(&attempt.outcome);
         let text = waiting("The robot is not deleted yet", attempt);
         // Also where the conditions say the same already: `lastRequest` does not.
@@ -299,7 +309,11 @@ pub const fn needs_a_person(class: Class) -> bool {
 
 /// `what`, why, and what follows, ending with the code and the RequestId.
 fn waiting(what: &str, attempt: &Attempt) -> String {
-    let text = format!("{what}; {}; {}", attempt.outcome.sentence(attempt.operation), status::remedy(&attempt.outcome));
+    let text = format!(
+        "{what}; {}; {}",
+        attempt.outcome.sentence(attempt.operation),
+        status::remedy(&attempt.outcome)
+    );
     status::with_reference(&text, &attempt.outcome.reference())
 }
 
@@ -351,8 +365,8 @@ fn not_ready() -> Wanted {
 
 /// `wanted`, or `then` where the stored status already says so.
 fn report(robot: &Robot, wanted: Vec<Wanted>, then: Step) -> Step {
-    let settled =
-        robot.observed_generation == Some(robot.generation) && robot.conditions.say(&wanted, robot.generation);
+    let settled = robot.observed_generation == Some(robot.generation)
+        && robot.conditions.say(&wanted, robot.generation);
     if settled { then } else { Step::Report(wanted) }
 }
 

@@ -187,7 +187,10 @@ impl From<Stored> for Robot {
         Self {
             key: Key { namespace: text(meta.namespace), name: text(meta.name) },
             uid: text(meta.uid),
-            resource_version: meta.resource_version.and_then(|version| version.parse().ok()).unwrap_or_default(),
+            resource_version: meta
+                .resource_version
+                .and_then(|version| version.parse().ok())
+                .unwrap_or_default(),
             generation: meta.generation.unwrap_or_default(),
             deleting_since: meta.deletion_timestamp.map(|time| time.0.as_second()),
             finalizers: Finalizers::read(&meta.finalizers.unwrap_or_default(), ROBOT_FINALIZER),
@@ -210,7 +213,6 @@ impl From<Stored> for Robot {
     }
 }
 
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -221,7 +223,9 @@ mod tests {
 
     #[test]
     fn any_stored_object_can_be_read() {
-        let bare = read(serde_json::json!({"apiVersion": "roomrobot.dev/v1alpha1", "kind": "RoomRobot", "metadata": {}}));
+        let bare = read(
+            serde_json::json!({"apiVersion": "roomrobot.dev/v1alpha1", "kind": "RoomRobot", "metadata": {}}),
+        );
         assert_eq!(&*bare.application, "default");
         assert_eq!(bare.deletion_policy, DeletionPolicy::Delete);
         let odd = read(serde_json::json!({

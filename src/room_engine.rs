@@ -82,7 +82,9 @@ impl RoomEngine {
                 let status = response.status().as_u16();
                 match read(response).await {
                     Ok(body) => reply::judge(status, &body),
-                    Err(kind) => Outcome::Trouble(Trouble { kind, http_status: Some(status), request_id: None }),
+                    Err(kind) => {
+                        Outcome::Trouble(Trouble { kind, http_status: Some(status), request_id: None })
+                    }
                 }
             }
         };
@@ -157,7 +159,8 @@ mod tests {
         let caller = caller(&format!("http://{closed}"));
         let outcome = engine.call(Operation::DeleteRobot, &caller, &target).await;
         assert_eq!(outcome, Outcome::failed(TroubleKind::Refused));
-        for text in [format!("{outcome:?}"), format!("{caller:?}"), outcome.sentence(Operation::DeleteRobot)] {
+        for text in [format!("{outcome:?}"), format!("{caller:?}"), outcome.sentence(Operation::DeleteRobot)]
+        {
             for secret in ["secret", "usersig", "sdkappid=", "http://"] {
                 assert!(!text.contains(secret), "{text} shows {secret}");
             }

@@ -2,7 +2,10 @@
 
 use crate::metrics::{Metrics, Snapshot};
 use http_body_util::Full;
-use hyper::{Method, Request, Response, StatusCode, body::Bytes, header::CONTENT_TYPE, server::conn::http1, service::service_fn};
+use hyper::{
+    Method, Request, Response, StatusCode, body::Bytes, header::CONTENT_TYPE, server::conn::http1,
+    service::service_fn,
+};
 use hyper_util::rt::{TokioIo, TokioTimer};
 use std::{
     convert::Infallible,
@@ -49,7 +52,9 @@ impl Server {
     pub async fn serve(self, listener: TcpListener) {
         let places = Arc::new(Semaphore::new(CONNECTIONS));
         loop {
-            let Ok(place) = Arc::clone(&places).acquire_owned().await else { return };
+            let Ok(place) = Arc::clone(&places).acquire_owned().await else {
+                return;
+            };
             let stream = match listener.accept().await {
                 Ok((stream, _)) => stream,
                 Err(error) => {
@@ -78,9 +83,11 @@ impl Server {
             (&Method::GET, "/readyz") if self.ready.load(Ordering::Relaxed) => {
                 (StatusCode::OK, "text/plain", "ok\n".to_owned())
             }
-            (&Method::GET, "/readyz") => {
-                (StatusCode::SERVICE_UNAVAILABLE, "text/plain", "waiting for the first lists, or ending\n".to_owned())
-            }
+            (&Method::GET, "/readyz") => (
+                StatusCode::SERVICE_UNAVAILABLE,
+                "text/plain",
+                "waiting for the first lists, or ending\n".to_owned(),
+            ),
             (&Method::GET, "/metrics") => {
                 const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
                 match self.metrics().await {

@@ -346,7 +346,9 @@ pub fn addition_reason(outcome: &Outcome) -> Reason {
 pub fn remedy(outcome: &Outcome) -> String {
     let text = match outcome {
         Outcome::Reply(reply) => codes::look_up(reply.code)
-            .map_or("The operator tries again every few minutes; ask the vendor's support.", |row| row.remedy),
+            .map_or("The operator tries again every few minutes; ask the vendor's support.", |row| {
+                row.remedy
+            }),
         Outcome::Trouble(trouble) => match trouble.kind {
             TroubleKind::Name | TroubleKind::Refused | TroubleKind::Certificate | TroubleKind::Connect => {
                 "The operator tries again by itself; if it stays, check spec.endpoint of the RtcApplication and the way out of the cluster."
@@ -401,7 +403,10 @@ mod tests {
         assert!(!stored.say(&wanted, 2), "another generation");
         assert!(!stored.say(&[], 1), "a condition too many");
         assert!(!stored.say(&[ready(Is::True, Reason::Verified)], 1), "another reason");
-        assert!(!stored.say(&[Wanted::new(Kind::Ready, Is::True, Reason::Adopted, "else")], 1), "another message");
+        assert!(
+            !stored.say(&[Wanted::new(Kind::Ready, Is::True, Reason::Adopted, "else")], 1),
+            "another message"
+        );
     }
 
     #[test]
@@ -423,7 +428,8 @@ mod tests {
 
     #[test]
     fn each_outcome_has_its_own_reason() {
-        let reply = |code| Outcome::Reply(Reply { code, info: String::new(), request_id: Some("Id-1".into()) });
+        let reply =
+            |code| Outcome::Reply(Reply { code, info: String::new(), request_id: Some("Id-1".into()) });
         let http = |kind, status| Outcome::Trouble(Trouble { kind, http_status: status, request_id: None });
         for (outcome, reason) in [
             (reply(0), Reason::Deleted),

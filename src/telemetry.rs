@@ -4,7 +4,8 @@ use crate::cli::LogFormat;
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// What is logged when `RUST_LOG` says nothing: our own lines, and what libraries warn of.
-const DEFAULT: &str = "warn,roomrobot_operator=info,audit=info,kube_lease_manager=off,kube_client=off,kube_runtime=off";
+const DEFAULT: &str =
+    "warn,roomrobot_operator=info,audit=info,kube_lease_manager=off,kube_client=off,kube_runtime=off";
 
 /// Starts logging.
 pub fn start(format: LogFormat) {
@@ -12,6 +13,8 @@ pub fn start(format: LogFormat) {
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
         LogFormat::Text => lines.with_ansi(false).init(),
-        LogFormat::Json => lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init(),
+        LogFormat::Json => {
+            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        }
     }
 }

@@ -37,8 +37,9 @@ impl fmt::Debug for Sensitive {
 #[must_use]
 pub fn sign(key: &Sensitive, sdk_app_id: u32, identifier: &str, now: i64, lifetime: Duration) -> Sensitive {
     let expire = lifetime.as_secs();
-    let text =
-        format!("TLS.identifier:{identifier}\nTLS.sdkappid:{sdk_app_id}\nTLS.time:{now}\nTLS.expire:{expire}\n");
+    let text = format!(
+        "TLS.identifier:{identifier}\nTLS.sdkappid:{sdk_app_id}\nTLS.time:{now}\nTLS.expire:{expire}\n"
+    );
     // The key is used as text; it is not hex-decoded though it looks so.
     let key = hmac::Key::new(hmac::HMAC_SHA256, key.expose().as_bytes());
     let signature = STANDARD.encode(hmac::sign(&key, text.as_bytes()));
@@ -86,7 +87,8 @@ mod tests {
 
     #[test]
     fn the_official_vectors_decode_to_the_same_document() {
-        let vectors: Value = serde_json::from_str(include_str!("../tests/data/usersig_vectors.json")).unwrap();
+        let vectors: Value =
+            serde_json::from_str(include_str!("../tests/data/usersig_vectors.json")).unwrap();
         let vectors = vectors["vectors"].as_array().unwrap();
         assert!(vectors.len() >= 3);
         for vector in vectors {
@@ -108,7 +110,8 @@ mod tests {
     #[test]
     fn the_text_is_safe_in_a_query_string() {
         for second in 1_700_000_000..1_700_000_200 {
-            let signed = sign(&Sensitive::new("k".repeat(64)), 1_400_000_000, "administrator", second, LIFETIME);
+            let signed =
+                sign(&Sensitive::new("k".repeat(64)), 1_400_000_000, "administrator", second, LIFETIME);
             assert!(signed.expose().chars().all(|c| c.is_ascii_alphanumeric() || "*-_".contains(c)));
         }
     }

@@ -36,8 +36,14 @@ const PAGE: u32 = 500;
 /// The waits after failures of a watch: from a fifth of a second to five, so that what comes back, or is installed
 /// late, is seen soon.
 #[derive(Debug)]
-struct Waits {
+pub struct Waits {
     next: Duration,
+}
+
+impl Default for Waits {
+    fn default() -> Self {
+        Self { next: Self::FIRST }
+    }
 }
 
 impl Waits {
@@ -83,7 +89,13 @@ impl Scope {
 }
 
 /// Starts all streams but those of Secrets; they end with the set, or when nobody takes their inputs.
-pub fn start(tasks: &mut JoinSet<()>, client: &Client, scope: &Scope, allowed: &Allowed, inputs: &Sender<Input>) {
+pub fn start(
+    tasks: &mut JoinSet<()>,
+    client: &Client,
+    scope: &Scope,
+    allowed: &Allowed,
+    inputs: &Sender<Input>,
+) {
     for list in scope.lists() {
         let api = match &list {
             None => Api::<Stored>::all(client.clone()),
@@ -117,7 +129,7 @@ pub fn start(tasks: &mut JoinSet<()>, client: &Client, scope: &Scope, allowed: &
 }
 
 async fn robots(api: Api<Stored>, config: watcher::Config, list: Option<Arc<str>>, inputs: Sender<Input>) {
-    let mut stream = watcher(api, config.page_size(PAGE)).backoff(Waits { next: Waits::FIRST }).boxed();
+    let mut stream = watcher(api, config.page_size(PAGE)).backoff(Waits::default()).boxed();
     let mut silent = Complaint::default();
     while let Some(event) = stream.next().await {
         let input = match event {
@@ -150,7 +162,8 @@ async fn follow<K>(
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
 {
-    let mut stream = watcher(api, watcher::Config::default().page_size(PAGE)).backoff(Waits { next: Waits::FIRST }).boxed();
+    let mut stream =
+        watcher(api, watcher::Config::default().page_size(PAGE)).backoff(Waits::default()).boxed();
     let mut names = BTreeSet::new();
     let mut silent = Complaint::default();
     while let Some(event) = stream.next().await {
@@ -182,7 +195,7 @@ async fn follow<K>(
 pub async fn secret(client: Client, namespace: String, name: Arc<str>, inputs: Sender<Input>) {
     let api = Api::<Secret>::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut stream = watcher(api, config).backoff(Waits { next: Waits::FIRST }).boxed();
+    let mut stream = watcher(api, config).backoff(Waits::default()).boxed();
     let mut found = false;
     let mut silent = Complaint::default();
     while let Some(event) = stream.next().await {
@@ -197,9 +210,8 @@ pub async fn secret(client: Client, namespace: String, name: Arc<str>, inputs: S
                     secret.data.map(|data| data.into_iter().map(|(key, value)| (key, value.0)).collect());
                 Credentials::read(data.as_ref())
             }
-            Ok(Event::Delete(_)) => Credentials::Missing,
             Ok(Event::InitDone) if found => continue,
-            Ok(Event::InitDone) => Credentials::Missing,
+            Ok(Event::InitDone | Event::Delete(_)) => Credentials::Missing,
             Err(error) => {
                 silent.about::<Secret>(&error);
                 continue;
@@ -223,7 +235,9 @@ impl Complaint {
     fn about<K: Resource<DynamicType = ()>>(&mut self, error: &watcher::Error) {
         let kind = K::kind(&());
         let reason = match error {
-            watcher::Error::InitialListFailed(kube::Error::Api(status)) if status.code == 404 && K::group(&()) == GROUP => {
+            watcher::Error::InitialListFailed(kube::Error::Api(status))
+                if status.code == 404 && K::group(&()) == GROUP =>
+            {
                 format!(
                     "the CustomResourceDefinition {}.{GROUP} is not installed; install it with the chart, or with `roomrobot-operator crds | kubectl apply -f -`",
                     K::plural(&())
@@ -234,7 +248,9 @@ impl Complaint {
             | watcher::Error::WatchFailed(error) => explain(error),
             // The list is too old to be continued: a new one follows, and nothing is lost.
             watcher::Error::WatchError(status) if status.code == 410 => return,
-            watcher::Error::WatchError(status) => format!("the API server answered {}: {}", status.code, status.message),
+            watcher::Error::WatchError(status) => {
+                format!("the API server answered {}: {}", status.code, status.message)
+            }
             watcher::Error::NoResourceVersion => error.to_string(),
         };
         if self.last.as_ref() != Some(&reason) {

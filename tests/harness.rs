@@ -180,7 +180,8 @@ impl World {
     /// The same with environment variables, which replace what the flags would say.
     pub async fn operator_with_env(&self, args: &[&str], env: &[(&str, &str)]) -> Operator<'_> {
         let endpoint = self.simulator.endpoint();
-        let all = [&[("ROOMROBOT_ALLOW_ENDPOINT", endpoint.as_str()), ("ROOMROBOT_LOG_FORMAT", "json")], env].concat();
+        let all = [&[("ROOMROBOT_ALLOW_ENDPOINT", endpoint.as_str()), ("ROOMROBOT_LOG_FORMAT", "json")], env]
+            .concat();
         let operator = Operator::spawn(&self.plane, binary(), args, &all).await.unwrap();
         operator.wait_ready().await.unwrap();
         operator
@@ -235,7 +236,9 @@ impl World {
     /// Creates `count` robots named `prefix-N`, in the simulator as well, and waits until all are accepted.
     pub async fn crowd(&self, prefix: &str, count: usize) -> Vec<String> {
         let names: Vec<String> = (0..count).map(|n| format!("{prefix}-{n}")).collect();
-        futures::stream::iter(&names).for_each_concurrent(16, |name| async { drop(self.robot(name).await) }).await;
+        futures::stream::iter(&names)
+            .for_each_concurrent(16, |name| async { drop(self.robot(name).await) })
+            .await;
         self.all_ready(count).await;
         names
     }
@@ -255,7 +258,12 @@ impl World {
     }
 
     /// Waits until the stored robot is as `wanted`, and returns it.
-    pub async fn robot_until(&self, name: &str, what: &str, wanted: impl Fn(&RoomRobot) -> bool) -> RoomRobot {
+    pub async fn robot_until(
+        &self,
+        name: &str,
+        what: &str,
+        wanted: impl Fn(&RoomRobot) -> bool,
+    ) -> RoomRobot {
         let mut last = None;
         let start = std::time::Instant::now();
         while start.elapsed() < PATIENCE {
@@ -265,7 +273,10 @@ impl World {
             }
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
-        panic!("robot {name}: never {what}; last: {:?}", last.map(|robot| serde_json::json!([robot.metadata.finalizers, robot.status]).to_string()));
+        panic!(
+            "robot {name}: never {what}; last: {:?}",
+            last.map(|robot| serde_json::json!([robot.metadata.finalizers, robot.status]).to_string())
+        );
     }
 
     /// Waits until the deletion waits for `reason`.
@@ -325,7 +336,10 @@ impl World {
             tokio::time::sleep(Duration::from_millis(25)).await;
         }
         let last = self.robots().get_opt(name).await.unwrap();
-        panic!("robot {name} is not gone; last: {:?}", last.map(|robot| serde_json::json!([robot.metadata.finalizers, robot.status]).to_string()));
+        panic!(
+            "robot {name} is not gone; last: {:?}",
+            last.map(|robot| serde_json::json!([robot.metadata.finalizers, robot.status]).to_string())
+        );
     }
 
     /// Waits until no robot of the namespace is left.
@@ -353,7 +367,9 @@ impl World {
     pub fn views(&self, name: &str) -> Vec<RoomRobot> {
         let history = self.history.lock().unwrap();
         let views = history.iter().filter_map(|event| match event {
-            WatchEvent::Added(robot) | WatchEvent::Modified(robot) | WatchEvent::Deleted(robot) => Some(robot),
+            WatchEvent::Added(robot) | WatchEvent::Modified(robot) | WatchEvent::Deleted(robot) => {
+                Some(robot)
+            }
             _ => None,
         });
         views.filter(|robot| robot.name_any() == name).cloned().collect()
@@ -385,7 +401,8 @@ impl World {
     /// Events about an object, from all namespaces.
     pub async fn events_about(&self, name: &str) -> Vec<Event> {
         let list = Api::<Event>::all(self.client.clone()).list(&ListParams::default()).await.unwrap();
-        let about = |event: &Event| event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(name);
+        let about =
+            |event: &Event| event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(name);
         list.items.into_iter().filter(about).collect()
     }
 }
@@ -411,7 +428,9 @@ async fn watch_robots(client: &Client, history: Arc<Mutex<Vec<WatchEvent<RoomRob
             };
             let mut stream = stream.boxed();
             while let Some(Ok(event)) = stream.next().await {
-                if let WatchEvent::Added(robot) | WatchEvent::Modified(robot) | WatchEvent::Deleted(robot) = &event {
+                if let WatchEvent::Added(robot) | WatchEvent::Modified(robot) | WatchEvent::Deleted(robot) =
+                    &event
+                {
                     version = robot.resource_version().unwrap();
                     history.lock().unwrap().push(event);
                 }
@@ -430,12 +449,14 @@ where
 }
 
 /// An object of ours with this spec.
+#[allow(clippy::needless_pass_by_value, reason = "made on the spot at every call")]
 pub fn manifest<K: Resource<DynamicType = ()>>(name: &str, spec: Value) -> Value {
     json!({"apiVersion": K::api_version(&()), "kind": K::kind(&()), "metadata": {"name": name}, "spec": spec})
 }
 
 fn merge(into: &mut Value, more: Value) {
-    for (key, value) in more.as_object().unwrap().clone() {
+    let Value::Object(more) = more else { panic!("not an object: {more}") };
+    for (key, value) in more {
         into[key] = value;
     }
 }

@@ -1,5 +1,8 @@
 //! The promises of the operator, each in a module of its own, on a real control plane and over real HTTP.
 
+// A panic is how a test reports.
+#![allow(clippy::unwrap_used, clippy::expect_used, clippy::panic, clippy::indexing_slicing)]
+
 mod harness;
 
 mod nothing_lost;

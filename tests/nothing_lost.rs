@@ -1,11 +1,11 @@
 //! Promise 2: an accepted robot leaves Kubernetes only after a final answer, or after a person chose `Retain`.
 
 use crate::harness::{World, eventually, is_true, message_of, reason_of};
+use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
     api::{DeleteParams, ListParams},
 };
-use k8s_openapi::api::core::v1::Namespace;
 use serde_json::json;
 use std::time::Duration;
 use testbed::simulator::{Fault, Kind};
@@ -106,7 +106,10 @@ async fn a_namespace_takes_its_robots_with_it() {
     assert_eq!(world.simulator.population(), 0);
     // Events of a dying namespace are stored with the operator.
     let events = world.events_about("r-0").await;
-    assert!(events.iter().any(|event| event.metadata.namespace.as_deref() == Some("roomrobot-system")), "{events:?}");
+    assert!(
+        events.iter().any(|event| event.metadata.namespace.as_deref() == Some("roomrobot-system")),
+        "{events:?}"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -119,7 +122,11 @@ async fn an_application_in_use_stays_until_its_robots_are_gone() {
     world.applications().delete(&world.app, &DeleteParams::default()).await.unwrap();
     // It takes no new robot in charge.
     world.robot_with("late", json!({})).await;
-    world.robot_until("late", "is refused", |robot| reason_of(robot, "Accepted") == Some("ApplicationNotFound")).await;
+    world
+        .robot_until("late", "is refused", |robot| {
+            reason_of(robot, "Accepted") == Some("ApplicationNotFound")
+        })
+        .await;
     world.delete("late").await;
     world.gone("late").await;
     assert_eq!(world.simulator.calls().len(), 0);

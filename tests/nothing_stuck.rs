@@ -124,7 +124,8 @@ async fn suspend_holds_calls_of_a_robot_and_of_an_application_visibly() {
     assert!(message_of(&one, "RobotDeleted").starts_with("spec.suspend is true"));
     assert!(message_of(&two, "RobotDeleted").contains(&world.app));
     let metrics = operator.get("/metrics").unwrap();
-    let counted = format!("roomrobot_deletions_pending{{application=\"{}\",reason=\"Suspended\"}} 2", world.app);
+    let counted =
+        format!("roomrobot_deletions_pending{{application=\"{}\",reason=\"Suspended\"}} 2", world.app);
     assert!(metrics.contains(&counted), "{metrics}");
     assert_eq!(world.simulator.calls().len(), 0);
     world.patch_application(json!({"spec": {"suspend": false}})).await;

@@ -30,9 +30,11 @@ async fn final_answers_end_in_different_true_reasons() {
     let world = World::new().await;
     let _operator = world.operator().await;
     world.simulator.add_members(world.sdk_app_id, "not-in-room", ["somebody-else"]);
-    for (name, reason, code) in
-        [("deleted", "Deleted", 0), ("no-room", "RoomNotFound", 100_004), ("not-in-room", "NotInRoom", 100_005)]
-    {
+    for (name, reason, code) in [
+        ("deleted", "Deleted", 0),
+        ("no-room", "RoomNotFound", 100_004),
+        ("not-in-room", "NotInRoom", 100_005),
+    ] {
         if code == 0 {
             world.robot(name).await;
         } else {
@@ -46,7 +48,10 @@ async fn final_answers_end_in_different_true_reasons() {
         let calls = world.simulator.calls_about(name, name);
         assert_eq!(calls.len(), 1);
         let message = &condition(&last, "RobotDeleted").unwrap().message;
-        assert!(message.ends_with(&format!("ErrorCode {code}, RequestId {}", calls[0].request_id)), "{message}");
+        assert!(
+            message.ends_with(&format!("ErrorCode {code}, RequestId {}", calls[0].request_id)),
+            "{message}"
+        );
     }
 }
 
@@ -94,12 +99,20 @@ async fn whatever_is_not_final_is_tried_again_until_it_is() {
             let longest = own + 1_000_000 * (1 << n) + 1_000_000;
             assert!(gap >= own + 190_000 && gap <= longest, "{name}: {gap} us before attempt {}", n + 2);
         }
-        let seen: Vec<String> =
-            world.views(name).iter().filter_map(|view| reason_of(view, "RobotDeleted").map(str::to_owned)).collect();
+        let seen: Vec<String> = world
+            .views(name)
+            .iter()
+            .filter_map(|view| reason_of(view, "RobotDeleted").map(str::to_owned))
+            .collect();
         assert!(seen.iter().any(|seen| seen == reason), "{name}: {seen:?}");
         let writes = world.robot_writes();
-        let status = writes.iter().filter(|write| write.object_ref.name == *name && write.object_ref.subresource == "status");
-        assert!(status.count() <= 1 + calls.len(), "{name}: more status writes than calls and the acceptance");
+        let status = writes
+            .iter()
+            .filter(|write| write.object_ref.name == *name && write.object_ref.subresource == "status");
+        assert!(
+            status.count() <= 1 + calls.len(),
+            "{name}: more status writes than calls and the acceptance"
+        );
     }
     // A lost reply to a deletion that took effect is answered 100005 the second time.
     assert_eq!(reason_of(&world.gone("reset-after").await, "RobotDeleted"), Some("NotInRoom"));

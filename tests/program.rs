@@ -37,7 +37,10 @@ fn bad_flags_are_one_clear_error_and_a_non_zero_exit() {
 
 #[test]
 fn without_a_cluster_it_says_so_and_ends() {
-    let output = run(&["run", "--listen=127.0.0.1:0"], &[("KUBECONFIG", "/nonexistent/kubeconfig"), ("HOME", "/nonexistent")]);
+    let output = run(
+        &["run", "--listen=127.0.0.1:0"],
+        &[("KUBECONFIG", "/nonexistent/kubeconfig"), ("HOME", "/nonexistent")],
+    );
     assert!(!output.status.success());
     let text = stderr(&output);
     assert_eq!(text.lines().count(), 1, "{text}");
@@ -115,10 +118,18 @@ async fn sigterm_ends_it_well_and_frees_the_lease_for_the_next() {
     world.ready("r").await;
     let start = Instant::now();
     let status = operator.terminate(Duration::from_secs(5)).await.unwrap();
-    assert!(status.success() && start.elapsed() < Duration::from_secs(2), "{status} after {:?}", start.elapsed());
+    assert!(
+        status.success() && start.elapsed() < Duration::from_secs(2),
+        "{status} after {:?}",
+        start.elapsed()
+    );
     let start = Instant::now();
     let _operator = world.operator().await;
     world.delete("r").await;
     world.gone("r").await;
-    assert!(start.elapsed() < Duration::from_secs(5), "the next one waited {:?} for the Lease", start.elapsed());
+    assert!(
+        start.elapsed() < Duration::from_secs(5),
+        "the next one waited {:?} for the Lease",
+        start.elapsed()
+    );
 }

@@ -18,7 +18,10 @@ async fn no_second_has_more_calls_than_the_application_may_make() {
     let took = start.elapsed();
     assert!(world.simulator.most_in_a_second() <= 20, "{} in a second", world.simulator.most_in_a_second());
     assert_eq!(world.simulator.calls().len(), 60);
-    assert!(took >= Duration::from_millis(2900) && took < Duration::from_secs(6), "{took:?} for 60 at 20 a second");
+    assert!(
+        took >= Duration::from_millis(2900) && took < Duration::from_secs(6),
+        "{took:?} for 60 at 20 a second"
+    );
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -55,7 +58,8 @@ async fn an_application_whose_api_hangs_does_not_hold_another_up() {
     world.application(&name, json!({"sdkAppId": other})).await;
     world.simulator.fail(Fault::always(Kind::Hang).app(other));
     for n in 0..30 {
-        let spec = json!({"roomId": format!("h-{n}"), "memberAccount": "m", "applicationRef": {"name": name}});
+        let spec =
+            json!({"roomId": format!("h-{n}"), "memberAccount": "m", "applicationRef": {"name": name}});
         crate::harness::create(&world.robots(), manifest::<RoomRobot>(&format!("h-{n}"), spec)).await;
     }
     world.robot("quick").await;

@@ -16,10 +16,14 @@ async fn every_watchers_last_view_has_the_request_id_and_so_have_log_and_event()
         assert!(message_of(&last, "RobotDeleted").ends_with(&format!("RequestId {}", call.request_id)));
         let request = last.status.as_ref().unwrap().last_request.as_ref().unwrap();
         assert_eq!(request.request_id.as_deref(), Some(call.request_id.as_str()));
-        assert_eq!((request.operation.as_str(), request.error_code, request.http_status), ("delete_robot", Some(0), Some(200)));
+        assert_eq!(
+            (request.operation.as_str(), request.error_code, request.http_status),
+            ("delete_robot", Some(0), Some(200))
+        );
         // It stood there while the finalizer still did.
         let views = world.views(name);
-        let stored = views.iter().find(|view| message_of(view, "RobotDeleted").contains(&call.request_id)).unwrap();
+        let stored =
+            views.iter().find(|view| message_of(view, "RobotDeleted").contains(&call.request_id)).unwrap();
         assert_eq!(stored.metadata.finalizers.as_ref().unwrap().len(), 1);
         eventually("an Event carries it", || async {
             let events = world.events_about(name).await;
@@ -31,7 +35,10 @@ async fn every_watchers_last_view_has_the_request_id_and_so_have_log_and_event()
         })
         .await;
         let log = operator.log();
-        let line = log.lines().find(|line| line.contains("\"target\":\"audit\"") && line.contains(&call.request_id)).unwrap();
+        let line = log
+            .lines()
+            .find(|line| line.contains("\"target\":\"audit\"") && line.contains(&call.request_id))
+            .unwrap();
         let line: serde_json::Value = serde_json::from_str(line).unwrap();
         for (field, value) in [
             ("namespace", world.namespace.as_str()),

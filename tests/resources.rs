@@ -31,7 +31,10 @@ async fn a_robot_over_the_limits_is_refused_with_the_field_and_the_limit() {
         (spec("r", &"m".repeat(33)), "32"),
         (spec("räum", "m"), "roomId must be 1 to 48 bytes of printable ASCII"),
         (spec("r", "m\n"), "memberAccount must be 1 to 32 bytes of printable ASCII"),
-        (json!({"roomId": "r", "memberAccount": "m", "applicationRef": {"name": ""}}), "spec.applicationRef.name"),
+        (
+            json!({"roomId": "r", "memberAccount": "m", "applicationRef": {"name": ""}}),
+            "spec.applicationRef.name",
+        ),
     ] {
         let refused = refusal(&world, spec.clone()).await.unwrap_or_else(|| panic!("{spec} was taken"));
         assert!(refused.contains(says), "{refused}");
@@ -55,7 +58,12 @@ async fn what_names_the_robot_cannot_be_changed_and_what_steers_it_can() {
     world.patch("r", json!({"spec": {"deletionPolicy": "Retain", "suspend": true}})).await;
     world.application(&world.app, json!({})).await;
     let patch = Patch::Merge(json!({"spec": {"sdkAppId": 5}}));
-    let error = world.applications().patch(&world.app, &PatchParams::default(), &patch).await.unwrap_err().to_string();
+    let error = world
+        .applications()
+        .patch(&world.app, &PatchParams::default(), &patch)
+        .await
+        .unwrap_err()
+        .to_string();
     assert!(error.contains("sdkAppId is immutable"), "{error}");
 }
 
@@ -74,7 +82,8 @@ async fn defaults_are_those_of_the_design() {
     );
     let spec = json!({"sdkAppId": 1, "credentials": {"secretRef": {"name": "s"}}});
     let name = crate::harness::unique("defaults");
-    let application = crate::harness::create(&world.applications(), manifest::<RtcApplication>(&name, spec)).await;
+    let application =
+        crate::harness::create(&world.applications(), manifest::<RtcApplication>(&name, spec)).await;
     assert_eq!(
         serde_json::to_value(&application.spec).unwrap(),
         json!({"sdkAppId": 1, "identifier": "administrator", "endpoint": "https://console.tim.qq.com",
@@ -86,7 +95,9 @@ async fn defaults_are_those_of_the_design() {
 async fn an_endpoint_is_scheme_host_and_port() {
     let world = World::bare().await;
     let spec = |endpoint: &str| json!({"sdkAppId": 1, "endpoint": endpoint, "credentials": {"secretRef": {"name": "s"}}});
-    for endpoint in ["https://console.tim.qq.com", "http://127.0.0.1:9000", "http://[::1]:9000", "http://simulator"] {
+    for endpoint in
+        ["https://console.tim.qq.com", "http://127.0.0.1:9000", "http://[::1]:9000", "http://simulator"]
+    {
         assert_eq!(application_refusal(&world, spec(endpoint)).await, None, "{endpoint}");
     }
     for endpoint in [
@@ -100,7 +111,9 @@ async fn an_endpoint_is_scheme_host_and_port() {
         "https://console.tim.qq.com:port",
         "https://",
     ] {
-        let refused = application_refusal(&world, spec(endpoint)).await.unwrap_or_else(|| panic!("{endpoint} was taken"));
+        let refused = application_refusal(&world, spec(endpoint))
+            .await
+            .unwrap_or_else(|| panic!("{endpoint} was taken"));
         assert!(refused.contains("endpoint must be scheme, host and optional port"), "{refused}");
     }
     for (more, says) in [
@@ -113,7 +126,8 @@ async fn an_endpoint_is_scheme_host_and_port() {
     ] {
         let mut spec = spec("https://console.tim.qq.com");
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());
-        let refused = application_refusal(&world, spec.clone()).await.unwrap_or_else(|| panic!("{spec} was taken"));
+        let refused =
+            application_refusal(&world, spec.clone()).await.unwrap_or_else(|| panic!("{spec} was taken"));
         assert!(refused.contains(says), "{refused}");
     }
 }
@@ -137,7 +151,12 @@ async fn kubectl_shows_the_columns_and_finds_by_room() {
     assert_eq!(words(0), ["NAME", "ROOM", "ROBOT", "APPLICATION", "READY", "REASON", "DELETION", "AGE"]);
     assert_eq!(words(1)[..6], ["lobby", "lobby", "lobby", &world.app, "True", "Adopted"]);
     assert!(kubectl(&["get", "rr", "-o", "wide"]).lines().next().unwrap().contains("REQUESTID"));
-    assert_eq!(kubectl(&["get", "roomrobots", "--field-selector", "spec.roomId=stage", "-o", "name"]).lines().count(), 1);
+    assert_eq!(
+        kubectl(&["get", "roomrobots", "--field-selector", "spec.roomId=stage", "-o", "name"])
+            .lines()
+            .count(),
+        1
+    );
     let by_application = format!("spec.applicationRef.name={}", world.app);
     let list = world.robots().list(&ListParams::default().fields(&by_application)).await.unwrap();
     assert_eq!(list.items.len(), 2);

@@ -23,11 +23,28 @@ use serde::{Deserialize, Serialize};
     printcolumn(name = "Room", type_ = "string", json_path = ".spec.roomId"),
     printcolumn(name = "Robot", type_ = "string", json_path = ".spec.memberAccount"),
     printcolumn(name = "Application", type_ = "string", json_path = ".spec.applicationRef.name"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
-    printcolumn(name = "Deletion", type_ = "string", json_path = ".status.conditions[?(@.type==\"RobotDeleted\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
+    printcolumn(
+        name = "Deletion",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"RobotDeleted\")].reason"
+    ),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
-    printcolumn(name = "RequestId", type_ = "string", priority = 1, json_path = ".status.lastRequest.requestId")
+    printcolumn(
+        name = "RequestId",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.lastRequest.requestId"
+    )
 )]
 #[x_kube(
     validation = Rule::new("!has(oldSelf.roomId) || (has(self.roomId) && self.roomId == oldSelf.roomId)")

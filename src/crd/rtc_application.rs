@@ -17,13 +17,26 @@ use serde::{Deserialize, Serialize};
     status = "RtcApplicationStatus",
     doc = "A Tencent RTC application (SDKAppID): endpoint, credentials and quota for the RoomRobots that refer to it.",
     printcolumn(name = "SDKAppID", type_ = "integer", json_path = ".spec.sdkAppId"),
-    printcolumn(name = "Ready", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].status"),
-    printcolumn(name = "Reason", type_ = "string", json_path = ".status.conditions[?(@.type==\"Ready\")].reason"),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status"
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason"
+    ),
     printcolumn(name = "Robots", type_ = "integer", json_path = ".status.robots"),
     printcolumn(name = "Deleting", type_ = "integer", json_path = ".status.deleting"),
     printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
     printcolumn(name = "Endpoint", type_ = "string", priority = 1, json_path = ".spec.endpoint"),
-    printcolumn(name = "Message", type_ = "string", priority = 1, json_path = ".status.conditions[?(@.type==\"Ready\")].message")
+    printcolumn(
+        name = "Message",
+        type_ = "string",
+        priority = 1,
+        json_path = ".status.conditions[?(@.type==\"Ready\")].message"
+    )
 )]
 #[x_kube(
     validation = Rule::new("!has(oldSelf.sdkAppId) || (has(self.sdkAppId) && self.sdkAppId == oldSelf.sdkAppId)")

@@ -1,6 +1,8 @@
 //! RtcApplications: their Secrets, their finalizer, their condition and counts.
 
-use super::{Announcement, ApplicationWrite, Change, Effect, Engine, Now, Seat, WriteError, lines::CallLine, writes};
+use super::{
+    Announcement, ApplicationWrite, Change, Effect, Engine, Now, Seat, WriteError, lines::CallLine, writes,
+};
 use crate::{
     application::{Application, Credentials, Spec},
     status::{Is, Kind, Reason},
@@ -34,16 +36,22 @@ impl Engine {
     pub(super) fn store_application(&mut self, mut spec: Spec, now: Now) {
         spec.name = self.intern(&spec.name);
         let name = Arc::clone(&spec.name);
-        let known = self.seats.get(&name).map(|seat| (seat.application.spec.uid.clone(), seat.application.spec.resource_version));
+        let known = self
+            .seats
+            .get(&name)
+            .map(|seat| (seat.application.spec.uid.clone(), seat.application.spec.resource_version));
         match known {
             Some((uid, version)) if uid == spec.uid && spec.resource_version < version => return,
             Some((uid, _)) if uid == spec.uid => {
-                let Some(seat) = self.seats.get_mut(&name) else { return };
+                let Some(seat) = self.seats.get_mut(&name) else {
+                    return;
+                };
                 seat.application.update(spec);
             }
             known => {
                 // Created again under its name: nothing that was learnt about the one before counts.
-                let lines = known.and_then(|_| self.seats.remove(&name)).map(|seat| (seat.deletions, seat.additions));
+                let lines =
+                    known.and_then(|_| self.seats.remove(&name)).map(|seat| (seat.deletions, seat.additions));
                 let (deletions, additions) = lines.unwrap_or_default();
                 self.seats.insert(Arc::clone(&name), Seat::new(Application::new(spec), deletions, additions));
             }
@@ -53,7 +61,8 @@ impl Engine {
         if self.active {
             // Acceptance, holds and rivals all depend on the application.
             self.touch_where(now, |entry| {
-                entry.robot.application == name && (!entry.robot.accepted() || entry.robot.deleting_since.is_some())
+                entry.robot.application == name
+                    && (!entry.robot.accepted() || entry.robot.deleting_since.is_some())
             });
             self.touch_unfinished(&name, now);
             self.application_robots_changed(&name, now);
@@ -67,8 +76,12 @@ impl Engine {
         self.forget_secrets();
         if self.active {
             // Those in line for a call stood in a line that is gone.
-            let lost: Vec<_> =
-                self.index.iter().filter(|(_, entry)| entry.robot.application == *name).map(|(id, _)| id).collect();
+            let lost: Vec<_> = self
+                .index
+                .iter()
+                .filter(|(_, entry)| entry.robot.application == *name)
+                .map(|(id, _)| id)
+                .collect();
             for id in lost {
                 if self.index.get(id).is_some_and(|entry| entry.state == crate::index::State::CallQueued) {
                     self.set_state(id, crate::index::State::Idle);
@@ -88,22 +101,22 @@ impl Engine {
 
     /// Asks for the application's Secret, or takes what is known of it.
     fn look_up_secret(&mut self, name: &Arc<str>) {
-        let Some(seat) = self.seats.get_mut(name) else { return };
+        let Some(seat) = self.seats.get_mut(name) else {
+            return;
+        };
         let secret = Arc::clone(&seat.application.spec.secret);
-        match self.secrets.get(&secret) {
-            Some(credentials) => {
-                seat.application.set_credentials(credentials.clone());
-            }
-            None => {
-                self.secrets.insert(Arc::clone(&secret), Credentials::Unknown);
-                self.effects.push(Effect::WatchSecret(secret));
-            }
+        if let Some(credentials) = self.secrets.get(&secret) {
+            seat.application.set_credentials(credentials.clone());
+        } else {
+            self.secrets.insert(Arc::clone(&secret), Credentials::Unknown);
+            self.effects.push(Effect::WatchSecret(secret));
         }
     }
 
     /// Stops watching Secrets that no application names.
     fn forget_secrets(&mut self) {
-        let used: BTreeSet<_> = self.seats.values().map(|seat| Arc::clone(&seat.application.spec.secret)).collect();
+        let used: BTreeSet<_> =
+            self.seats.values().map(|seat| Arc::clone(&seat.application.spec.secret)).collect();
         let unused: Vec<_> = self.secrets.keys().filter(|name| !used.contains(*name)).cloned().collect();
         for name in unused {
             self.secrets.remove(&name);
@@ -111,15 +124,13 @@ impl Engine {
         }
     }
 
-    pub(super) fn store_secret(&mut self, secret: Arc<str>, credentials: Credentials, now: Now) {
-        if !self.secrets.contains_key(&secret) {
-            return;
-        }
-        self.secrets.insert(Arc::clone(&secret), credentials.clone());
+    pub(super) fn store_secret(&mut self, secret: &Arc<str>, credentials: &Credentials, now: Now) {
+        let Some(known) = self.secrets.get_mut(secret) else { return };
+        known.clone_from(credentials);
         let users: Vec<_> = self
             .seats
             .iter_mut()
-            .filter(|(_, seat)| seat.application.spec.secret == secret)
+            .filter(|(_, seat)| seat.application.spec.secret == *secret)
             .filter_map(|(name, seat)| {
                 seat.application.set_credentials(credentials.clone()).then(|| Arc::clone(name))
             })
@@ -133,7 +144,9 @@ impl Engine {
     /// Robots came to refer to the application, or stopped.
     pub(super) fn application_robots_changed(&mut self, name: &Arc<str>, now: Now) {
         let used = self.tallies.contains_key(name);
-        let Some(seat) = self.seats.get_mut(name) else { return };
+        let Some(seat) = self.seats.get_mut(name) else {
+            return;
+        };
         seat.coarse.dirty = true;
         seat.unused_since = if used { None } else { seat.unused_since.or(Some(now.since_start)) };
         self.touch_application(name, now);
@@ -174,7 +187,9 @@ impl Engine {
             return;
         }
         let used = self.tallies.contains_key(name);
-        let Some(seat) = self.seats.get_mut(name) else { return };
+        let Some(seat) = self.seats.get_mut(name) else {
+            return;
+        };
         if seat.writing || now.since_start < seat.blocked_until {
             return;
         }
@@ -224,7 +239,9 @@ impl Engine {
     /// Counts the application's robots, and finds those that wait for a person or for long.
     fn count(&self, name: &Arc<str>, now: Now) -> Coarse {
         let mut coarse = Coarse { next: now.since_start + COARSE, ..Coarse::default() };
-        let Some(tally) = self.tallies.get(name) else { return coarse };
+        let Some(tally) = self.tallies.get(name) else {
+            return coarse;
+        };
         coarse.robots = tally.robots;
         coarse.deleting = tally.deleting;
         let wall = now.wall.as_second();
@@ -254,24 +271,38 @@ impl Engine {
     }
 
     fn write_application(&mut self, name: &Arc<str>, change: Change) {
-        let Some(seat) = self.seats.get_mut(name) else { return };
+        let Some(seat) = self.seats.get_mut(name) else {
+            return;
+        };
         seat.writing = true;
         self.writes_in_flight += 1;
         let uid = seat.application.spec.uid.clone();
-        self.effects.push(Effect::WriteApplication(Box::new(ApplicationWrite { name: Arc::clone(name), uid, change })));
+        self.effects.push(Effect::WriteApplication(Box::new(ApplicationWrite {
+            name: Arc::clone(name),
+            uid,
+            change,
+        })));
     }
 
-    pub(super) fn application_written(&mut self, name: &Arc<str>, result: Result<Spec, WriteError>, now: Now) {
+    pub(super) fn application_written(
+        &mut self,
+        name: &Arc<str>,
+        result: Result<Spec, WriteError>,
+        now: Now,
+    ) {
         self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
         let jitter = self.random.f64();
-        let Some(seat) = self.seats.get_mut(name) else { return };
+        let Some(seat) = self.seats.get_mut(name) else {
+            return;
+        };
         seat.writing = false;
         match result {
             Ok(spec) => {
                 seat.failed_writes = 0;
                 seat.blocked_until = Duration::ZERO;
                 let before = seat.application.spec.conditions.reason(Kind::Ready);
-                let (reason, is) = (spec.conditions.reason(Kind::Ready), spec.conditions.is_true(Kind::Ready));
+                let (reason, is) =
+                    (spec.conditions.reason(Kind::Ready), spec.conditions.is_true(Kind::Ready));
                 if spec.uid == seat.application.spec.uid
                     && let Some(reason) = reason
                     && before != Some(reason)
@@ -295,7 +326,9 @@ impl Engine {
         let coarse = &seat.coarse;
         let wanted = seat.application.wanted(coarse.stalled.as_deref(), coarse.held_by.as_deref());
         let note = wanted.into_iter().find(|want| want.kind == Kind::Ready && want.reason == reason);
-        let Some(note) = note.filter(|note| (note.is == Is::True) == ready) else { return };
+        let Some(note) = note.filter(|note| (note.is == Is::True) == ready) else {
+            return;
+        };
         let budget = if ready { &mut self.budgets.news } else { &mut self.budgets.warnings };
         if !budget.take(now.since_start) {
             return;

@@ -2,8 +2,7 @@
 
 use super::{Answer, Call, Effect, Engine, Now};
 use crate::{
-    application,
-    backoff,
+    application, backoff,
     codes::{Class, Operation},
     index::{Id, State},
     pace::Pace,
@@ -17,7 +16,9 @@ const OPERATIONS: [Operation; 2] = [Operation::DeleteRobot, Operation::AddRobot]
 
 impl Engine {
     pub(super) fn queue_call(&mut self, id: Id, operation: Operation, front: bool) {
-        let Some(entry) = self.index.get_mut(id) else { return };
+        let Some(entry) = self.index.get_mut(id) else {
+            return;
+        };
         if entry.state == State::CallQueued && !front {
             return;
         }
@@ -35,7 +36,9 @@ impl Engine {
         for sdk_app_id in self.sdk_app_ids() {
             for operation in OPERATIONS {
                 while self.pace(sdk_app_id, operation).next() <= now.since_start {
-                    let Some(id) = self.next_caller(sdk_app_id, operation, now) else { break };
+                    let Some(id) = self.next_caller(sdk_app_id, operation, now) else {
+                        break;
+                    };
                     if self.send_call(id, sdk_app_id, operation, now) {
                         self.pace(sdk_app_id, operation).take(now.since_start);
                     } else {
@@ -114,7 +117,10 @@ impl Engine {
         let after = waiting.iter().filter(|id| start.is_none_or(|start| **id > start));
         let before = waiting.iter().filter(|id| start.is_some_and(|start| **id <= start));
         let found = after.chain(before).copied().find(|id| {
-            let idle = self.index.get(*id).is_some_and(|entry| matches!(entry.state, State::Idle | State::WriteQueued(_)));
+            let idle = self
+                .index
+                .get(*id)
+                .is_some_and(|entry| matches!(entry.state, State::Idle | State::WriteQueued(_)));
             idle && self.step_under(*id, now.since_start, false) == Some(Step::Call(operation))
         });
         let seat = self.seats.get_mut(name)?;
@@ -128,10 +134,16 @@ impl Engine {
     }
 
     fn send_call(&mut self, id: Id, sdk_app_id: u32, operation: Operation, now: Now) -> bool {
-        let Some(entry) = self.index.get_mut(id) else { return false };
-        let Some(seat) = self.seats.get_mut(&entry.robot.application) else { return false };
+        let Some(entry) = self.index.get_mut(id) else {
+            return false;
+        };
+        let Some(seat) = self.seats.get_mut(&entry.robot.application) else {
+            return false;
+        };
         debug_assert_eq!(seat.application.spec.sdk_app_id, sdk_app_id);
-        let Some((caller, signature)) = seat.application.caller(now.wall.as_second()) else { return false };
+        let Some((caller, signature)) = seat.application.caller(now.wall.as_second()) else {
+            return false;
+        };
         seat.application.in_flight += 1;
         self.calls_in_flight += 1;
         entry.state = State::Calling;
@@ -159,6 +171,7 @@ impl Engine {
         let Answer { id, application: name, sdk_app_id, operation, signature, started, outcome } = answer;
         self.calls_in_flight = self.calls_in_flight.saturating_sub(1);
         let class = outcome.class(operation);
+        self.pace(sdk_app_id, operation).answered(started, now.since_start);
         if class == Class::Throttled {
             self.pace(sdk_app_id, operation).throttled(started, now.since_start);
         }
@@ -173,11 +186,19 @@ impl Engine {
                 self.queue_call(id, operation, true);
             } else {
                 let memory = &mut entry.memory;
-                let same = memory.last.as_deref().is_some_and(|last| last.class == class && last.operation == operation);
+                let same = memory
+                    .last
+                    .as_deref()
+                    .is_some_and(|last| last.class == class && last.operation == operation);
                 memory.attempts = if same { memory.attempts.saturating_add(1) } else { 1 };
                 memory.not_before = now.since_start + backoff::delay(class, memory.attempts, jitter);
-                memory.last =
-                    Some(Box::new(Attempt { operation, outcome, class, at: now.wall.as_second(), recorded: false }));
+                memory.last = Some(Box::new(Attempt {
+                    operation,
+                    outcome,
+                    class,
+                    at: now.wall.as_second(),
+                    recorded: false,
+                }));
                 self.recount(id);
                 self.touch(id, now);
             }
@@ -190,8 +211,11 @@ impl Engine {
 
     /// Looks again at every robot that waits for its application.
     pub(super) fn touch_unfinished(&mut self, name: &Arc<str>, now: Now) {
-        let waiting: Vec<Id> =
-            self.tallies.get(name).map(|tally| tally.unfinished.iter().copied().collect()).unwrap_or_default();
+        let waiting: Vec<Id> = self
+            .tallies
+            .get(name)
+            .map(|tally| tally.unfinished.iter().copied().collect())
+            .unwrap_or_default();
         for id in waiting {
             self.touch(id, now);
         }
@@ -213,7 +237,10 @@ impl Engine {
                 };
                 let ready = match application.probe_at() {
                     Some(at) => {
-                        let waiting = self.tallies.get(&application.spec.name).is_some_and(|tally| !tally.unfinished.is_empty());
+                        let waiting = self
+                            .tallies
+                            .get(&application.spec.name)
+                            .is_some_and(|tally| !tally.unfinished.is_empty());
                         waiting.then_some(at)?
                     }
                     None if line.is_empty() => return None,

@@ -24,10 +24,13 @@ pub(super) fn retry_delay(failures: u32, jitter: f64) -> Duration {
 
 impl Engine {
     pub(super) fn queue_write(&mut self, id: Id) {
-        let Some(entry) = self.index.get_mut(id) else { return };
+        let Some(entry) = self.index.get_mut(id) else {
+            return;
+        };
         let lane = if entry.robot.deleting_since.is_none() {
             Lane::Live
-        } else if entry.memory.final_answer().is_some() || entry.robot.conditions.is_true(Kind::RobotDeleted) {
+        } else if entry.memory.final_answer().is_some() || entry.robot.conditions.is_true(Kind::RobotDeleted)
+        {
             Lane::Final
         } else {
             Lane::Waiting
@@ -42,7 +45,9 @@ impl Engine {
         let most = self.settings.concurrency;
         while self.writes_in_flight < most {
             let live = self.writes_in_flight * 4 < most * LIVE_QUARTERS && !self.stopping;
-            let Some((lane, id)) = self.lines.pop(live) else { break };
+            let Some((lane, id)) = self.lines.pop(live) else {
+                break;
+            };
             let queued = self.index.get(id).is_some_and(|entry| entry.state == State::WriteQueued(lane));
             if queued {
                 self.send_write(id, now);
@@ -53,7 +58,9 @@ impl Engine {
     fn send_write(&mut self, id: Id, now: Now) {
         self.set_state(id, State::Idle);
         let step = self.step(id, now.since_start);
-        let Some(entry) = self.index.get_mut(id) else { return };
+        let Some(entry) = self.index.get_mut(id) else {
+            return;
+        };
         let robot = &entry.robot;
         let before = robot.conditions.reason(headline(robot));
         let mut pending = Pending { wanted: Vec::new(), attempt: false, accepts: false, before };
@@ -86,14 +93,18 @@ impl Engine {
         self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
         let pending = self.pending.remove(&id);
         let jitter = self.random.f64();
-        let Some(entry) = self.index.get_mut(id) else { return };
+        let Some(entry) = self.index.get_mut(id) else {
+            return;
+        };
         entry.state = State::Idle;
         match result {
             Ok(robot) => {
                 entry.failed_writes = 0;
                 entry.blocked_until = Duration::ZERO;
                 if let Some(pending) = pending {
-                    if pending.attempt && let Some(last) = entry.memory.last.as_deref_mut() {
+                    if pending.attempt
+                        && let Some(last) = entry.memory.last.as_deref_mut()
+                    {
                         last.recorded = true;
                     }
                     if pending.accepts && robot.accepted() {
@@ -129,7 +140,9 @@ impl Engine {
     /// An Event for a change of the reason that counts.
     fn announce(&mut self, stored: &Robot, pending: Pending, now: Now) {
         let kind = headline(stored);
-        let Some(want) = pending.wanted.into_iter().find(|want| want.kind == kind) else { return };
+        let Some(want) = pending.wanted.into_iter().find(|want| want.kind == kind) else {
+            return;
+        };
         if pending.before == Some(want.reason) {
             return;
         }

@@ -1,1 +1,999 @@
+use super::*;
+use crate::{
+    codes::CODES,
+    robot::{Finalizers, Stored},
+    room_engine::{Reply, Trouble, TroubleKind},
+    status::Conditions,
+};
+use k8s_openapi::jiff::Timestamp;
+use serde_json::json;
 
+const SECOND: Duration = Duration::from_secs(1);
+const ID: &str = "Id-52f0-O-Seq-56287";
+
+/// Everything that a decision depends on, owned.
+#[derive(Clone)]
+struct Scene {
+    robot: Robot,
+    application: Option<Found>,
+    hold: Option<Hold>,
+    claimed_by: Option<&'static str>,
+    memory: Memory,
+    now: Duration,
+}
+
+#[derive(Clone, Copy)]
+struct Found {
+    deleting: bool,
+    admits: Option<bool>,
+    held: bool,
+}
+
+impl Scene {
+    /// A new robot, and an application that would take it.
+    fn new() -> Self {
+        let stored = json!({
+            "metadata": {"name": "robot", "namespace": "team-a", "uid": "u", "resourceVersion": "1", "generation": 1},
+            "spec": {"roomId": "room", "memberAccount": "member", "applicationRef": {"name": "app"}},
+        });
+        Self {
+            robot: serde_json::from_value::<Stored>(stored).unwrap().into(),
+            application: Some(Found { deleting: false, admits: Some(true), held: true }),
+            hold: None,
+            claimed_by: None,
+            memory: Memory::default(),
+            now: 100 * SECOND,
+        }
+    }
+
+    fn creating(mut self) -> Self {
+        self.robot.creation_policy = CreationPolicy::Create;
+        self
+    }
+
+    fn retaining(mut self) -> Self {
+        self.robot.deletion_policy = DeletionPolicy::Retain;
+        self
+    }
+
+    fn suspended(mut self) -> Self {
+        self.robot.suspend = true;
+        self
+    }
+
+    fn finalizer(mut self) -> Self {
+        self.robot.finalizers = Finalizers { ours: Some(0), count: 1 };
+        self
+    }
+
+    /// Taken in charge, with what its policy says at that time.
+    fn accepted(mut self) -> Self {
+        self = self.finalizer();
+        let before = std::mem::replace(&mut self.application, Self::new().application);
+        assert!(matches!(self.carry_out(), Step::Report(_)));
+        self.application = before;
+        assert!(self.robot.accepted());
+        self
+    }
+
+    fn deleting(mut self) -> Self {
+        self.robot.deleting_since = Some(1_700_000_000);
+        self.robot.generation += 1;
+        self
+    }
+
+    fn application(mut self, change: impl FnOnce(&mut Found)) -> Self {
+        change(self.application.as_mut().unwrap());
+        self
+    }
+
+    fn without_application(mut self) -> Self {
+        self.application = None;
+        self
+    }
+
+    fn held_back(mut self, reason: Reason) -> Self {
+        self.hold = Some(hold(reason));
+        self
+    }
+
+    fn claimed(mut self) -> Self {
+        self.claimed_by = Some("team-b/twin");
+        self
+    }
+
+    fn never_added(mut self) -> Self {
+        self.memory.never_added = true;
+        self
+    }
+
+    fn answered(mut self, operation: Operation, outcome: Outcome) -> Self {
+        let class = outcome.class(operation);
+        let at = 1_700_000_100;
+        self.memory.last = Some(Box::new(Attempt { operation, outcome, class, at, recorded: false }));
+        self
+    }
+
+    /// The answer of a deletion that stands in the stored status.
+    fn told(mut self, outcome: Outcome) -> Self {
+        self = self.answered(Operation::DeleteRobot, outcome);
+        assert!(matches!(self.carry_out(), Step::Report(_)));
+        self
+    }
+
+    fn plan(&self) -> Step {
+        let application = self.application.map_or(Application::Missing, |found| Application::Found {
+            deleting: found.deleting,
+            admits: found.admits,
+            held: found.held,
+            hold: self.hold.as_ref(),
+        });
+        plan(&Facts {
+            robot: &self.robot,
+            application,
+            claimed_by: self.claimed_by,
+            memory: &self.memory,
+            now: self.now,
+        })
+    }
+
+    /// Does what is planned, as the API server would take it, and says what it was.
+    fn carry_out(&mut self) -> Step {
+        let step = self.plan();
+        let finalizers = &mut self.robot.finalizers;
+        match &step {
+            Step::Rest | Step::Wait(_) | Step::Call(_) => {}
+            Step::AddFinalizer => {
+                assert_eq!(finalizers.ours, None);
+                *finalizers = Finalizers { ours: Some(finalizers.count), count: finalizers.count + 1 };
+            }
+            Step::DropFinalizer => {
+                assert!(finalizers.ours.take().is_some());
+                finalizers.count -= 1;
+            }
+            Step::Report(wanted) => {
+                let at = Timestamp::from_second(1_700_000_200).unwrap();
+                let generation = self.robot.generation;
+                self.robot.conditions = Conditions::read(self.robot.conditions.with(wanted, generation, at));
+                self.robot.observed_generation = Some(generation);
+                if let Some(last) = &mut self.memory.last {
+                    last.recorded = true;
+                }
+            }
+        }
+        step
+    }
+}
+
+fn hold(reason: Reason) -> Hold {
+    Hold {
+        reason,
+        message: format!("The application makes no call ({reason}): ErrorCode 1, RequestId of-another"),
+    }
+}
+
+fn reply(code: i64) -> Outcome {
+    Outcome::Reply(Reply { code, info: "info".into(), request_id: Some(ID.into()) })
+}
+
+fn trouble(kind: TroubleKind, http_status: Option<u16>) -> Outcome {
+    Outcome::Trouble(Trouble { kind, http_status, request_id: None })
+}
+
+fn refused(reason: Reason) -> Vec<(Kind, Is, Reason)> {
+    vec![
+        (Kind::Accepted, Is::False, reason),
+        (Kind::Ready, Is::False, reason),
+        (Kind::Stalled, Is::True, reason),
+    ]
+}
+
+const ACCEPTED: (Kind, Is, Reason) = (Kind::Accepted, Is::True, Reason::Accepted);
+const LEAVING: (Kind, Is, Reason) = (Kind::Ready, Is::False, Reason::Deleting);
+
+fn waiting_for(reason: Reason, stalled: bool) -> Vec<(Kind, Is, Reason)> {
+    let mut all = vec![ACCEPTED, LEAVING, (Kind::RobotDeleted, Is::False, reason)];
+    if stalled {
+        all.insert(2, (Kind::Stalled, Is::True, reason));
+    }
+    all
+}
+
+#[track_caller]
+fn conditions(step: Step) -> Vec<Wanted> {
+    match step {
+        Step::Report(wanted) => wanted,
+        other => panic!("{other:?} where a report was due"),
+    }
+}
+
+/// The step is a report of just these conditions.
+#[track_caller]
+fn assert_report(step: Step, expected: &[(Kind, Is, Reason)]) {
+    let wanted: Vec<_> = conditions(step).iter().map(|want| (want.kind, want.is, want.reason)).collect();
+    assert_eq!(wanted, expected);
+}
+
+#[track_caller]
+fn message(step: Step, kind: Kind) -> String {
+    conditions(step).into_iter().find(|want| want.kind == kind).expect("no such condition").message
+}
+
+// Live robots.
+
+#[test]
+fn a_robot_without_a_home_is_refused_and_says_why() {
+    for (scene, reason, told) in [
+        (
+            Scene::new().without_application(),
+            Reason::ApplicationNotFound,
+            "RtcApplication app does not exist",
+        ),
+        (
+            Scene::new().application(|app| app.deleting = true),
+            Reason::ApplicationNotFound,
+            "is being deleted",
+        ),
+        (
+            Scene::new().application(|app| app.admits = Some(false)),
+            Reason::NamespaceNotAllowed,
+            "namespace team-a",
+        ),
+        // Born with the finalizer: refused all the same.
+        (Scene::new().finalizer().without_application(), Reason::ApplicationNotFound, "does not exist"),
+        (
+            Scene::new().creating().suspended().without_application(),
+            Reason::ApplicationNotFound,
+            "does not exist",
+        ),
+    ] {
+        let mut scene = scene;
+        let text = message(scene.plan(), Kind::Accepted);
+        assert!(text.contains(told), "{text}");
+        assert_report(scene.carry_out(), &refused(reason));
+        assert_eq!(scene.plan(), Step::Rest, "said once");
+        scene.robot.generation += 1;
+        assert_report(scene.plan(), &refused(reason));
+    }
+}
+
+#[test]
+fn a_robot_waits_in_silence_for_what_is_only_not_known_yet() {
+    for scene in [
+        Scene::new().application(|app| app.admits = None),
+        Scene::new().application(|app| app.held = false),
+        Scene::new().finalizer().application(|app| app.held = false),
+    ] {
+        assert_eq!(scene.plan(), Step::Rest);
+    }
+}
+
+#[test]
+fn the_finalizer_comes_before_the_acceptance() {
+    let mut scene = Scene::new();
+    assert_eq!(scene.carry_out(), Step::AddFinalizer);
+    assert!(!scene.robot.accepted());
+    assert_report(scene.carry_out(), &[ACCEPTED, (Kind::Ready, Is::True, Reason::Adopted)]);
+    assert_eq!(scene.carry_out(), Step::Rest);
+    let mut others = Scene::new();
+    others.robot.finalizers.count = 2;
+    assert_eq!(others.carry_out(), Step::AddFinalizer);
+    assert_eq!(others.robot.finalizers, Finalizers { ours: Some(2), count: 3 });
+}
+
+#[test]
+fn a_refusal_that_is_over_leaves_nothing_behind() {
+    let mut scene = Scene::new().without_application();
+    assert_report(scene.carry_out(), &refused(Reason::ApplicationNotFound));
+    scene.application = Scene::new().application;
+    assert_eq!(scene.carry_out(), Step::AddFinalizer);
+    assert_report(scene.carry_out(), &[ACCEPTED, (Kind::Ready, Is::True, Reason::Adopted)]);
+    assert!(scene.robot.conditions.reason(Kind::Stalled).is_none());
+}
+
+#[test]
+fn a_changed_spec_is_observed_and_nothing_else_is_written() {
+    let mut scene = Scene::new().accepted();
+    assert_eq!(scene.plan(), Step::Rest);
+    scene.robot.generation += 1;
+    assert_report(scene.carry_out(), &[ACCEPTED, (Kind::Ready, Is::True, Reason::Adopted)]);
+    assert_eq!(scene.plan(), Step::Rest);
+}
+
+#[test]
+fn charge_is_never_given_back() {
+    for scene in [
+        Scene::new().accepted().without_application(),
+        Scene::new().accepted().application(|app| app.deleting = true),
+        Scene::new().accepted().application(|app| app.admits = Some(false)),
+        Scene::new().accepted().application(|app| app.admits = None),
+        Scene::new().accepted().application(|app| app.held = false),
+        Scene::new().accepted().held_back(Reason::CredentialsRejected),
+        Scene::new().accepted().suspended(),
+        Scene::new().accepted().claimed(),
+    ] {
+        let mut scene = scene;
+        assert_eq!(
+            scene.plan(),
+            Step::Rest,
+            "nothing to say about a robot that is in the room by other means"
+        );
+        scene.robot.finalizers = Finalizers { ours: None, count: 0 };
+        assert_eq!(scene.plan(), Step::AddFinalizer, "a finalizer that was dropped is put back");
+    }
+}
+
+// Live robots that the operator brings in.
+
+#[test]
+fn a_robot_to_be_added_is_accepted_called_for_and_told() {
+    let mut scene = Scene::new().creating();
+    assert_eq!(scene.carry_out(), Step::AddFinalizer);
+    assert_report(scene.carry_out(), &[ACCEPTED, (Kind::Ready, Is::Unknown, Reason::Adding)]);
+    assert_eq!(scene.plan(), Step::Call(Operation::AddRobot));
+    scene = scene.answered(Operation::AddRobot, reply(0));
+    let text = message(scene.plan(), Kind::Ready);
+    assert!(text.ends_with(&format!("ErrorCode 0, RequestId {ID}")), "{text}");
+    assert_report(scene.carry_out(), &[ACCEPTED, (Kind::Ready, Is::True, Reason::Added)]);
+    assert_eq!(scene.plan(), Step::Rest);
+}
+
+#[test]
+fn no_call_is_made_for_a_robot_that_is_not_accepted() {
+    for application in [None, Some((true, Some(true))), Some((false, None)), Some((false, Some(false)))] {
+        let mut scene = Scene::new().creating().finalizer();
+        scene.application = application.map(|(deleting, admits)| Found { deleting, admits, held: true });
+        for _ in 0..4 {
+            assert!(!matches!(scene.carry_out(), Step::Call(_)));
+        }
+        assert!(!scene.robot.accepted());
+    }
+}
+
+#[test]
+fn each_answer_to_an_addition_has_its_own_reason() {
+    for (outcome, is, reason, stalled) in [
+        (reply(100_004), Is::False, Reason::RoomNotFound, false),
+        (reply(100_008), Is::False, Reason::RoomFull, false),
+        (reply(100_700), Is::False, Reason::RobotLimitReached, false),
+        (reply(70107), Is::False, Reason::AccountNotImported, true),
+        (reply(100_001), Is::False, Reason::InternalError, false),
+        (reply(60011), Is::False, Reason::Throttled, false),
+        (reply(70009), Is::False, Reason::CredentialsRejected, true),
+        (reply(70001), Is::False, Reason::CredentialsRejected, true),
+        (reply(60010), Is::False, Reason::PermissionDenied, true),
+        (reply(100_006), Is::False, Reason::PermissionDenied, true),
+        (reply(60020), Is::False, Reason::ApplicationNotReady, true),
+        (reply(100_002), Is::False, Reason::InvalidParameter, true),
+        // "Not a member" makes no sense as an answer to an addition: not a success, and not the end.
+        (reply(100_005), Is::False, Reason::UnknownErrorCode, true),
+        (reply(424_242), Is::False, Reason::UnknownErrorCode, true),
+        (trouble(TroubleKind::Timeout, None), Is::Unknown, Reason::Unreachable, false),
+        (trouble(TroubleKind::Http, Some(502)), Is::Unknown, Reason::UnexpectedReply, false),
+        (trouble(TroubleKind::Http, Some(429)), Is::Unknown, Reason::Throttled, false),
+    ] {
+        let mut scene = Scene::new().creating().accepted().answered(Operation::AddRobot, outcome.clone());
+        let text = message(scene.plan(), Kind::Ready);
+        assert!(text.ends_with(&outcome.reference()), "{text}");
+        let mut expected = vec![ACCEPTED, (Kind::Ready, is, reason)];
+        if stalled {
+            expected.push((Kind::Stalled, Is::True, reason));
+        }
+        assert_report(scene.carry_out(), &expected);
+        scene.memory.not_before = scene.now + SECOND;
+        assert_eq!(scene.plan(), Step::Wait(scene.now + SECOND), "{reason}");
+        scene.now += SECOND;
+        assert_eq!(scene.plan(), Step::Call(Operation::AddRobot), "{reason}");
+    }
+}
+
+#[test]
+fn an_addition_that_may_not_be_called_for_says_so() {
+    for (scene, reason) in [
+        (Scene::new().creating().suspended(), Reason::Suspended),
+        (Scene::new().creating().held_back(Reason::CredentialsRejected), Reason::CredentialsRejected),
+        (Scene::new().creating().held_back(Reason::ApplicationNotReady), Reason::ApplicationNotReady),
+        // The robot's own reason comes first.
+        (Scene::new().creating().suspended().held_back(Reason::CredentialsRejected), Reason::Suspended),
+    ] {
+        let mut scene = scene;
+        let expected = [ACCEPTED, (Kind::Ready, Is::False, reason), (Kind::Stalled, Is::True, reason)];
+        assert_eq!(scene.carry_out(), Step::AddFinalizer);
+        assert_report(scene.carry_out(), &expected);
+        assert_eq!(scene.plan(), Step::Rest);
+        scene.hold = None;
+        scene.robot.suspend = false;
+        assert_eq!(scene.plan(), Step::Call(Operation::AddRobot), "{reason} is over");
+    }
+    let missing = Scene::new().creating().accepted().without_application();
+    let reason = Reason::ApplicationNotReady;
+    let expected = [ACCEPTED, (Kind::Ready, Is::False, reason), (Kind::Stalled, Is::True, reason)];
+    assert_report(missing.plan(), &expected);
+}
+
+#[test]
+fn an_addition_that_is_told_is_not_repeated_after_a_restart() {
+    let mut scene = Scene::new().creating().accepted().answered(Operation::AddRobot, reply(0));
+    scene.carry_out();
+    scene.memory = Memory::default();
+    for scene in [
+        scene.clone(),
+        scene.clone().suspended(),
+        scene.clone().without_application(),
+        scene.clone().held_back(Reason::CredentialsRejected),
+    ] {
+        assert_eq!(scene.plan(), Step::Rest);
+    }
+    // One whose answer is not known is called for again.
+    let mut unknown = Scene::new().creating().accepted();
+    unknown.memory = Memory::default();
+    assert_eq!(unknown.plan(), Step::Call(Operation::AddRobot));
+}
+
+// shows a defect: after a restart a changed spec of an added robot is never observed: `addition` rests without a look
+// at the generation, so observedGeneration stays behind for ever and kstatus shows the robot as in progress. The
+// message cannot be written again because only its digest is kept: keep the message of a `Ready` that is `Added`, or
+// report a message without the reference, which `lastRequest` keeps.
+#[test]
+fn a_changed_spec_of_an_added_robot_is_observed_after_a_restart_too() {
+    let mut scene = Scene::new().creating().accepted().answered(Operation::AddRobot, reply(0));
+    scene.carry_out();
+    scene.robot.generation += 1;
+    assert_report(scene.plan(), &[ACCEPTED, (Kind::Ready, Is::True, Reason::Added)]);
+    scene.memory = Memory::default();
+    assert_report(scene.plan(), &[ACCEPTED, (Kind::Ready, Is::True, Reason::Added)]);
+}
+
+// shows a defect: the robot whose own addition was refused says so with its own RequestId, and in the next write
+// with that of whoever was refused first: two writes for each probe, and the condition loses the RequestId of the last
+// call. `addition` needs the same rule as `deleting` has: own refusal, same reason, same generation -> rest.
+#[test]
+fn an_addition_that_was_refused_itself_keeps_its_own_request_id() {
+    let mut scene = Scene::new()
+        .creating()
+        .accepted()
+        .answered(Operation::AddRobot, reply(70009))
+        .held_back(Reason::CredentialsRejected);
+    let text = message(scene.carry_out(), Kind::Ready);
+    assert!(text.ends_with(&format!("ErrorCode 70009, RequestId {ID}")), "{text}");
+    assert_eq!(scene.plan(), Step::Rest);
+}
+
+// shows a defect: a code without a remedy leaves an empty clause, "…; : ErrorCode 100004, …", because `waiting` puts
+// the remedy in whether or not there is one. It happens where an addition is answered 100004 or 100005, whose rows have
+// no remedy since for a deletion there is nothing to do.
+#[test]
+fn no_message_has_an_empty_clause() {
+    let codes = CODES.iter().map(|row| row.code).chain([424_242]);
+    for (operation, code) in
+        codes.flat_map(|code| [(Operation::DeleteRobot, code), (Operation::AddRobot, code)])
+    {
+        let mut scene = Scene::new().creating().accepted();
+        if operation == Operation::DeleteRobot {
+            scene = scene.deleting();
+        }
+        for want in conditions(scene.answered(operation, reply(code)).plan()) {
+            for ugly in ["; :", "; ;", ": :", ". ", ".:", ".;", "  "] {
+                assert!(!want.message.contains(ugly), "{operation} {code}: {}", want.message);
+            }
+        }
+    }
+}
+
+// Deletions.
+
+#[test]
+fn the_finalizer_is_never_put_on_a_robot_that_is_being_deleted() {
+    for scene in [Scene::new(), Scene::new().accepted(), Scene::new().retaining(), Scene::new().suspended()] {
+        let mut scene = scene.deleting();
+        scene.robot.finalizers = Finalizers { ours: None, count: 1 };
+        assert_eq!(scene.plan(), Step::Rest, "only others hold it still");
+    }
+}
+
+#[test]
+fn what_is_told_already_only_drops_the_finalizer() {
+    for reason in [Reason::Deleted, Reason::RoomNotFound, Reason::NotInRoom, Reason::Retained] {
+        let mut scene = Scene::new().accepted().deleting();
+        let wanted =
+            [Wanted::new(Kind::RobotDeleted, Is::True, reason, "told by the process before this one")];
+        let at = Timestamp::from_second(1).unwrap();
+        scene.robot.conditions = Conditions::read(scene.robot.conditions.with(&wanted, 1, at));
+        for scene in
+            [scene.clone(), scene.clone().suspended(), scene.clone().without_application(), scene.claimed()]
+        {
+            assert_eq!(scene.plan(), Step::DropFinalizer);
+        }
+    }
+}
+
+#[test]
+fn a_final_answer_is_told_and_then_the_finalizer_goes() {
+    for (code, reason) in
+        [(0, Reason::Deleted), (100_004, Reason::RoomNotFound), (100_005, Reason::NotInRoom)]
+    {
+        let answered = Scene::new().accepted().deleting().answered(Operation::DeleteRobot, reply(code));
+        // Whatever else has become true meanwhile: the robot is gone, and that is what is told.
+        for scene in [
+            answered.clone(),
+            answered.clone().suspended(),
+            answered.clone().retaining(),
+            answered.clone().claimed(),
+            answered.clone().without_application(),
+            answered.clone().held_back(Reason::CredentialsRejected),
+        ] {
+            let mut scene = scene;
+            let text = message(scene.plan(), Kind::RobotDeleted);
+            assert!(text.ends_with(&format!("ErrorCode {code}, RequestId {ID}")), "{text}");
+            assert_report(scene.carry_out(), &[ACCEPTED, LEAVING, (Kind::RobotDeleted, Is::True, reason)]);
+            assert_eq!(scene.carry_out(), Step::DropFinalizer);
+            assert_eq!(scene.plan(), Step::Rest);
+        }
+    }
+}
+
+#[test]
+fn an_answer_to_an_addition_ends_no_deletion() {
+    for code in [0, 100_004, 100_005] {
+        let scene = Scene::new().creating().accepted().answered(Operation::AddRobot, reply(code)).deleting();
+        assert!(scene.memory.final_answer().is_none());
+        assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot), "{code}");
+    }
+}
+
+#[test]
+fn retain_lets_go_at_once_whatever_stands_in_the_way() {
+    let accepted = Scene::new().accepted().deleting().retaining();
+    for scene in [
+        accepted.clone(),
+        accepted.clone().suspended(),
+        accepted.clone().without_application(),
+        accepted.clone().application(|app| app.admits = None),
+        accepted.clone().claimed(),
+        accepted.clone().held_back(Reason::CredentialsRejected),
+        accepted.clone().answered(Operation::DeleteRobot, reply(100_001)),
+        Scene::new()
+            .accepted()
+            .deleting()
+            .held_back(Reason::CredentialsRejected)
+            .told(reply(70009))
+            .retaining(),
+        Scene::new().creating().accepted().deleting().retaining().never_added(),
+    ] {
+        let mut scene = scene;
+        scene.memory.not_before = scene.now + 300 * SECOND;
+        assert_report(
+            scene.carry_out(),
+            &[ACCEPTED, LEAVING, (Kind::RobotDeleted, Is::True, Reason::Retained)],
+        );
+        assert_eq!(scene.carry_out(), Step::DropFinalizer);
+        assert_eq!(scene.plan(), Step::Rest);
+    }
+    // Never accepted: that is not claimed on the way out.
+    for scene in [
+        Scene::new().finalizer(),
+        Scene::new().finalizer().without_application(),
+        Scene::new().finalizer().application(|app| app.admits = None),
+        Scene::new().finalizer().application(|app| app.admits = Some(false)),
+    ] {
+        let mut scene = scene.deleting().retaining();
+        assert_report(scene.carry_out(), &[LEAVING, (Kind::RobotDeleted, Is::True, Reason::Retained)]);
+        assert_eq!(scene.carry_out(), Step::DropFinalizer);
+    }
+}
+
+// shows a defect: after an attempt that was not final, `Retain` (and a rival that comes to be) replaces the message with
+// one that ends "nothing was called", which is not so: the call may even have taken effect, its reply lost. The
+// condition also loses the last call's RequestId, which promise 4 keeps until the finalizer goes. `end` should leave
+// that clause out and add the reference where `memory.last` is an attempt of delete_robot.
+#[test]
+fn who_lets_go_after_a_call_does_not_say_that_nothing_was_called() {
+    for reason in [Reason::Retained, Reason::StillClaimed] {
+        let mut scene = Scene::new().accepted().deleting().told(reply(100_001));
+        scene = if reason == Reason::Retained { scene.retaining() } else { scene.claimed() };
+        let text = message(scene.plan(), Kind::RobotDeleted);
+        assert!(!text.contains("nothing was called"), "{text}");
+        assert!(text.ends_with(&format!("ErrorCode 100001, RequestId {ID}")), "{text}");
+    }
+}
+
+#[test]
+fn what_was_never_accepted_goes_without_a_call_and_without_a_word() {
+    for scene in [
+        Scene::new().finalizer().without_application(),
+        Scene::new().finalizer().application(|app| app.admits = Some(false)),
+        Scene::new().finalizer().suspended().without_application(),
+        Scene::new().finalizer().claimed().application(|app| app.admits = Some(false)),
+    ] {
+        let mut refused = scene.clone();
+        assert!(matches!(refused.carry_out(), Step::Report(_)));
+        for mut scene in [scene.deleting(), refused.deleting()] {
+            assert_eq!(scene.carry_out(), Step::DropFinalizer);
+            assert_eq!(scene.plan(), Step::Rest);
+        }
+    }
+}
+
+#[test]
+fn a_robot_born_with_the_finalizer_is_accepted_on_its_way_out() {
+    let unknown = Scene::new().finalizer().deleting().application(|app| app.admits = None);
+    assert_eq!(unknown.plan(), Step::Rest, "whether it may be accepted is not known yet");
+    // An application that is being deleted still serves deletions.
+    for deleting in [false, true] {
+        let mut scene = Scene::new().finalizer().deleting().application(|app| app.deleting = deleting);
+        assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot));
+        scene = scene.answered(Operation::DeleteRobot, reply(0));
+        assert_report(
+            scene.carry_out(),
+            &[ACCEPTED, LEAVING, (Kind::RobotDeleted, Is::True, Reason::Deleted)],
+        );
+    }
+    let waiting = Scene::new().finalizer().deleting().suspended();
+    assert_report(waiting.plan(), &waiting_for(Reason::Suspended, true));
+}
+
+#[test]
+fn the_last_of_those_who_claim_a_robot_deletes_it() {
+    let claimed = Scene::new().accepted().deleting().claimed();
+    for scene in [
+        claimed.clone(),
+        claimed.clone().suspended(),
+        claimed.clone().without_application(),
+        claimed.clone().held_back(Reason::CredentialsRejected),
+        Scene::new().creating().accepted().deleting().claimed().never_added(),
+        Scene::new().finalizer().deleting().claimed(),
+    ] {
+        let mut scene = scene;
+        let text = message(scene.plan(), Kind::RobotDeleted);
+        assert!(text.contains("team-b/twin"), "{text}");
+        assert_report(
+            scene.carry_out(),
+            &[ACCEPTED, LEAVING, (Kind::RobotDeleted, Is::False, Reason::StillClaimed)],
+        );
+        assert_eq!(scene.carry_out(), Step::DropFinalizer);
+    }
+    // The rival went before our finalizer did: now this is the last one.
+    let mut scene = claimed;
+    scene.carry_out();
+    scene.claimed_by = None;
+    assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot));
+}
+
+#[test]
+fn a_deletion_that_may_not_be_called_for_says_for_what_it_waits() {
+    let deleting = Scene::new().accepted().deleting();
+    for (scene, reason, told) in [
+        (deleting.clone().suspended(), Reason::Suspended, "spec.suspend is true"),
+        (deleting.clone().without_application(), Reason::ApplicationNotReady, "app does not exist any more"),
+        (deleting.clone().held_back(Reason::Suspended), Reason::Suspended, "The application makes no call"),
+        (
+            deleting.clone().held_back(Reason::ApplicationNotReady),
+            Reason::ApplicationNotReady,
+            "makes no call",
+        ),
+        (
+            deleting.clone().held_back(Reason::CredentialsRejected),
+            Reason::CredentialsRejected,
+            "makes no call",
+        ),
+        (deleting.clone().held_back(Reason::PermissionDenied), Reason::PermissionDenied, "makes no call"),
+        // The robot's own reason comes first.
+        (
+            deleting.clone().suspended().held_back(Reason::CredentialsRejected),
+            Reason::Suspended,
+            "spec.suspend",
+        ),
+        (deleting.clone().suspended().without_application(), Reason::Suspended, "spec.suspend"),
+    ] {
+        let mut scene = scene;
+        let text = message(scene.plan(), Kind::RobotDeleted);
+        assert!(text.contains(told), "{text}");
+        assert_report(scene.carry_out(), &waiting_for(reason, true));
+        assert_eq!(scene.plan(), Step::Rest, "{reason} is said once");
+        scene.robot.generation += 1;
+        assert_report(scene.plan(), &waiting_for(reason, true));
+        scene.robot.suspend = false;
+        scene.hold = None;
+        scene.application = Scene::new().application;
+        assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot), "{reason} is over");
+    }
+}
+
+#[test]
+fn a_robot_that_was_refused_itself_keeps_its_own_request_id() {
+    for (code, reason) in [
+        (70009, Reason::CredentialsRejected),
+        (70001, Reason::CredentialsRejected),
+        (60010, Reason::PermissionDenied),
+        (60020, Reason::ApplicationNotReady),
+    ] {
+        let mut scene = Scene::new()
+            .accepted()
+            .deleting()
+            .held_back(reason)
+            .answered(Operation::DeleteRobot, reply(code));
+        let text = message(scene.carry_out(), Kind::RobotDeleted);
+        assert!(text.ends_with(&format!("ErrorCode {code}, RequestId {ID}")), "{text}");
+        assert_eq!(scene.plan(), Step::Rest, "{code}");
+        // Another reason, or another spec: the application's own message is the news.
+        assert_report(
+            scene.clone().held_back(Reason::Suspended).plan(),
+            &waiting_for(Reason::Suspended, true),
+        );
+        scene.robot.generation += 1;
+        assert_eq!(message(scene.plan(), Kind::RobotDeleted), hold(reason).message);
+    }
+}
+
+// shows a defect: a refusal for billing and an application that lacks its Secret share the reason ApplicationNotReady,
+// so the robot that was refused itself still says "renew the package" when the Secret is what is missing. `Hold`
+// should say whether it is a refusal, and only a refusal may leave a robot its own message.
+#[test]
+fn a_robot_that_was_refused_itself_tells_of_a_secret_that_goes_missing() {
+    let mut scene =
+        Scene::new().accepted().deleting().held_back(Reason::ApplicationNotReady).told(reply(60020));
+    let message_of_the_hold =
+        "RtcApplication app is not ready: Secret s does not exist in the operator's namespace";
+    scene.hold = Some(Hold { reason: Reason::ApplicationNotReady, message: message_of_the_hold.into() });
+    assert_eq!(message(scene.plan(), Kind::RobotDeleted), message_of_the_hold);
+}
+
+#[test]
+fn each_answer_to_a_deletion_has_its_reason_and_stalls_only_where_a_person_must_act() {
+    let mut seen = Vec::new();
+    for code in CODES.iter().map(|row| row.code).chain([-1, 424_242]) {
+        let outcome = reply(code);
+        let class = outcome.class(Operation::DeleteRobot);
+        seen.push(class);
+        let (reason, stalled) = match class {
+            // Final answers have a test of their own.
+            Class::Done | Class::Gone => continue,
+            Class::Retry => (Reason::InternalError, false),
+            Class::Throttled => (Reason::Throttled, false),
+            Class::Credentials | Class::Expired => (Reason::CredentialsRejected, true),
+            Class::Permission | Class::RobotPermission => (Reason::PermissionDenied, true),
+            Class::Plan => (Reason::ApplicationNotReady, true),
+            Class::Invalid => (Reason::InvalidParameter, true),
+            Class::Later => (Reason::UnexpectedReply, false),
+            Class::Unknown => (Reason::UnknownErrorCode, true),
+        };
+        let mut scene = Scene::new().accepted().deleting().answered(Operation::DeleteRobot, outcome);
+        for want in conditions(scene.plan()).iter().filter(|want| want.reason == reason) {
+            let end = format!(": ErrorCode {code}, RequestId {ID}");
+            assert!(want.message.ends_with(&end), "{}", want.message);
+            assert!(
+                want.message.starts_with("The robot is not deleted yet; delete_robot: "),
+                "{}",
+                want.message
+            );
+        }
+        assert_report(scene.carry_out(), &waiting_for(reason, stalled));
+        assert_eq!(
+            scene.plan(),
+            Step::Call(Operation::DeleteRobot),
+            "{code} is asked again when its time comes"
+        );
+    }
+    for class in [Class::Retry, Class::Throttled, Class::Credentials, Class::Expired, Class::Permission] {
+        assert!(seen.contains(&class));
+    }
+    for class in [Class::RobotPermission, Class::Plan, Class::Invalid, Class::Later, Class::Unknown] {
+        assert!(seen.contains(&class));
+    }
+}
+
+#[test]
+fn no_answer_is_told_as_such() {
+    for (outcome, reason) in [
+        (trouble(TroubleKind::Name, None), Reason::Unreachable),
+        (trouble(TroubleKind::Refused, None), Reason::Unreachable),
+        (trouble(TroubleKind::Certificate, None), Reason::Unreachable),
+        (trouble(TroubleKind::Connect, None), Reason::Unreachable),
+        (trouble(TroubleKind::Timeout, None), Reason::Unreachable),
+        (trouble(TroubleKind::Broken, Some(200)), Reason::Unreachable),
+        (trouble(TroubleKind::TooLarge, Some(200)), Reason::UnexpectedReply),
+        (trouble(TroubleKind::NotAReply, Some(200)), Reason::UnexpectedReply),
+        (trouble(TroubleKind::Http, Some(503)), Reason::UnexpectedReply),
+        (trouble(TroubleKind::Http, Some(429)), Reason::Throttled),
+    ] {
+        let mut scene = Scene::new().accepted().deleting().answered(Operation::DeleteRobot, outcome);
+        let text = message(scene.plan(), Kind::RobotDeleted);
+        assert!(!text.contains("ErrorCode") && !text.ends_with([':', ' ', '.']), "{text}");
+        assert_report(scene.carry_out(), &waiting_for(reason, false));
+    }
+    // An HTTP error that carries a RequestId all the same.
+    let mut broken = Trouble { kind: TroubleKind::Http, http_status: Some(502), request_id: None };
+    broken.request_id = Some(ID.into());
+    let scene = Scene::new().accepted().deleting().answered(Operation::DeleteRobot, Outcome::Trouble(broken));
+    assert!(
+        message(scene.plan(), Kind::RobotDeleted)
+            .ends_with(&format!("HTTP 502; the operator tries again by itself: RequestId {ID}"))
+    );
+    // A reply without one says so, so that nobody looks for it.
+    let bare = Outcome::Reply(Reply { code: 100_001, info: String::new(), request_id: None });
+    let scene = Scene::new().accepted().deleting().answered(Operation::DeleteRobot, bare);
+    assert!(message(scene.plan(), Kind::RobotDeleted).ends_with("ErrorCode 100001, no RequestId"));
+}
+
+/// `lastRequest` has a time: the same words in the conditions are no reason not to write it.
+#[test]
+fn an_attempt_that_is_not_recorded_is_always_told() {
+    let timeout = || trouble(TroubleKind::Timeout, None);
+    let mut deletion = Scene::new().accepted().deleting().told(timeout());
+    assert_eq!(deletion.plan(), Step::Call(Operation::DeleteRobot));
+    deletion = deletion.answered(Operation::DeleteRobot, timeout());
+    assert_report(deletion.carry_out(), &waiting_for(Reason::Unreachable, false));
+    assert_eq!(deletion.plan(), Step::Call(Operation::DeleteRobot));
+    let mut addition = Scene::new().creating().accepted().answered(Operation::AddRobot, timeout());
+    for _ in 0..2 {
+        addition = addition.answered(Operation::AddRobot, timeout());
+        assert_report(addition.carry_out(), &[ACCEPTED, (Kind::Ready, Is::Unknown, Reason::Unreachable)]);
+        assert_eq!(addition.plan(), Step::Call(Operation::AddRobot));
+    }
+    // Also where a hold has come up meanwhile: first what happened, then why nothing more does.
+    let mut held = Scene::new().accepted().deleting().suspended().answered(Operation::DeleteRobot, timeout());
+    assert_report(held.carry_out(), &waiting_for(Reason::Unreachable, false));
+    assert_report(held.carry_out(), &waiting_for(Reason::Suspended, true));
+    assert_eq!(held.plan(), Step::Rest);
+}
+
+#[test]
+fn a_wait_ends_with_its_time_or_with_a_change_of_the_spec() {
+    let mut scene = Scene::new().accepted().deleting().told(reply(100_001));
+    let until = scene.now + 8 * SECOND;
+    scene.memory.not_before = until;
+    scene.memory.attempts = 4;
+    assert_eq!(scene.plan(), Step::Wait(until));
+    scene.now = until - Duration::from_nanos(1);
+    assert_eq!(scene.plan(), Step::Wait(until));
+    scene.now = until;
+    assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot));
+    scene.now = until - SECOND;
+    scene.memory.spec_changed();
+    assert_eq!(scene.memory.attempts, 0);
+    assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot));
+    assert!(scene.memory.last.is_some());
+    // A final answer stays one.
+    scene = scene.answered(Operation::DeleteRobot, reply(0));
+    scene.memory.spec_changed();
+    assert!(scene.memory.final_answer().is_some());
+}
+
+#[test]
+fn what_was_never_added_is_not_called_for() {
+    let never = Scene::new().creating().accepted().deleting().never_added();
+    for scene in [
+        never.clone(),
+        never.clone().suspended(),
+        never.clone().without_application(),
+        never.clone().held_back(Reason::CredentialsRejected),
+    ] {
+        let mut scene = scene;
+        assert_report(
+            scene.carry_out(),
+            &[ACCEPTED, LEAVING, (Kind::RobotDeleted, Is::True, Reason::NotInRoom)],
+        );
+        assert_eq!(scene.carry_out(), Step::DropFinalizer);
+    }
+    // A process that has not seen it all cannot know, and a robot that came by other means is there.
+    for scene in
+        [Scene::new().creating().accepted().deleting(), Scene::new().accepted().deleting().never_added()]
+    {
+        assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot));
+    }
+}
+
+#[test]
+fn a_restart_in_the_middle_of_a_wait_tries_at_once() {
+    let mut scene = Scene::new().accepted().deleting().told(reply(100_002));
+    scene.memory.not_before = scene.now + 3600 * SECOND;
+    scene.memory = Memory::default();
+    assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot));
+}
+
+// Every state at once.
+
+fn every_scene() -> Vec<Scene> {
+    let mut all = vec![Scene::new()];
+    let mut branch = |ways: &[&dyn Fn(Scene) -> Scene]| {
+        all = ways.iter().flat_map(|way| all.iter().cloned().map(way)).collect();
+    };
+    branch(&[&|scene| scene, &Scene::creating]);
+    branch(&[&|scene| scene, &Scene::finalizer, &Scene::accepted, &|scene| {
+        let mut dropped = scene.accepted();
+        dropped.robot.finalizers = Finalizers { ours: None, count: 0 };
+        dropped
+    }]);
+    branch(&[&|scene| scene, &Scene::deleting]);
+    branch(&[&|scene| scene, &Scene::retaining]);
+    branch(&[&|scene| scene, &Scene::suspended]);
+    branch(&[
+        &|scene| scene,
+        &Scene::without_application,
+        &|scene| scene.application(|app| app.deleting = true),
+        &|scene| scene.application(|app| app.admits = None),
+        &|scene| scene.application(|app| app.admits = Some(false)),
+        &|scene| scene.application(|app| app.held = false),
+        &|scene| scene.held_back(Reason::CredentialsRejected),
+        &|scene| scene.held_back(Reason::ApplicationNotReady),
+    ]);
+    branch(&[&|scene| scene, &Scene::claimed]);
+    branch(&[&|scene| scene, &Scene::never_added]);
+    branch(&[
+        &|scene| scene,
+        &|scene| scene.answered(Operation::DeleteRobot, reply(0)),
+        &|scene| scene.answered(Operation::DeleteRobot, reply(100_001)),
+        &|scene| scene.answered(Operation::DeleteRobot, reply(70009)),
+        &|scene| scene.answered(Operation::DeleteRobot, reply(60020)),
+        &|scene| scene.answered(Operation::AddRobot, reply(0)),
+        &|scene| scene.answered(Operation::AddRobot, reply(100_004)),
+    ]);
+    branch(&[&|scene| scene, &|mut scene| {
+        scene.memory.not_before = scene.now + SECOND;
+        scene
+    }]);
+    all
+}
+
+#[test]
+fn from_every_state_a_few_steps_lead_to_one_that_lasts() {
+    let all = every_scene();
+    assert!(all.len() > 10_000, "{} states", all.len());
+    for first in all {
+        let mut scene = first.clone();
+        let told = first.robot.deleting_since.is_some();
+        let mut steps = Vec::new();
+        loop {
+            let step = scene.carry_out();
+            let last = matches!(step, Step::Rest | Step::Wait(_) | Step::Call(_));
+            if let Step::Report(wanted) = &step {
+                assert!(wanted.iter().all(|want| (want.kind == Kind::RobotDeleted) <= told));
+                assert!(wanted.iter().all(|want| want.kind != Kind::Stalled || want.is == Is::True));
+                assert!(wanted.iter().any(|want| want.kind == Kind::Ready));
+                assert!(wanted.iter().all(|want| !want.message.is_empty() && !want.message.ends_with('.')));
+            }
+            assert!(step != Step::AddFinalizer || !told, "a finalizer for a robot that is being deleted");
+            assert!(step != Step::DropFinalizer || told, "a live robot loses its finalizer");
+            steps.push(step);
+            if last {
+                break;
+            }
+            assert!(steps.len() <= 3, "{:?}, {:?}, {:?}: {steps:?}", first.robot, first.memory, first.hold);
+        }
+        assert_eq!(&scene.carry_out(), steps.last().unwrap(), "it lasts");
+        // No call without charge, and none against the will of a person.
+        if matches!(steps.last(), Some(Step::Call(_))) {
+            assert!(!first.robot.suspend && first.hold.is_none() && scene.robot.finalizers.ours.is_some());
+            assert!(told || scene.robot.accepted());
+            assert!(!told || first.robot.deletion_policy == DeletionPolicy::Delete);
+        }
+    }
+}
+
+/// Promise 2, over all states: what was accepted is let go of only for one of these reasons.
+#[test]
+fn no_state_lets_an_accepted_robot_go_without_a_reason() {
+    let mut gone = 0;
+    for first in every_scene().into_iter().filter(|scene| scene.robot.accepted()) {
+        let mut scene = first.clone();
+        for _ in 0..4 {
+            if scene.carry_out() != Step::DropFinalizer {
+                continue;
+            }
+            gone += 1;
+            let stored = scene.robot.conditions.reason(Kind::RobotDeleted).unwrap();
+            let reason = if first.memory.final_answer().is_some() {
+                Reason::Deleted
+            } else if first.robot.deletion_policy == DeletionPolicy::Retain {
+                Reason::Retained
+            } else if first.claimed_by.is_some() {
+                Reason::StillClaimed
+            } else {
+                assert!(first.memory.never_added && first.robot.creation_policy == CreationPolicy::Create);
+                Reason::NotInRoom
+            };
+            assert_eq!(stored, reason, "the reason is stored before the finalizer goes");
+        }
+    }
+    assert!(gone > 1000);
+}

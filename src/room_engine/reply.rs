@@ -73,7 +73,7 @@ impl TroubleKind {
         let mut source = error.source();
         while let Some(cause) = source {
             if let Some(error) = cause.downcast_ref::<io::Error>() {
-                if error.get_ref().is_some_and(|inner| inner.is::<rustls::Error>()) {
+                if error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some() {
                     return Self::Certificate;
                 }
                 if error.kind() == io::ErrorKind::ConnectionRefused {
@@ -205,7 +205,8 @@ impl Outcome {
                 reply.request_id = reply.request_id.take().map(|id| scrub(&id, user_sig, REQUEST_ID_LIMIT));
             }
             Self::Trouble(trouble) => {
-                trouble.request_id = trouble.request_id.take().map(|id| scrub(&id, user_sig, REQUEST_ID_LIMIT));
+                trouble.request_id =
+                    trouble.request_id.take().map(|id| scrub(&id, user_sig, REQUEST_ID_LIMIT));
             }
         }
         self
@@ -244,13 +245,16 @@ struct Wire {
 pub(super) fn judge(status: u16, body: &[u8]) -> Outcome {
     let wire = serde_json::from_slice::<Wire>(body).ok();
     let request_id = wire.as_ref().and_then(|wire| wire.request_id.clone()).filter(|id| !id.is_empty());
-    let trouble = |kind| Outcome::Trouble(Trouble { kind, http_status: Some(status), request_id: request_id.clone() });
+    let trouble =
+        |kind| Outcome::Trouble(Trouble { kind, http_status: Some(status), request_id: request_id.clone() });
     if status != 200 {
         return trouble(TroubleKind::Http);
     }
     match wire {
         // Code 0 under "FAIL" contradicts itself: not a success to build on.
-        Some(wire) if wire.code == 0 && wire.action_status.as_deref().is_some_and(|status| status != "OK") => {
+        Some(wire)
+            if wire.code == 0 && wire.action_status.as_deref().is_some_and(|status| status != "OK") =>
+        {
             trouble(TroubleKind::NotAReply)
         }
         Some(wire) => {
@@ -270,10 +274,15 @@ mod tests {
 
     #[test]
     fn replies_are_read_leniently() {
-        let page = r#"{"ErrorCode": 0,"ErrorInfo": "","ActionStatus": "OK","RequestId": "Id-52f0-O-Seq-56287"}"#;
+        let page =
+            r#"{"ErrorCode": 0,"ErrorInfo": "","ActionStatus": "OK","RequestId": "Id-52f0-O-Seq-56287"}"#;
         assert_eq!(
             judge(200, page.as_bytes()),
-            Outcome::Reply(Reply { code: 0, info: String::new(), request_id: Some("Id-52f0-O-Seq-56287".into()) })
+            Outcome::Reply(Reply {
+                code: 0,
+                info: String::new(),
+                request_id: Some("Id-52f0-O-Seq-56287".into())
+            })
         );
         assert_eq!(code(r#"{"ErrorCode": 100004}"#), Some(100_004));
         assert_eq!(code(r#"{"ErrorCode": 0, "Response": {"x": [1]}, "ErrorDisplay": null}"#), Some(0));
@@ -333,7 +342,11 @@ mod tests {
 
     #[test]
     fn long_and_strange_texts_are_cut_to_one_line() {
-        let long = format!(r#"{{"ErrorCode": 100002, "ErrorInfo": "a\nb{}", "RequestId": "{}"}}"#, "é".repeat(999), "i".repeat(999));
+        let long = format!(
+            r#"{{"ErrorCode": 100002, "ErrorInfo": "a\nb{}", "RequestId": "{}"}}"#,
+            "é".repeat(999),
+            "i".repeat(999)
+        );
         let outcome = judge(200, long.as_bytes()).without(&Sensitive::new("s".repeat(9)));
         let Outcome::Reply(reply) = outcome else { panic!("not a reply") };
         assert!(reply.info.starts_with("a bé"));

@@ -26,14 +26,24 @@ struct Tool {
 
 const TOOLS: [Tool; 4] = [
     Tool { name: "etcd", module: "etcd", package: "go.etcd.io/etcd/server/v3", about: "a minute" },
-    Tool { name: "kube-apiserver", module: "kubernetes", package: "k8s.io/kubernetes/cmd/kube-apiserver", about: "six minutes" },
+    Tool {
+        name: "kube-apiserver",
+        module: "kubernetes",
+        package: "k8s.io/kubernetes/cmd/kube-apiserver",
+        about: "six minutes",
+    },
     Tool {
         name: "kube-controller-manager",
         module: "kubernetes",
         package: "k8s.io/kubernetes/cmd/kube-controller-manager",
         about: "two minutes",
     },
-    Tool { name: "kubectl", module: "kubernetes", package: "k8s.io/kubernetes/cmd/kubectl", about: "a minute" },
+    Tool {
+        name: "kubectl",
+        module: "kubernetes",
+        package: "k8s.io/kubernetes/cmd/kubectl",
+        about: "a minute",
+    },
 ];
 
 /// Between two lines of progress while a binary is built.
@@ -102,7 +112,9 @@ fn build(tool: &Tool, module: &Path, binary: &Path) -> Result<()> {
         .arg(package)
         .stdin(Stdio::null())
         .spawn()
-        .map_err(|error| Error::new("cannot run `go`, which builds the control plane; install Go 1.26", error))?;
+        .map_err(|error| {
+            Error::new("cannot run `go`, which builds the control plane; install Go 1.26", error)
+        })?;
     let mut told = start;
     let status = loop {
         match child.try_wait().map_err(|error| Error::new(name, error))? {

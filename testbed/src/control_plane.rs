@@ -41,7 +41,7 @@ pub struct ControlPlane {
     token: String,
     etcd: Mutex<Child>,
     api_server: Mutex<Child>,
-    _controller_manager: Child,
+    controller_manager: Child,
     guardian: Guardian,
     // After the guardian, which removes what is in it.
     _temporary: TempDir,
@@ -54,7 +54,9 @@ impl ControlPlane {
     /// If a binary cannot be built or started, or the API server does not become ready.
     pub async fn start() -> Result<Self> {
         let _ = rustls::crypto::ring::default_provider().install_default();
-        let bin = tokio::task::spawn_blocking(assets::folder).await.map_err(|error| Error::new("assets", error))??;
+        let bin = tokio::task::spawn_blocking(assets::folder)
+            .await
+            .map_err(|error| Error::new("assets", error))??;
         let why = |error: std::io::Error| Error::new("temporary folder", error);
         let temporary = tempfile::Builder::new().prefix("roomrobot-testbed-").tempdir().map_err(why)?;
         let folder = temporary.path().to_owned();
@@ -77,7 +79,8 @@ impl ControlPlane {
         let certificate = folder.join("certificates/apiserver.crt");
         wait_for(START, "the API server's certificate", || async { certificate.is_file() }).await?;
         let kubeconfig = |token: &str| kubeconfig(port, &certificate, token);
-        fs::write(folder.join("controller-manager.kubeconfig"), kubeconfig(&controller_token)?).map_err(why)?;
+        fs::write(folder.join("controller-manager.kubeconfig"), kubeconfig(&controller_token)?)
+            .map_err(why)?;
         fs::write(folder.join("admin.kubeconfig"), kubeconfig(&token)?).map_err(why)?;
 
         let mut command = Command::new(bin.join("kube-controller-manager"));
@@ -99,7 +102,7 @@ impl ControlPlane {
             token,
             etcd: Mutex::new(etcd),
             api_server: Mutex::new(api_server),
-            _controller_manager: controller_manager,
+            controller_manager,
             guardian,
             _temporary: temporary,
         };
@@ -124,7 +127,9 @@ impl ControlPlane {
             }
         })
         .await
-        .and_then(|()| if self.api_server_ended() { Err(Error("the API server ended".to_owned())) } else { Ok(()) })
+        .and_then(|()| {
+            if self.api_server_ended() { Err(Error("the API server ended".to_owned())) } else { Ok(()) }
+        })
         .map_err(|error| {
             let log = fs::read_to_string(self.folder.join("kube-apiserver.log")).unwrap_or_default();
             let tail: Vec<&str> = log.lines().rev().take(5).collect();
@@ -263,8 +268,12 @@ impl ControlPlane {
         {
             let mut child = self.api_server.lock().map_err(|error| Error::new("kube-apiserver", error))?;
             self.guardian.end(&mut child);
-            *child =
-                self.guardian.spawn(&mut api_server_command(&self.bin, &self.folder, self.port, self.etcd_ports.0)?)?;
+            *child = self.guardian.spawn(&mut api_server_command(
+                &self.bin,
+                &self.folder,
+                self.port,
+                self.etcd_ports.0,
+            )?)?;
         }
         self.wait_ready().await
     }
@@ -286,7 +295,7 @@ impl Drop for ControlPlane {
                 self.guardian.end(&mut child);
             }
         }
-        self.guardian.end(&mut self._controller_manager);
+        self.guardian.end(&mut self.controller_manager);
     }
 }
 
@@ -302,7 +311,8 @@ impl Paused {
     pub fn new(pid: u32) -> Result<Self> {
         let pid = i32::try_from(pid).ok().and_then(rustix::process::Pid::from_raw);
         let pid = pid.ok_or_else(|| Error("no such process".to_owned()))?;
-        rustix::process::kill_process(pid, rustix::process::Signal::STOP).map_err(|error| Error::new("SIGSTOP", error))?;
+        rustix::process::kill_process(pid, rustix::process::Signal::STOP)
+            .map_err(|error| Error::new("SIGSTOP", error))?;
         Ok(Self(pid))
     }
 }
@@ -344,7 +354,11 @@ fn api_server_command(bin: &Path, folder: &Path, port: u16, etcd: u16) -> Result
         .arg("--disable-admission-plugins=ServiceAccount")
         .arg(format!("--audit-policy-file={}", path("audit-policy.json")))
         .arg(format!("--audit-log-path={}", path("audit.log")))
-        .args(["--audit-log-mode=blocking", "--max-requests-inflight=2000", "--max-mutating-requests-inflight=1000"]);
+        .args([
+            "--audit-log-mode=blocking",
+            "--max-requests-inflight=2000",
+            "--max-mutating-requests-inflight=1000",
+        ]);
     log_to(&mut command, folder, "kube-apiserver")?;
     Ok(command)
 }
@@ -386,8 +400,8 @@ fn write_account_keys(folder: &Path) -> Result<()> {
     use ring::signature::{ECDSA_P256_SHA256_FIXED_SIGNING, EcdsaKeyPair, KeyPair as _};
     /// `SubjectPublicKeyInfo` of a P-256 key, up to the point itself (RFC 5480).
     const P256: [u8; 26] = [
-        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86, 0x48, 0xce,
-        0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
+        0x30, 0x59, 0x30, 0x13, 0x06, 0x07, 0x2a, 0x86, 0x48, 0xce, 0x3d, 0x02, 0x01, 0x06, 0x08, 0x2a, 0x86,
+        0x48, 0xce, 0x3d, 0x03, 0x01, 0x07, 0x03, 0x42, 0x00,
     ];
     let why = |_| Error("cannot make a key for ServiceAccount tokens".to_owned());
     let random = ring::rand::SystemRandom::new();
@@ -395,9 +409,10 @@ fn write_account_keys(folder: &Path) -> Result<()> {
     let pair = EcdsaKeyPair::from_pkcs8(&ECDSA_P256_SHA256_FIXED_SIGNING, private.as_ref(), &random)
         .map_err(|error| Error::new("key for ServiceAccount tokens", error))?;
     let public = [&P256, pair.public_key().as_ref()].concat();
-    for (name, label, der) in
-        [("service-account.key", "PRIVATE KEY", private.as_ref()), ("service-account.pub", "PUBLIC KEY", &public)]
-    {
+    for (name, label, der) in [
+        ("service-account.key", "PRIVATE KEY", private.as_ref()),
+        ("service-account.pub", "PUBLIC KEY", &public),
+    ] {
         fs::write(folder.join(name), pem(label, der)).map_err(|error| Error::new(name, error))?;
     }
     Ok(())
@@ -414,7 +429,8 @@ fn pem(label: &str, der: &[u8]) -> String {
 /// # Errors
 /// If there is none.
 pub fn free_port() -> Result<u16> {
-    let listener = TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| Error::new("free port", error))?;
+    let listener =
+        TcpListener::bind((Ipv4Addr::LOCALHOST, 0)).map_err(|error| Error::new("free port", error))?;
     listener.local_addr().map(|address| address.port()).map_err(|error| Error::new("free port", error))
 }
 
@@ -422,7 +438,11 @@ pub fn free_port() -> Result<u16> {
 ///
 /// # Errors
 /// If that takes longer than `limit`.
-pub async fn wait_for<F: Future<Output = bool>>(limit: Duration, what: &str, mut done: impl FnMut() -> F) -> Result<()> {
+pub async fn wait_for<F: Future<Output = bool>>(
+    limit: Duration,
+    what: &str,
+    mut done: impl FnMut() -> F,
+) -> Result<()> {
     let start = Instant::now();
     while !done().await {
         if start.elapsed() > limit {

@@ -78,9 +78,11 @@ impl<'a> Operator<'a> {
     /// # Errors
     /// If that takes too long.
     pub async fn wait_ready(&self) -> Result<()> {
-        wait_for(START, "the operator", || async { self.get("/readyz").is_some_and(|text| text.contains(" 200 ")) })
-            .await
-            .map_err(|error| Error::new(error, self.log()))
+        wait_for(START, "the operator", || async {
+            self.get("/readyz").is_some_and(|text| text.contains(" 200 "))
+        })
+        .await
+        .map_err(|error| Error::new(error, self.log()))
     }
 
     /// The whole HTTP answer to a GET of `path`, or `None` where there is none.
@@ -179,6 +181,7 @@ async fn account_token(plane: &ControlPlane) -> Result<String> {
         spec: TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..TokenRequestSpec::default() },
         ..TokenRequest::default()
     };
-    let answer = api.create_token_request(OPERATOR_ACCOUNT, &PostParams::default(), &request).await.map_err(why)?;
+    let answer =
+        api.create_token_request(OPERATOR_ACCOUNT, &PostParams::default(), &request).await.map_err(why)?;
     answer.status.map(|status| status.token).ok_or_else(|| Error("TokenRequest: no token".to_owned()))
 }

@@ -286,18 +286,26 @@ impl State {
 
     fn check_caller(&mut self, request: &Request, wall: i64) -> Result<(), (i64, String)> {
         let refuse = |code: i64, why: &str| Err((code, why.to_owned()));
-        let Some(random) = request.random else { return refuse(60002, "random is missing") };
+        let Some(random) = request.random else {
+            return refuse(60002, "random is missing");
+        };
         if !self.randoms.insert(random) {
             self.repeated_randoms += 1;
         }
-        let Some(app) = self.apps.get(&request.sdk_app_id) else { return refuse(70020, "no such SDKAppID") };
+        let Some(app) = self.apps.get(&request.sdk_app_id) else {
+            return refuse(70020, "no such SDKAppID");
+        };
         let verdict = usersig::check(&request.user_sig, app, &request.identifier, wall + self.clock_skew);
         if let Err((code, why)) = verdict {
             let bad = self.bad_signatures.entry(request.sdk_app_id).or_default();
             bad.push_back(Instant::now());
             bad.retain(|at| at.elapsed() < Duration::from_secs(60));
             // How many the vendor takes is not known; the text of 70050 says that there is a limit.
-            return if bad.len() > 10 { refuse(70050, "too many bad signatures") } else { refuse(code, &why) };
+            return if bad.len() > 10 {
+                refuse(70050, "too many bad signatures")
+            } else {
+                refuse(code, &why)
+            };
         }
         if !app.administrators.contains(&request.identifier) {
             return refuse(60010, "the identifier is no App administrator");

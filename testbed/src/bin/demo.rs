@@ -1,11 +1,11 @@
 //! The main job from nothing to the end, each step told in a line: `make demo`.
 
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{
     Api, Client, ResourceExt as _,
-    api::{DeleteParams, PostParams, WatchEvent, WatchParams},
+    api::{DeleteParams, ListParams, PostParams, WatchEvent, WatchParams},
 };
-use futures::{StreamExt as _, TryStreamExt as _};
 use roomrobot_operator::crd::{RoomRobot, RtcApplication};
 use serde_json::json;
 use std::{
@@ -68,7 +68,9 @@ impl Steps {
 async fn demo(keep: bool) -> Result<()> {
     let start = Instant::now();
     let mut steps = Steps { number: 0, start };
-    println!("Removing room robots with Kubernetes: a demo on a control plane of its own, on this machine only.\n");
+    println!(
+        "Removing room robots with Kubernetes: a demo on a control plane of its own, on this machine only.\n"
+    );
 
     let plane = ControlPlane::start().await?;
     steps.done("A Kubernetes control plane is up: etcd, kube-apiserver, kube-controller-manager");
@@ -92,7 +94,10 @@ async fn demo(keep: bool) -> Result<()> {
     steps.done("Applied: RtcApplication `default`, and the Secret with its key in the operator's namespace");
     apply_robots(&plane)?;
     let robots = Api::<RoomRobot>::namespaced(client.clone(), NAMESPACE);
-    wait(|| async { Ok(robots.list(&Default::default()).await.map_err(told)?.items.iter().all(is_ready)) }).await?;
+    wait(|| async {
+        Ok(robots.list(&ListParams::default()).await.map_err(told)?.items.iter().all(is_ready))
+    })
+    .await?;
     steps.done("Applied: four RoomRobots; the operator has taken charge of each, without a call:");
     for (name, room, member, about) in ROBOTS {
         println!("      {name:<13} robot {member} in room {room}: {about}");
@@ -104,12 +109,18 @@ async fn demo(keep: bool) -> Result<()> {
         println!("      {name:<13} {:<13} {}", end.reason, end.message);
     }
     let calls = simulator.calls();
-    steps.done(&format!("All gone. The room engine got {} delete_robot calls and has {} robots left:", calls.len(), simulator.population()));
+    steps.done(&format!(
+        "All gone. The room engine got {} delete_robot calls and has {} robots left:",
+        calls.len(),
+        simulator.population()
+    ));
     for call in &calls {
         let code = call.code.map_or_else(|| "no answer".to_owned(), |code| code.to_string());
         println!("      {:<9} {:<13} {code:>6}  {}", call.room, call.member, call.request_id);
     }
-    println!("\nEach RequestId above stood in the resource's status before the resource went: ask the vendor with it.");
+    println!(
+        "\nEach RequestId above stood in the resource's status before the resource went: ask the vendor with it."
+    );
     if keep {
         wait_for_person(&plane, &simulator, &operator).await?;
     }
@@ -117,7 +128,10 @@ async fn demo(keep: bool) -> Result<()> {
     if !status.success() {
         return Err(Error::new("the operator did not end well", status));
     }
-    println!("Done in {:.0} s. `make demo KEEP=1` leaves everything running for you to try.", start.elapsed().as_secs_f32());
+    println!(
+        "Done in {:.0} s. `make demo KEEP=1` leaves everything running for you to try.",
+        start.elapsed().as_secs_f32()
+    );
     Ok(())
 }
 
@@ -125,7 +139,11 @@ async fn demo(keep: bool) -> Result<()> {
 fn operator_binary() -> Result<PathBuf> {
     let this = env::current_exe().map_err(|error| Error::new("this program", error))?;
     let binary = this.with_file_name("roomrobot-operator");
-    if binary.is_file() { Ok(binary) } else { Err(Error("roomrobot-operator is not built; run `make demo`".to_owned())) }
+    if binary.is_file() {
+        Ok(binary)
+    } else {
+        Err(Error("roomrobot-operator is not built; run `make demo`".to_owned()))
+    }
 }
 
 async fn apply_application(client: &Client, endpoint: &str) -> Result<()> {
@@ -174,15 +192,17 @@ struct End {
 
 /// Deletes all robots and watches until each is gone; returns what the DELETED events carried.
 async fn delete_all(robots: &Api<RoomRobot>) -> Result<BTreeMap<String, End>> {
-    let list = robots.list(&Default::default()).await.map_err(told)?;
+    let list = robots.list(&ListParams::default()).await.map_err(told)?;
     let version = list.metadata.resource_version.unwrap_or_default();
     let mut events = robots.watch(&WatchParams::default(), &version).await.map_err(told)?.boxed();
     let mut left: BTreeSet<String> = list.items.iter().map(kube::ResourceExt::name_any).collect();
-    robots.delete_collection(&DeleteParams::default(), &Default::default()).await.map_err(told)?;
+    robots.delete_collection(&DeleteParams::default(), &ListParams::default()).await.map_err(told)?;
     let mut ends = BTreeMap::new();
     let watch = async {
         while !left.is_empty() {
-            let Some(event) = events.try_next().await.map_err(told)? else { break };
+            let Some(event) = events.try_next().await.map_err(told)? else {
+                break;
+            };
             if let WatchEvent::Deleted(robot) = event {
                 left.remove(&robot.name_any());
                 ends.insert(robot.name_any(), end(&robot));
@@ -190,7 +210,9 @@ async fn delete_all(robots: &Api<RoomRobot>) -> Result<BTreeMap<String, End>> {
         }
         Ok(())
     };
-    tokio::time::timeout(PATIENCE, watch).await.map_err(|_| Error("the deletions did not end".to_owned()))??;
+    tokio::time::timeout(PATIENCE, watch)
+        .await
+        .map_err(|_| Error("the deletions did not end".to_owned()))??;
     Ok(ends)
 }
 
@@ -215,7 +237,10 @@ async fn wait<F: Future<Output = Result<bool>>>(mut done: impl FnMut() -> F) -> 
 async fn wait_for_person(plane: &ControlPlane, simulator: &Simulator, operator: &Operator<'_>) -> Result<()> {
     simulator.add_members(SDK_APP_ID, "lobby", ["robot-greeter"]);
     plane.kubectl_apply(&manifest("greeter", "lobby", "robot-greeter"))?;
-    println!("\nEverything keeps running until Ctrl-C, since {}. In another terminal:\n", Timestamp::now().strftime("%H:%M:%S UTC"));
+    println!(
+        "\nEverything keeps running until Ctrl-C, since {}. In another terminal:\n",
+        Timestamp::now().strftime("%H:%M:%S UTC")
+    );
     println!("  export KUBECONFIG={}", plane.admin_kubeconfig().display());
     println!("  alias kubectl={}\n", plane.kubectl().display());
     println!("  kubectl get roomrobots -n {NAMESPACE} -o wide");
@@ -225,6 +250,7 @@ async fn wait_for_person(plane: &ControlPlane, simulator: &Simulator, operator: 
     std::future::pending().await
 }
 
+#[allow(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
 fn told(error: kube::Error) -> Error {
     Error(roomrobot_operator::kubernetes::explain(&error))
 }

@@ -15,7 +15,7 @@ struct Args {
     #[arg(long, env = "SIMULATOR_LISTEN", default_value = "127.0.0.1:9000")]
     listen: SocketAddr,
 
-    /// An application that it knows, as SDKAPPID=KEY; repeatable.
+    /// An application that it knows, with its key; repeatable.
     #[arg(long = "app", value_name = "SDKAPPID=KEY", value_parser = app)]
     apps: Vec<(u32, String)>,
 

@@ -25,7 +25,9 @@ pub(super) async fn serve(listener: TcpListener, shared: Shared) {
         let Ok(stream) = stream.into_std() else { continue };
         // A second handle on the same socket: a fault can make its end a reset.
         let Ok(handle) = stream.try_clone() else { continue };
-        let Ok(stream) = tokio::net::TcpStream::from_std(stream) else { continue };
+        let Ok(stream) = tokio::net::TcpStream::from_std(stream) else {
+            continue;
+        };
         let _ = stream.set_nodelay(true);
         let (shared, handle) = (shared.clone(), Arc::new(handle));
         tokio::spawn(async move {
@@ -49,7 +51,8 @@ async fn answer(
     if let Some(rest) = path.strip_prefix("/simulator/") {
         return Ok(script(shared, &parts.method, rest, &body));
     }
-    let command = path.strip_prefix(PREFIX).filter(|command| matches!(*command, "delete_robot" | "add_robot"));
+    let command =
+        path.strip_prefix(PREFIX).filter(|command| matches!(*command, "delete_robot" | "add_robot"));
     let Some(command) = command.filter(|_| parts.method == Method::POST) else {
         return Ok(page(StatusCode::NOT_FOUND));
     };
@@ -57,7 +60,10 @@ async fn answer(
     let fault = {
         let mut state = shared.lock();
         let latency = state.settings.latency;
-        let fault = request.as_ref().ok().and_then(|request| state.faults.iter_mut().find(|fault| fault.concerns(request)));
+        let fault = request
+            .as_ref()
+            .ok()
+            .and_then(|request| state.faults.iter_mut().find(|fault| fault.concerns(request)));
         let kind = fault.map_or(Kind::None, |fault| {
             fault.times = fault.times.map(|times| times - 1);
             fault.kind.clone()
@@ -65,7 +71,8 @@ async fn answer(
         (kind, latency)
     };
     let (fault, latency) = fault;
-    let delay = latency + if let Kind::DelayMs(ms) = fault { Duration::from_millis(ms) } else { Duration::ZERO };
+    let delay =
+        latency + if let Kind::DelayMs(ms) = fault { Duration::from_millis(ms) } else { Duration::ZERO };
     // The call counts when it comes in, before any delay.
     let (code, reply) = verdict(shared, request, &fault);
     if !delay.is_zero() {
@@ -103,7 +110,10 @@ fn verdict(shared: &Shared, request: Result<Request, (i64, String)>, fault: &Kin
             Ok(request),
             Kind::Hang | Kind::ResetBefore | Kind::Http(_) | Kind::Html | Kind::Body(_) | Kind::Huge(_),
         ) => (request, (None, String::new(), false)),
-        (Ok(request), Kind::None | Kind::DelayMs(_) | Kind::ResetAfter | Kind::Truncated | Kind::NoRequestId) => {
+        (
+            Ok(request),
+            Kind::None | Kind::DelayMs(_) | Kind::ResetAfter | Kind::Truncated | Kind::NoRequestId,
+        ) => {
             let (code, info, effect) = state.judge(&request, wall);
             (request, (Some(code), info, effect))
         }
@@ -142,14 +152,18 @@ struct Command {
 /// Reads the query, whose names are case-sensitive, and the body.
 fn read(command: &str, query: &str, body: &[u8]) -> Result<Request, (i64, String)> {
     let refuse = |code: i64, why: &str| (code, why.to_owned());
-    let pairs: BTreeMap<&str, String> =
-        query.split('&').filter_map(|pair| pair.split_once('=')).map(|(name, value)| (name, decode(value))).collect();
+    let pairs: BTreeMap<&str, String> = query
+        .split('&')
+        .filter_map(|pair| pair.split_once('='))
+        .map(|(name, value)| (name, decode(value)))
+        .collect();
     let get = |name: &str| pairs.get(name).cloned();
     if get("contenttype").as_deref() != Some("json") {
         return Err(refuse(60002, "contenttype must be json"));
     }
     let sdk_app_id = get("sdkappid").and_then(|id| id.parse().ok());
-    let body: Command = serde_json::from_slice(body).map_err(|_| refuse(60003, "the body is no such JSON"))?;
+    let body: Command =
+        serde_json::from_slice(body).map_err(|_| refuse(60003, "the body is no such JSON"))?;
     Ok(Request {
         command: command.to_owned(),
         sdk_app_id: sdk_app_id.ok_or_else(|| refuse(60012, "sdkappid is missing"))?,
@@ -184,7 +198,8 @@ fn script(shared: &Shared, method: &Method, what: &str, body: &[u8]) -> Response
     #[serde(rename_all = "camelCase", deny_unknown_fields)]
     struct Room {
         sdk_app_id: u32,
-        room: String,
+        #[serde(rename = "room")]
+        id: String,
         members: Vec<String>,
     }
     let mut state = shared.lock();
@@ -197,9 +212,11 @@ fn script(shared: &Shared, method: &Method, what: &str, body: &[u8]) -> Response
             state.apps.insert(app.sdk_app_id, app);
         })),
         (&Method::PUT, "rooms") => done(serde_json::from_slice::<Room>(body).map(|room| {
-            state.rooms.insert((room.sdk_app_id, room.room), room.members.into_iter().collect());
+            state.rooms.insert((room.sdk_app_id, room.id), room.members.into_iter().collect());
         })),
-        (&Method::POST, "faults") => done(serde_json::from_slice::<Fault>(body).map(|fault| state.faults.push(fault))),
+        (&Method::POST, "faults") => {
+            done(serde_json::from_slice::<Fault>(body).map(|fault| state.faults.push(fault)))
+        }
         (&Method::DELETE, "faults") => {
             state.faults.clear();
             done(Ok(()))
@@ -233,7 +250,11 @@ fn whole(status: StatusCode, kind: &'static str, text: String) -> Response<Body>
 }
 
 fn page(status: StatusCode) -> Response<Body> {
-    whole(status, "text/html", format!("<html><head><title>{status}</title></head><body>{status}</body></html>"))
+    whole(
+        status,
+        "text/html",
+        format!("<html><head><title>{status}</title></head><body>{status}</body></html>"),
+    )
 }
 
 /// Half of `text` under the length of the whole, then the end of the connection.

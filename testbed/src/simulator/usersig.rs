@@ -27,7 +27,9 @@ pub(super) fn check(user_sig: &str, app: &App, identifier: &str, wall: i64) -> R
     if user_sig.is_empty() {
         return refuse(70002, "the UserSig is empty");
     }
-    let Some(document) = open(user_sig) else { return refuse(70003, "the UserSig cannot be read") };
+    let Some(document) = open(user_sig) else {
+        return refuse(70003, "the UserSig cannot be read");
+    };
     if document.identifier != identifier {
         return refuse(70013, "the identifier differs");
     }
