@@ -137,6 +137,7 @@ const IDENTIFIER: &str =
     "Check spec.identifier of the RtcApplication and, with a userSig, whom it was signed for.";
 const ADMIN: &str =
     "Make spec.identifier of the RtcApplication an App administrator in the vendor's console.";
+const ROOM: &str = "Find out in the vendor's console why spec.identifier may not touch this room; any change of the RoomRobot's spec then tries at once.";
 const PACE: &str =
     "Nothing to do: the operator slows down by itself. If it stays, lower spec.requestsPerSecond.";
 const SUPPORT: &str = "Ask the vendor's support, with the RequestId.";
@@ -252,7 +253,7 @@ pub const CODES: &[Code] = &[
         Class::RobotPermission,
         Source::DeleteRobot,
         "the permissions do not suffice for this room",
-        ADMIN,
+        ROOM,
     ),
     row(100_007, Class::Plan, Source::RoomEngine, "the SDKAppID's package does not allow this", PLAN),
     row(

@@ -244,8 +244,8 @@ struct Pending {
     wanted: Vec<Wanted>,
     /// The status carried the last attempt.
     attempt: bool,
-    /// It takes the robot in charge.
-    accepts: bool,
+    /// It takes a robot in charge that is still to be added.
+    to_add: bool,
     /// The reason that was stored before, of the condition that counts.
     before: Option<Reason>,
 }
@@ -510,6 +510,10 @@ impl Engine {
                 if entry.robot.generation != robot.generation {
                     entry.memory.spec_changed();
                     entry.blocked_until = Duration::ZERO;
+                }
+                if entry.robot.creation_policy != robot.creation_policy {
+                    // Under the other policy the robot may have come by other means: it is removed in any case.
+                    entry.memory.never_added = false;
                 }
                 if entry.state == State::Vanished {
                     entry.state = State::Idle;

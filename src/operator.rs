@@ -135,7 +135,11 @@ impl Signals {
 }
 
 async fn connect() -> Result<Client, Error> {
-    let mut config = Config::infer().await.map_err(Error::Config)?;
+    let mut config = match Config::incluster() {
+        Ok(config) => config,
+        // Not in a Pod; this looks there again only to say so if there is no kubeconfig either.
+        Err(_) => Config::infer().await.map_err(Error::Config)?,
+    };
     // The engine is the retry loop; retries inside the client would hide minutes.
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);

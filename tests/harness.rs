@@ -363,6 +363,16 @@ impl World {
         })
     }
 
+    /// The last views of all robots of all namespaces that were deleted.
+    pub fn all_deleted(&self) -> Vec<RoomRobot> {
+        let history = self.history.lock().unwrap();
+        let deleted = history.iter().filter_map(|event| match event {
+            WatchEvent::Deleted(robot) => Some(robot.clone()),
+            _ => None,
+        });
+        deleted.collect()
+    }
+
     /// Every view of a robot that a watcher had, the last one first seen as DELETED.
     pub fn views(&self, name: &str) -> Vec<RoomRobot> {
         let history = self.history.lock().unwrap();
@@ -479,6 +489,11 @@ pub fn reason_of<'a>(robot: &'a RoomRobot, kind: &str) -> Option<&'a str> {
 
 pub fn message_of<'a>(robot: &'a RoomRobot, kind: &str) -> &'a str {
     condition(robot, kind).map(|condition| condition.message.as_str()).unwrap_or_default()
+}
+
+/// Whether an operator acts.
+pub fn leads(operator: &Operator<'_>) -> bool {
+    operator.get("/metrics").is_some_and(|text| text.lines().any(|line| line == "roomrobot_leader 1"))
 }
 
 /// Waits until `done` says so.

@@ -11,6 +11,7 @@ mod one_call;
 mod program;
 mod quiet;
 mod quota;
+mod reliability;
 mod request_id;
 mod resources;
 mod secrets;

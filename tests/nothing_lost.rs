@@ -153,3 +153,19 @@ async fn an_application_removed_by_force_is_waited_for() {
     world.application(&world.app, json!({})).await;
     assert_eq!(reason_of(&world.gone("left").await, "RobotDeleted"), Some("Deleted"));
 }
+
+/// Adopted, so it is in the room; that its policy was changed to `Create` later does not make it never added.
+#[tokio::test(flavor = "multi_thread")]
+async fn an_adopted_robot_whose_policy_becomes_create_is_removed_all_the_same() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    world.robot("adopted").await;
+    world.ready("adopted").await;
+    world.patch("adopted", json!({"spec": {"suspend": true}})).await;
+    world.patch("adopted", json!({"spec": {"creationPolicy": "Create"}})).await;
+    world.delete("adopted").await;
+    world.waits_for("adopted", "Suspended").await;
+    world.patch("adopted", json!({"spec": {"suspend": false}})).await;
+    assert_eq!(reason_of(&world.gone("adopted").await, "RobotDeleted"), Some("Deleted"));
+    assert_eq!(world.simulator.population(), 0);
+}

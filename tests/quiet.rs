@@ -1,6 +1,6 @@
 //! Promise 7: no call and no write in the steady state; a status write never causes a reconcile.
 
-use crate::harness::{World, eventually};
+use crate::harness::{World, eventually, leads};
 use serde_json::json;
 use std::time::Duration;
 use testbed::simulator::{Fault, Kind};
@@ -32,10 +32,7 @@ async fn a_restart_over_settled_robots_writes_and_calls_nothing() {
     let before = settled(&world).await;
     operator.terminate(Duration::from_secs(10)).await.unwrap();
     let operator = world.operator().await;
-    eventually("it leads", || async {
-        operator.get("/metrics").is_some_and(|text| text.contains("roomrobot_leader 1"))
-    })
-    .await;
+    eventually("it leads", || async { leads(&operator) }).await;
     tokio::time::sleep(Duration::from_secs(3)).await;
     let writes = world.writes().split_off(before);
     assert!(writes.is_empty(), "{writes:#?}");

@@ -257,7 +257,7 @@ impl Engine {
             if more > 0 {
                 let _ = write!(text, ", and {more} more");
             }
-            text.push_str("; see their RobotDeleted conditions");
+            text.push_str("; see its RobotDeleted condition");
             coarse.stalled = Some(text);
         }
         if self.seats.get(name).is_some_and(|seat| seat.application.spec.deleting) {

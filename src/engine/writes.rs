@@ -2,6 +2,7 @@
 
 use super::{Announcement, Change, Effect, Engine, Now, Pending, Write, WriteError};
 use crate::{
+    crd::CreationPolicy,
     index::{Id, Lane, State},
     plan::{Attempt, Step},
     robot::Robot,
@@ -63,7 +64,7 @@ impl Engine {
         };
         let robot = &entry.robot;
         let before = robot.conditions.reason(headline(robot));
-        let mut pending = Pending { wanted: Vec::new(), attempt: false, accepts: false, before };
+        let mut pending = Pending { wanted: Vec::new(), attempt: false, to_add: false, before };
         let change = match step {
             Some(Step::AddFinalizer) if robot.finalizers.count == 0 => Change::FirstFinalizer,
             Some(Step::AddFinalizer) => Change::MoreFinalizer,
@@ -74,7 +75,9 @@ impl Engine {
             Some(Step::Report(wanted)) => {
                 let attempt = entry.memory.last.as_deref().filter(|attempt| !attempt.recorded);
                 pending.attempt = attempt.is_some();
-                pending.accepts = !robot.accepted() && robot.deleting_since.is_none();
+                pending.to_add = !robot.accepted()
+                    && robot.deleting_since.is_none()
+                    && robot.creation_policy == CreationPolicy::Create;
                 let status = status_patch(robot, &wanted, attempt, now);
                 pending.wanted = wanted;
                 Change::Status(status)
@@ -107,7 +110,7 @@ impl Engine {
                     {
                         last.recorded = true;
                     }
-                    if pending.accepts && robot.accepted() {
+                    if pending.to_add && robot.creation_policy == CreationPolicy::Create {
                         entry.memory.never_added = true;
                     }
                     self.announce(&robot, pending, now);

@@ -70,21 +70,26 @@ pub enum TroubleKind {
 impl TroubleKind {
     /// The kind of a `reqwest` error; of its text, which may show the URL, nothing is kept.
     pub(super) fn of(error: &reqwest::Error) -> Self {
-        let mut source = error.source();
-        while let Some(cause) = source {
-            if let Some(error) = cause.downcast_ref::<io::Error>() {
-                if error.get_ref().and_then(|inner| inner.downcast_ref::<rustls::Error>()).is_some() {
-                    return Self::Certificate;
-                }
-                if error.kind() == io::ErrorKind::ConnectionRefused {
+        let mut cause = error.source();
+        while let Some(error) = cause {
+            if error.is::<rustls::Error>() {
+                return Self::Certificate;
+            }
+            let io = error.downcast_ref::<io::Error>();
+            if let Some(io) = io {
+                if io.kind() == io::ErrorKind::ConnectionRefused {
                     return Self::Refused;
                 }
                 // std has no error kind for a failed look-up, only this text.
-                if error.to_string().starts_with("failed to lookup address information") {
+                if io.to_string().starts_with("failed to lookup address information") {
                     return Self::Name;
                 }
             }
-            source = cause.source();
+            // What an I/O error wraps is not its source, but the error itself in another coat.
+            cause = match io.and_then(io::Error::get_ref) {
+                Some(wrapped) => Some(wrapped),
+                None => error.source(),
+            };
         }
         if error.is_timeout() {
             Self::Timeout

@@ -78,7 +78,7 @@ impl ControlPlane {
         // The API server makes its own certificate, which is its own authority.
         let certificate = folder.join("certificates/apiserver.crt");
         wait_for(START, "the API server's certificate", || async { certificate.is_file() }).await?;
-        let kubeconfig = |token: &str| kubeconfig(port, &certificate, token);
+        let kubeconfig = |token: &str| kubeconfig(&format!("https://127.0.0.1:{port}"), &certificate, token);
         fs::write(folder.join("controller-manager.kubeconfig"), kubeconfig(&controller_token)?)
             .map_err(why)?;
         fs::write(folder.join("admin.kubeconfig"), kubeconfig(&token)?).map_err(why)?;
@@ -161,9 +161,23 @@ impl ControlPlane {
     /// If it cannot be written.
     pub fn kubeconfig_for(&self, name: &str, token: &str) -> Result<PathBuf> {
         let path = self.folder.join(format!("{name}.kubeconfig"));
-        let text = kubeconfig(self.port, &self.folder.join("certificates/apiserver.crt"), token)?;
-        fs::write(&path, text).map_err(|error| Error::new(path.display(), error))?;
+        self.write_kubeconfig(&path, &format!("https://127.0.0.1:{}", self.port), token)?;
         Ok(path)
+    }
+
+    /// The same for a `server` in front of the API server.
+    ///
+    /// # Errors
+    /// If it cannot be written.
+    pub fn kubeconfig_through(&self, server: &str, token: &str) -> Result<PathBuf> {
+        let path = self.folder.join(format!("through-{:08x}.kubeconfig", fastrand::u32(..)));
+        self.write_kubeconfig(&path, server, token)?;
+        Ok(path)
+    }
+
+    fn write_kubeconfig(&self, path: &Path, server: &str, token: &str) -> Result<()> {
+        let text = kubeconfig(server, &self.folder.join("certificates/apiserver.crt"), token)?;
+        fs::write(path, text).map_err(|error| Error::new(path.display(), error))
     }
 
     /// The folder that everything of this control plane is in.
@@ -384,11 +398,11 @@ pub async fn client(kubeconfig: &Path) -> Result<Client> {
     Client::try_from(config).map_err(|error| why(&error))
 }
 
-fn kubeconfig(port: u16, certificate: &Path, token: &str) -> Result<String> {
+fn kubeconfig(server: &str, certificate: &Path, token: &str) -> Result<String> {
     let config = json!({
         "apiVersion": "v1", "kind": "Config", "current-context": "testbed",
         "clusters": [{"name": "testbed", "cluster": {
-            "server": format!("https://127.0.0.1:{port}"), "certificate-authority": certificate}}],
+            "server": server, "certificate-authority": certificate}}],
         "users": [{"name": "user", "user": {"token": token}}],
         "contexts": [{"name": "testbed", "context": {"cluster": "testbed", "user": "user"}}],
     });

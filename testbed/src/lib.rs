@@ -5,6 +5,7 @@
 //! - [`control_plane`]: etcd, kube-apiserver and kube-controller-manager on loopback ports
 //! - [`audit`]: what the API server says that its users wrote
 //! - [`simulator`]: the room engine over HTTP, with faults that a user can script
+//! - [`proxy`]: what can go wrong between the operator and the API server
 //! - [`operator`]: the operator as a process
 
 pub mod assets;
@@ -12,6 +13,7 @@ pub mod audit;
 pub mod control_plane;
 pub mod guardian;
 pub mod operator;
+pub mod proxy;
 pub mod simulator;
 
 /// An error of the testbed: always a sentence for a person.

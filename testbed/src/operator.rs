@@ -174,7 +174,10 @@ impl Drop for Operator<'_> {
 }
 
 /// A token of the operator's own ServiceAccount.
-async fn account_token(plane: &ControlPlane) -> Result<String> {
+///
+/// # Errors
+/// If the API server refuses it.
+pub async fn account_token(plane: &ControlPlane) -> Result<String> {
     let why = |error: kube::Error| Error::new("TokenRequest", error);
     let api = Api::<ServiceAccount>::namespaced(plane.client().await?, OPERATOR_NAMESPACE);
     let request = TokenRequest {

@@ -74,6 +74,8 @@ pub struct Call {
     pub code: Option<i64>,
     /// Whether a member left or came.
     pub effect: bool,
+    /// Whether the reply was sent whole.
+    pub delivered: bool,
     /// The RequestId.
     pub request_id: String,
 }

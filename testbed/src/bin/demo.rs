@@ -104,7 +104,7 @@ async fn demo(keep: bool) -> Result<()> {
     }
 
     let ends = delete_all(&robots).await?;
-    steps.done("Deleted with `kubectl delete`; what the last stored condition of each said before it went:");
+    steps.done("Deleted, as `kubectl delete roomrobots --all` does; what the last stored condition of each said before it went:");
     for (name, end) in &ends {
         println!("      {name:<13} {:<13} {}", end.reason, end.message);
     }

@@ -127,6 +127,7 @@ fn verdict(shared: &Shared, request: Result<Request, (i64, String)>, fault: &Kin
         member: request.member,
         code,
         effect,
+        delivered: matches!(fault, Kind::None | Kind::Code(_) | Kind::DelayMs(_) | Kind::NoRequestId),
         request_id: request_id.clone(),
     });
     let mut reply = json!({

@@ -1,0 +1,192 @@
+//! A proxy in front of the API server that can answer in its place, lose replies and cut watches.
+
+use crate::{Error, Result, control_plane::ControlPlane};
+use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
+use hyper::{
+    Method, Request, Response, StatusCode,
+    body::{Bytes, Frame, Incoming},
+    header::{CONTENT_TYPE, HOST, HeaderValue},
+    server::conn::http1,
+    service::service_fn,
+};
+use hyper_util::rt::TokioIo;
+use serde_json::json;
+use std::{
+    fs, io,
+    pin::Pin,
+    sync::{Arc, Mutex, PoisonError},
+    task::{Context, Poll},
+};
+use tokio::{net::TcpListener, sync::watch, task::AbortHandle};
+
+type Body = BoxBody<Bytes, io::Error>;
+
+/// What happens to a request.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Action {
+    /// It is answered with this status and never reaches the API server.
+    Answer(u16),
+    /// It reaches the API server; the connection breaks before the reply.
+    LoseReply,
+}
+
+/// Which requests it happens to.
+#[derive(Clone, Debug)]
+pub struct Rule {
+    /// Only this method.
+    pub method: Method,
+    /// Only paths that contain this.
+    pub path: &'static str,
+    /// How often.
+    pub times: u32,
+    /// What happens.
+    pub action: Action,
+}
+
+/// A running proxy; it ends with the value.
+#[derive(Debug)]
+pub struct Proxy {
+    port: u16,
+    rules: Arc<Mutex<Vec<Rule>>>,
+    cut: watch::Sender<u32>,
+    task: AbortHandle,
+}
+
+impl Proxy {
+    /// Starts one in front of `plane`.
+    ///
+    /// # Errors
+    /// If no port is free, or the API server's certificate cannot be read.
+    pub async fn start(plane: &ControlPlane) -> Result<Self> {
+        let why = |error: &dyn std::error::Error| Error::new("proxy", error);
+        let certificate =
+            fs::read(plane.folder().join("certificates/apiserver.crt")).map_err(|error| why(&error))?;
+        let roots = reqwest::Certificate::from_pem_bundle(&certificate).map_err(|error| why(&error))?;
+        let client = reqwest::Client::builder().tls_certs_only(roots).build().map_err(|error| why(&error))?;
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| why(&error))?;
+        let port = listener.local_addr().map_err(|error| why(&error))?.port();
+        let rules = Arc::<Mutex<Vec<Rule>>>::default();
+        let (cut, cuts) = watch::channel(0);
+        let relay = Relay { client, upstream: plane.port(), rules: Arc::clone(&rules), cuts };
+        let task = tokio::spawn(async move {
+            while let Ok((stream, _)) = listener.accept().await {
+                let relay = relay.clone();
+                tokio::spawn(async move {
+                    let service = service_fn(move |request| {
+                        let relay = relay.clone();
+                        async move { relay.pass(request).await }
+                    });
+                    let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
+                });
+            }
+        })
+        .abort_handle();
+        Ok(Self { port, rules, cut, task })
+    }
+
+    /// Where it listens.
+    #[must_use]
+    pub fn server(&self) -> String {
+        format!("http://127.0.0.1:{}", self.port)
+    }
+
+    /// Adds a rule.
+    pub fn add(&self, rule: Rule) {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
+    }
+
+    /// Breaks every reply that is still coming in: the watches.
+    pub fn cut_watches(&self) {
+        self.cut.send_modify(|count| *count += 1);
+    }
+}
+
+impl Drop for Proxy {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+#[derive(Clone)]
+struct Relay {
+    client: reqwest::Client,
+    upstream: u16,
+    rules: Arc<Mutex<Vec<Rule>>>,
+    cuts: watch::Receiver<u32>,
+}
+
+impl Relay {
+    async fn pass(&self, request: Request<Incoming>) -> io::Result<Response<Body>> {
+        let (parts, body) = request.into_parts();
+        let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        let action = self.action(&parts.method, parts.uri.path());
+        if let Some(Action::Answer(status)) = action {
+            return Ok(refusal(status));
+        }
+        let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
+        let mut headers = parts.headers;
+        headers.remove(HOST);
+        let answer = self
+            .client
+            .request(parts.method, format!("https://127.0.0.1:{}{path}", self.upstream))
+            .headers(headers)
+            .body(body)
+            .send()
+            .await
+            .map_err(io::Error::other)?;
+        if action == Some(Action::LoseReply) {
+            return Err(io::Error::other("the reply is lost"));
+        }
+        let answer: Response<reqwest::Body> = answer.into();
+        let (parts, body) = answer.into_parts();
+        let mut cuts = self.cuts.clone();
+        cuts.mark_unchanged();
+        let cut = Box::pin(async move { drop(cuts.changed().await) });
+        Ok(Response::from_parts(parts, Cuttable { body, cut }.boxed()))
+    }
+
+    fn action(&self, method: &Method, path: &str) -> Option<Action> {
+        let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        let rule = rules
+            .iter_mut()
+            .find(|rule| rule.times > 0 && rule.method == method && path.contains(rule.path))?;
+        rule.times -= 1;
+        Some(rule.action)
+    }
+}
+
+/// A `Status` as the API server would send it.
+fn refusal(status: u16) -> Response<Body> {
+    let text = json!({
+        "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status,
+        "reason": "Scripted", "message": "answered by the proxy",
+    })
+    .to_string();
+    let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed());
+    *response.status_mut() = StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY);
+    response.headers_mut().insert(CONTENT_TYPE, HeaderValue::from_static("application/json"));
+    response
+}
+
+/// A body that ends with an error when it is cut.
+struct Cuttable {
+    body: reqwest::Body,
+    cut: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+}
+
+impl hyper::body::Body for Cuttable {
+    type Data = Bytes;
+    type Error = io::Error;
+
+    fn poll_frame(
+        mut self: Pin<&mut Self>,
+        context: &mut Context<'_>,
+    ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if self.cut.as_mut().poll(context).is_ready() {
+            return Poll::Ready(Some(Err(io::Error::other("cut"))));
+        }
+        Pin::new(&mut self.body)
+            .poll_frame(context)
+            .map(|frame| frame.map(|frame| frame.map_err(io::Error::other)))
+    }
+}

@@ -1,0 +1,196 @@
+//! The room engine refuses, hangs, lies, slows down, or is not there.
+
+use crate::harness::{KEY, World, is_true, message_of, reason_of};
+use serde_json::json;
+use std::time::{Duration, Instant};
+use testbed::simulator::{Fault, Kind};
+
+/// Every code that is documented, on a robot of its own, under an application of its own where it stops one.
+#[tokio::test(flavor = "multi_thread")]
+async fn every_class_of_the_table() {
+    use roomrobot_operator::codes::{CODES, Class};
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    let robot_codes: Vec<_> = CODES.iter().filter(|row| !row.class.stops_application()).collect();
+    for row in &robot_codes {
+        let name = format!("code-{}", row.code);
+        if row.class != Class::Done {
+            world.simulator.fail(Fault::times(Kind::Code(row.code), 1).room(&name));
+        }
+        world.robot(&name).await;
+    }
+    world.all_ready(robot_codes.len()).await;
+    // Proven first, so that no fault meets an application that has to prove itself.
+    world.delete("code-0").await;
+    world.gone("code-0").await;
+    world.delete_all().await;
+    for row in &robot_codes {
+        let name = format!("code-{}", row.code);
+        match row.class {
+            Class::Done => {}
+            Class::Gone => {
+                let expected = if row.code == 100_004 { "RoomNotFound" } else { "NotInRoom" };
+                assert_eq!(world.left_with(&name).await, expected);
+            }
+            Class::Retry | Class::Throttled => {
+                assert_eq!(world.left_with(&name).await, "Deleted", "{}", row.code)
+            }
+            Class::Invalid | Class::RobotPermission | Class::Later | Class::Unknown => {
+                let waiting = world
+                    .robot_until(&name, "waits", |robot| reason_of(robot, "RobotDeleted").is_some())
+                    .await;
+                assert!(message_of(&waiting, "RobotDeleted").contains(&format!("ErrorCode {}", row.code)));
+                assert_eq!(is_true(&waiting, "Stalled"), row.class != Class::Later, "{}", row.code);
+                world.patch(&name, json!({"spec": {"deletionPolicy": "Retain"}})).await;
+                assert_eq!(world.left_with(&name).await, "Retained");
+            }
+            Class::Credentials | Class::Expired | Class::Permission | Class::Plan => unreachable!("filtered"),
+        }
+    }
+    world.verify(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn every_code_that_stops_an_application_stops_it_and_a_change_starts_it_again() {
+    use roomrobot_operator::codes::CODES;
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    // 70050 forbids new attempts for a minute; it has a test of its own without a real clock.
+    let codes: Vec<_> =
+        CODES.iter().filter(|row| row.class.stops_application() && row.code != 70050).collect();
+    for (n, row) in codes.iter().enumerate() {
+        let name = format!("code-{}", row.code);
+        // An expired UserSig is signed anew once, so that code has to come twice.
+        let times = if row.code == 70001 { 2 } else { 1 };
+        world.simulator.fail(Fault::times(Kind::Code(row.code), times).room(&name));
+        world.robot(&name).await;
+        world.ready(&name).await;
+        world.delete(&name).await;
+        let waiting =
+            world.robot_until(&name, "waits", |robot| reason_of(robot, "RobotDeleted").is_some()).await;
+        assert!(is_true(&waiting, "Stalled"), "{}", row.code);
+        assert!(message_of(&waiting, "RobotDeleted").contains(&format!("ErrorCode {}", row.code)));
+        world.patch_application(json!({"spec": {"requestsPerSecond": 100 + n}})).await;
+        assert_eq!(world.left_with(&name).await, "Deleted", "{}", row.code);
+    }
+    world.verify(0);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn an_expired_user_sig_is_signed_anew_once_and_nobody_notices() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    world.robot("r").await;
+    world.ready("r").await;
+    world.simulator.fail(Fault::times(Kind::Code(70001), 1));
+    world.delete("r").await;
+    assert_eq!(world.left_with("r").await, "Deleted");
+    assert_eq!(world.simulator.calls().len(), 2);
+    world.application_until("Verified").await;
+}
+
+/// A slow room engine and one that sends half a gigabyte: the memory stays small.
+#[tokio::test(flavor = "multi_thread")]
+async fn slow_answers_and_huge_ones_cost_little_memory() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    world.crowd("r", 60).await;
+    world.delete("r-0").await;
+    world.gone("r-0").await;
+    world.simulator.fail(Fault::times(Kind::Huge(512 * 1024 * 1024), 20));
+    world.simulator.fail(Fault::times(Kind::DelayMs(2900), 39));
+    world.delete_all().await;
+    world.all_gone(Duration::from_secs(60)).await;
+    world.verify(0);
+    let (_, most) = operator.memory().unwrap();
+    // A debug build is larger than what is shipped; 40 MB hold all the same.
+    assert!(most < 40 * 1024 * 1024, "{} MB at most", most / 1024 / 1024);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn throttled_for_a_while() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    world.crowd("r", 100).await;
+    world.simulator.fail(Fault::times(Kind::Code(60011), 60));
+    world.delete_all().await;
+    world.all_gone(Duration::from_secs(90)).await;
+    world.verify(0);
+    let throttled = world.simulator.calls().iter().filter(|call| call.code == Some(60011)).count();
+    assert_eq!(throttled, 60);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn certificate_unknown_and_name_not_resolved() {
+    let world = World::new().await;
+    // The API server's certificate is one that nobody signed.
+    let (tls, nowhere) =
+        (format!("https://127.0.0.1:{}", world.plane.port()), "https://no-such-host.invalid");
+    let args = ["--allow-endpoint", &tls, "--allow-endpoint", nowhere];
+    let _operator = world.operator_with(&args).await;
+    world.robot("r").await;
+    world.ready("r").await;
+    for (endpoint, says) in [(tls.as_str(), "certificate is not trusted"), (nowhere, "could not be resolved")]
+    {
+        world.patch_application(json!({"spec": {"endpoint": endpoint}})).await;
+        if endpoint == tls {
+            world.delete("r").await;
+        }
+        world
+            .robot_until("r", says, |robot| {
+                reason_of(robot, "RobotDeleted") == Some("Unreachable")
+                    && message_of(robot, "RobotDeleted").contains(says)
+            })
+            .await;
+    }
+    world.patch_application(json!({"spec": {"endpoint": world.simulator.endpoint()}})).await;
+    assert_eq!(world.left_with("r").await, "Deleted");
+    world.verify(0);
+}
+
+/// The vendor's clock ten minutes ahead or behind: a UserSig of a day holds.
+#[tokio::test(flavor = "multi_thread")]
+async fn clock_10_minutes_ahead_or_behind() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    for (name, skew) in [("ahead", 600), ("behind", -600)] {
+        world.simulator.skew_clock(skew);
+        world.robot(name).await;
+        world.ready(name).await;
+        world.delete(name).await;
+        assert_eq!(world.left_with(name).await, "Deleted");
+    }
+    world.verify(0);
+}
+
+/// At most 3 calls in the first minute, and everything within 3 s of the right key.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_wrong_key_with_500_deletions_waiting() {
+    let world = World::bare().await;
+    world.secret(&world.app, json!({"secretKey": "wrong"})).await;
+    world.application(&world.app, json!({})).await;
+    let operator = world.operator().await;
+    world.crowd("r", 500).await;
+    world.delete_all().await;
+    world.application_until("CredentialsRejected").await;
+    world.waits_for("r-499", "CredentialsRejected").await;
+    world.waits_for("r-0", "CredentialsRejected").await;
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    let early = world.simulator.calls().len();
+    assert!(early <= 3, "{early} calls with a wrong key");
+    // Each robot said it once, and keeps silent while nothing changes.
+    let writes = world.robot_writes().len();
+    assert!(writes <= 500 * 3 + early, "{writes} writes");
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(world.robot_writes().len(), writes);
+    let start = Instant::now();
+    world.secret(&world.app, json!({"secretKey": KEY})).await;
+    world.all_gone(Duration::from_secs(30)).await;
+    let calls = world.simulator.calls();
+    let resumed = &calls[early..];
+    let span = Duration::from_micros(resumed.last().unwrap().at - resumed[0].at);
+    assert!(span < Duration::from_secs(6), "500 calls took {span:?}");
+    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
+    world.verify(0);
+    drop(operator);
+}
