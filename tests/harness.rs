@@ -49,7 +49,11 @@ static POOL: Mutex<Pool> = Mutex::new(Pool { idle: Vec::new(), made: 0 });
 static RETURNED: Condvar = Condvar::new();
 
 /// A control plane that nobody else uses at the moment.
-pub struct Plane(Option<ControlPlane>);
+pub struct Plane {
+    plane: Option<ControlPlane>,
+    /// It goes back to the pool; one that a test changes for good does not.
+    pooled: bool,
+}
 
 impl Plane {
     /// Takes an idle one, or starts one more.
@@ -69,9 +73,17 @@ impl Plane {
         };
         // The operator under test needs its namespace and rights before anything else.
         plane.install_rights().unwrap();
-        let this = Self(Some(plane));
+        let this = Self { plane: Some(plane), pooled: true };
         this.install_crds_and_clean().await;
         this
+    }
+
+    /// Starts one for this test alone.
+    pub async fn own() -> Self {
+        let plane = ControlPlane::start().await.unwrap();
+        plane.install_rights().unwrap();
+        plane.install_crds().await.unwrap();
+        Self { plane: Some(plane), pooled: false }
     }
 
     async fn install_crds_and_clean(&self) {
@@ -103,16 +115,18 @@ impl std::ops::Deref for Plane {
     type Target = ControlPlane;
 
     fn deref(&self) -> &ControlPlane {
-        self.0.as_ref().unwrap()
+        self.plane.as_ref().unwrap()
     }
 }
 
 impl Drop for Plane {
     fn drop(&mut self) {
-        if let Ok(mut pool) = POOL.lock() {
-            pool.idle.extend(self.0.take());
+        if self.pooled {
+            if let Ok(mut pool) = POOL.lock() {
+                pool.idle.extend(self.plane.take());
+            }
+            RETURNED.notify_one();
         }
-        RETURNED.notify_one();
     }
 }
 
@@ -152,7 +166,11 @@ impl World {
 
     /// The same without application and Secret.
     pub async fn bare() -> Self {
-        let plane = Plane::take().await;
+        Self::on(Plane::take().await).await
+    }
+
+    /// The same on this control plane.
+    pub async fn on(plane: Plane) -> Self {
         let client = plane.client().await.unwrap();
         let simulator = Simulator::local().await.unwrap();
         let sdk_app_id = 1_400_000_000 + fastrand::u32(..1_000_000);

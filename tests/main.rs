@@ -5,6 +5,7 @@
 
 mod harness;
 
+mod born_with_finalizer;
 mod nothing_lost;
 mod nothing_stuck;
 mod one_call;

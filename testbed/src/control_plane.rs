@@ -1,7 +1,11 @@
 //! etcd, kube-apiserver and kube-controller-manager as processes on free loopback ports, in a temporary folder.
 
 use crate::{Error, Result, assets, audit::AuditLog, guardian::Guardian};
-use kube::{Api, Client, Config, api::ListParams, config::Kubeconfig};
+use kube::{
+    Api, Client, Config,
+    api::{ListParams, PostParams},
+    config::Kubeconfig,
+};
 use roomrobot_operator::crd::{self, RoomRobot, RtcApplication};
 use serde_json::json;
 use std::{
@@ -238,6 +242,27 @@ impl ControlPlane {
     /// If the API server refuses them.
     pub fn install_rights(&self) -> Result<()> {
         self.kubectl_apply(include_str!("../../deploy/rbac.yaml")).map(drop)
+    }
+
+    /// Installs the policy by which RoomRobots are born with their finalizer, and waits until it works.
+    ///
+    /// # Errors
+    /// If the API server refuses it, or it does not come to work.
+    pub async fn install_admission_policy(&self) -> Result<()> {
+        self.kubectl_apply(include_str!("../../deploy/admission-policy.yaml"))?;
+        let client = self.client().await?;
+        let robot: RoomRobot = serde_json::from_value(json!({
+            "apiVersion": "roomrobot.dev/v1alpha1", "kind": "RoomRobot", "metadata": {"name": "probe"},
+            "spec": {"roomId": "probe", "memberAccount": "probe"},
+        }))
+        .map_err(|error| Error::new("probe", error))?;
+        let robots = Api::<RoomRobot>::namespaced(client, "default");
+        let dry_run = PostParams { dry_run: true, ..PostParams::default() };
+        wait_for(START, "the admission policy", || async {
+            let created = robots.create(&dry_run, &robot).await;
+            created.is_ok_and(|robot| robot.metadata.finalizers.is_some())
+        })
+        .await
     }
 
     /// `kubectl apply` of `yaml`, as the administrator.
