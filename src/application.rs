@@ -4,7 +4,7 @@
 //! finds out whether that is still so.
 
 use crate::{
-    codes::{Class, Operation},
+    codes::{self, Class, Operation, Source},
     crd::{APPLICATION_FINALIZER, RtcApplication},
     endpoint::{Allowed, Endpoint},
     plan::Hold,
@@ -59,6 +59,8 @@ pub struct Spec {
     pub suspend: bool,
     /// `status.conditions`
     pub conditions: Conditions,
+    /// Whether the stored `Ready` says of this very spec that a call was accepted.
+    pub verified: bool,
     /// `status.robots` and `status.deleting`
     pub counts: (Option<i64>, Option<i64>),
 }
@@ -97,6 +99,13 @@ impl Spec {
                 .transpose()
                 .map_err(|_| ()),
             suspend: spec.suspend,
+            verified: status.conditions.iter().any(|condition| {
+                let of_this_spec = condition.observed_generation == meta.generation;
+                condition.type_ == "Ready"
+                    && condition.status == "True"
+                    && condition.reason == "Verified"
+                    && of_this_spec
+            }),
             conditions: Conditions::read(status.conditions),
             counts: (status.robots, status.deleting),
         }
@@ -182,7 +191,9 @@ pub struct Application {
     /// A call was accepted with these credentials, by this process or, as the stored condition says, by another.
     verified: bool,
     signature: Option<Signature>,
-    signatures: u64,
+    /// The number of the last signature. One that is created again under its name goes on counting, so that it does
+    /// not take an answer that was meant for the one before.
+    pub signatures: u64,
     /// Calls that wait for their answers.
     pub in_flight: u32,
     /// New credentials may not be tried before this time.
@@ -204,8 +215,7 @@ impl Application {
     /// An application whose Secret has not been looked at yet.
     #[must_use]
     pub fn new(spec: Spec) -> Self {
-        let verified = spec.conditions.is_true(Kind::Ready)
-            && spec.conditions.reason(Kind::Ready) == Some(Reason::Verified);
+        let verified = spec.verified;
         Self {
             spec,
             credentials: Credentials::Unknown,
@@ -269,7 +279,7 @@ impl Application {
     #[must_use]
     pub fn hold(&self) -> Option<Hold> {
         let name = &self.spec.name;
-        let hold = |reason, message| Some(Hold { reason, message });
+        let hold = |reason, message| Some(Hold { reason, message, refusal: false });
         if self.spec.suspend {
             let message = format!(
                 "RtcApplication {name} is suspended, so nothing is called; set its spec.suspend to false to go on"
@@ -371,12 +381,13 @@ impl Application {
             Credentials::Unknown | Credentials::Missing | Credentials::Invalid(_) => return None,
         };
         self.signatures += 1;
-        self.signature =
-            Some(Signature { text: Arc::new(text), signed_at: wall, number: self.signatures, after_expiry });
+        let number = self.signatures;
+        self.signature = Some(Signature { text: Arc::new(text), signed_at: wall, number, after_expiry });
         Some(())
     }
 
     /// Learns from the answer to a call that was signed with signature `number`.
+    #[allow(clippy::match_same_arms, reason = "the order of the arms is their meaning")]
     pub fn answered(
         &mut self,
         operation: Operation,
@@ -405,21 +416,27 @@ impl Application {
         if class.stops_application() {
             return self.refused(operation, outcome, class, now);
         }
-        match (&mut self.trust, class, outcome) {
-            (Trust::Proven, _, _) | (Trust::Unproven { .. }, Class::Throttled, Outcome::Reply(_)) => {
-                Effect::None
+        // The gateway's own trouble, or none of the room engine's answers: nobody looked at the signature for certain.
+        let verdict = match outcome {
+            Outcome::Trouble(_) => false,
+            Outcome::Reply(reply) => {
+                let gateway = codes::look_up(reply.code).is_some_and(|row| row.source == Source::RestApi);
+                !(class == Class::Retry && gateway)
             }
+        };
+        match (&mut self.trust, class) {
+            (Trust::Proven, _) => Effect::None,
             // No verdict, no proof: a few more may try, so that a dead endpoint shows on every robot in time.
-            (Trust::Unproven { at_once }, _, Outcome::Trouble(_)) => {
+            (Trust::Unproven { at_once }, _) if !verdict => {
                 *at_once = (*at_once * 2).min(MOST_IN_FLIGHT);
                 Effect::None
             }
-            (Trust::Refused { probe_at, .. }, _, Outcome::Trouble(_))
-            | (Trust::Refused { probe_at, .. }, Class::Throttled, _) => {
+            (Trust::Unproven { .. }, Class::Throttled) => Effect::None,
+            (Trust::Refused { probe_at, .. }, class) if !verdict || class == Class::Throttled => {
                 *probe_at = now + PROBE;
                 Effect::None
             }
-            (Trust::Unproven { .. } | Trust::Refused { .. }, _, Outcome::Reply(_)) => {
+            (Trust::Unproven { .. } | Trust::Refused { .. }, _) => {
                 self.trust = Trust::Proven;
                 self.verified = true;
                 Effect::Changed
@@ -452,7 +469,8 @@ impl Application {
                     outcome.sentence(operation),
                     status::remedy(outcome),
                 );
-                let hold = Hold { reason, message: status::with_reference(&text, &outcome.reference()) };
+                let message = status::with_reference(&text, &outcome.reference());
+                let hold = Hold { reason, message, refusal: true };
                 *trust = Trust::Refused { hold, code, probe_at };
                 Effect::Changed
             }

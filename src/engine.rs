@@ -15,7 +15,7 @@ use crate::{
     application::{Application, Credentials, Labels, Spec},
     codes::Operation,
     endpoint::Allowed,
-    index::{Id, Index, Lane, State},
+    index::{Entry, Id, Index, State},
     metrics::{ApplicationSnapshot, Snapshot},
     pace::Pace,
     plan::{self, Facts, Step},
@@ -277,6 +277,8 @@ pub struct Engine {
     secrets: BTreeMap<Arc<str>, Credentials>,
     /// Texts that many robots share.
     names: HashSet<Arc<str>>,
+    /// The last signature of each application name, over its removal.
+    signatures: HashMap<Arc<str>, u64>,
     paces: HashMap<(u32, Operation), Pace>,
     /// Whose turn it is among the applications of one SDKAppID.
     turns: HashMap<u32, usize>,
@@ -286,6 +288,8 @@ pub struct Engine {
     writes_in_flight: usize,
     calls_in_flight: usize,
     epoch: u32,
+    /// The epoch in which the list of each scope began.
+    listing: HashMap<Option<Arc<str>>, u32>,
     robot_scopes: usize,
     robots_listed: HashSet<Option<Arc<str>>>,
     applications_listed: bool,
@@ -341,6 +345,7 @@ impl Engine {
             namespaces: HashMap::new(),
             secrets: BTreeMap::new(),
             names: HashSet::new(),
+            signatures: HashMap::new(),
             paces: HashMap::new(),
             turns: HashMap::new(),
             lines: Lines::default(),
@@ -349,6 +354,7 @@ impl Engine {
             writes_in_flight: 0,
             calls_in_flight: 0,
             epoch: 0,
+            listing: HashMap::new(),
             robot_scopes,
             robots_listed: HashSet::new(),
             applications_listed: false,
@@ -377,9 +383,12 @@ impl Engine {
     /// Whether nothing is under way that a process which ends would leave without a record.
     #[must_use]
     pub fn drained(&self) -> bool {
+        let unrecorded =
+            |entry: &Entry| entry.memory.last.as_deref().is_some_and(|attempt| !attempt.recorded);
+        let waits = |entry: &Entry| unrecorded(entry) && entry.state != State::Vanished;
         self.calls_in_flight == 0
             && self.writes_in_flight == 0
-            && (!self.active || self.lines.is_empty(Lane::Final))
+            && (!self.active || self.index.iter().all(|(_, entry)| !waits(entry)))
     }
 
     /// The robots that are known.
@@ -410,7 +419,10 @@ impl Engine {
     /// Takes one input.
     pub fn handle(&mut self, input: Input, now: Now) {
         match input {
-            Input::RobotsListing(_) => self.epoch += 1,
+            Input::RobotsListing(scope) => {
+                self.epoch += 1;
+                self.listing.insert(scope, self.epoch);
+            }
             Input::Robot(robot) => self.store(*robot, now),
             Input::RobotGone(key, uid) => {
                 if let Some(id) = self.index.find(&key)
@@ -603,10 +615,11 @@ impl Engine {
     }
 
     fn robots_listed(&mut self, scope: Option<Arc<str>>, now: Now) {
+        let begun = self.listing.get(&scope).copied().unwrap_or_default();
         let gone: Vec<Id> = self
             .index
             .iter()
-            .filter(|(_, entry)| entry.epoch != self.epoch)
+            .filter(|(_, entry)| entry.epoch < begun)
             .filter(|(_, entry)| {
                 scope.as_ref().is_none_or(|namespace| entry.robot.key.namespace == *namespace)
             })
@@ -635,7 +648,7 @@ impl Engine {
         }
     }
 
-    fn touch_where(&mut self, now: Now, which: impl Fn(&crate::index::Entry) -> bool) {
+    fn touch_where(&mut self, now: Now, which: impl Fn(&Entry) -> bool) {
         let ids: Vec<Id> = self.index.iter().filter(|(_, entry)| which(entry)).map(|(id, _)| id).collect();
         for id in ids {
             self.touch(id, now);

@@ -100,6 +100,8 @@ pub struct Hold {
     pub reason: Reason,
     /// The message that each waiting robot shows.
     pub message: String,
+    /// The room engine refused: the robot that was refused itself says so in its own words.
+    pub refusal: bool,
 }
 
 /// Everything that a decision depends on.
@@ -189,9 +191,13 @@ fn addition(facts: &Facts<'_>) -> Step {
         && robot.conditions.is_true(Kind::Ready)
     {
         // Added before this process started: the message holds that call's RequestId and stays as it is.
-        return Step::Rest;
+        let text = robot.conditions.added().unwrap_or_default();
+        return say(vec![accepted(robot), ready(Is::True, Reason::Added, text)], Step::Rest);
     }
     if let Some(hold) = hold(facts) {
+        if tells_itself(facts, &hold, Kind::Ready) {
+            return Step::Rest;
+        }
         let wanted = vec![
             accepted(robot),
             ready(Is::False, hold.reason, hold.message.clone()),
@@ -225,7 +231,7 @@ fn deleting(facts: &Facts<'_>) -> Step {
         return end(robot, Is::True, reason, status::with_reference(text, &attempt.outcome.reference()));
     }
     if robot.deletion_policy == DeletionPolicy::Retain {
-        let text = "deletionPolicy is Retain: the robot stays in the room and nothing was called";
+        let text = released(memory, "deletionPolicy is Retain and the robot stays in the room");
         return end(robot, Is::True, Reason::Retained, text);
     }
     if !robot.accepted() {
@@ -239,9 +245,8 @@ fn deleting(facts: &Facts<'_>) -> Step {
         }
     }
     if let Some(other) = claimed_by {
-        let text = format!(
-            "RoomRobot {other} stands for the same robot and owns its removal from now on; nothing was called"
-        );
+        let what = format!("RoomRobot {other} stands for the same robot and owns its removal from now on");
+        let text = released(memory, &what);
         return end(robot, Is::False, Reason::StillClaimed, text);
     }
     if robot.creation_policy == CreationPolicy::Create && memory.never_added {
@@ -257,10 +262,7 @@ fn deleting(facts: &Facts<'_>) -> Step {
         return Step::Report(pending(robot, reason, text, needs_a_person(attempt.class)));
     }
     if let Some(hold) = hold(facts) {
-        // The robot whose call was refused says so with its own RequestId, as long as the reason is the same.
-        let own = memory.last.as_deref().is_some_and(|last| last.class.stops_application())
-            && robot.conditions.reason(Kind::RobotDeleted) == Some(hold.reason);
-        if own && robot.observed_generation == Some(robot.generation) {
+        if tells_itself(facts, &hold, Kind::RobotDeleted) {
             return Step::Rest;
         }
         return report(robot, pending(robot, hold.reason, hold.message, true), Step::Rest);
@@ -278,7 +280,7 @@ fn hold(facts: &Facts<'_>) -> Option<Hold> {
     let robot = facts.robot;
     if robot.suspend {
         let message = "spec.suspend is true, so nothing is called; set it to false to go on".to_owned();
-        return Some(Hold { reason: Reason::Suspended, message });
+        return Some(Hold { reason: Reason::Suspended, message, refusal: false });
     }
     match facts.application {
         Application::Missing => {
@@ -286,10 +288,19 @@ fn hold(facts: &Facts<'_>) -> Option<Hold> {
                 "RtcApplication {} does not exist any more; create it again, or set deletionPolicy to Retain",
                 robot.application
             );
-            Some(Hold { reason: Reason::ApplicationNotReady, message })
+            Some(Hold { reason: Reason::ApplicationNotReady, message, refusal: false })
         }
         Application::Found { hold, .. } => hold.cloned(),
     }
+}
+
+/// Whether the robot's own call was refused for the reason of `hold`, and its condition says so with its own RequestId.
+fn tells_itself(facts: &Facts<'_>, hold: &Hold, kind: Kind) -> bool {
+    let Facts { robot, memory, .. } = facts;
+    hold.refusal
+        && memory.last.as_deref().is_some_and(|last| last.class.stops_application())
+        && robot.conditions.reason(kind) == Some(hold.reason)
+        && robot.observed_generation == Some(robot.generation)
 }
 
 /// Whether nothing but a person can change the answer.
@@ -307,13 +318,20 @@ pub const fn needs_a_person(class: Class) -> bool {
     )
 }
 
+/// Why the object goes without a final answer, and whether anything was called before.
+fn released(memory: &Memory, why: &str) -> String {
+    match memory.last.as_deref().filter(|last| last.operation == Operation::DeleteRobot) {
+        Some(last) => status::with_reference(why, &last.outcome.reference()),
+        None => format!("{why}; nothing was called"),
+    }
+}
+
 /// `what`, why, and what follows, ending with the code and the RequestId.
 fn waiting(what: &str, attempt: &Attempt) -> String {
-    let text = format!(
-        "{what}; {}; {}",
-        attempt.outcome.sentence(attempt.operation),
-        status::remedy(&attempt.outcome)
-    );
+    let remedy = status::remedy(&attempt.outcome);
+    // What ends a deletion has no remedy; as the answer to an addition it is waited out.
+    let follows = if remedy.is_empty() { "the operator tries again by itself" } else { &remedy };
+    let text = format!("{what}; {}; {follows}", attempt.outcome.sentence(attempt.operation));
     status::with_reference(&text, &attempt.outcome.reference())
 }
 

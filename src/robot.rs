@@ -10,6 +10,7 @@ use crate::{
 use k8s_openapi::{
     NamespaceResourceScope,
     apimachinery::pkg::apis::meta::v1::{Condition, ObjectMeta, Time},
+    jiff::Timestamp,
 };
 use kube::Resource;
 use serde::{Deserialize, Deserializer};
@@ -120,7 +121,34 @@ struct Spec {
 #[serde(rename_all = "camelCase", default)]
 struct Status {
     observed_generation: Option<i64>,
-    conditions: Option<Vec<Condition>>,
+    conditions: Option<Vec<LeanCondition>>,
+}
+
+/// A condition whose times need not be times: one that cannot be read must not hide its robot.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+struct LeanCondition {
+    #[serde(rename = "type")]
+    kind: String,
+    status: String,
+    reason: String,
+    message: String,
+    observed_generation: Option<i64>,
+    last_transition_time: Option<serde_json::Value>,
+}
+
+impl From<LeanCondition> for Condition {
+    fn from(lean: LeanCondition) -> Self {
+        let time = lean.last_transition_time.and_then(|time| serde_json::from_value(time).ok());
+        Self {
+            type_: lean.kind,
+            status: lean.status,
+            reason: lean.reason,
+            message: lean.message,
+            observed_generation: lean.observed_generation,
+            last_transition_time: time.unwrap_or(Time(Timestamp::UNIX_EPOCH)),
+        }
+    }
 }
 
 /// The part of `ObjectMeta` that is used; the rest is skipped without being built.
@@ -208,7 +236,9 @@ impl From<Stored> for Robot {
             },
             suspend: spec.suspend.unwrap_or_default(),
             observed_generation: status.observed_generation,
-            conditions: Conditions::read(status.conditions.unwrap_or_default()),
+            conditions: Conditions::read(
+                status.conditions.unwrap_or_default().into_iter().map(Condition::from),
+            ),
         }
     }
 }

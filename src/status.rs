@@ -216,6 +216,8 @@ pub struct Stored {
 #[derive(Clone, Debug, Default)]
 pub struct Conditions {
     ours: [Option<Stored>; 4],
+    /// The message of a `Ready` that is `Added`: it holds a RequestId that is nowhere else any more.
+    added: Option<Box<str>>,
     /// Conditions of other writers, kept because a merge patch replaces the whole list. Rare.
     others: Option<Box<[Condition]>>,
 }
@@ -223,17 +225,21 @@ pub struct Conditions {
 impl Conditions {
     /// Reads the stored list.
     #[must_use]
-    pub fn read(list: Vec<Condition>) -> Self {
+    pub fn read(list: impl IntoIterator<Item = Condition>) -> Self {
         let mut ours = [None; 4];
+        let mut added = None;
         let mut others = Vec::new();
         for condition in list {
+            if condition.type_ == "Ready" && condition.reason == Reason::Added.as_str() {
+                added = Some(condition.message.as_str().into());
+            }
             let place = Kind::ALL.iter().position(|kind| kind.as_str() == condition.type_);
             match place.and_then(|at| ours.get_mut(at)) {
                 Some(place) => *place = Some(Stored::read(&condition)),
                 None => others.push(condition),
             }
         }
-        Self { ours, others: (!others.is_empty()).then(|| others.into_boxed_slice()) }
+        Self { ours, added, others: (!others.is_empty()).then(|| others.into_boxed_slice()) }
     }
 
     fn get(&self, kind: Kind) -> Option<&Stored> {
@@ -244,6 +250,12 @@ impl Conditions {
     #[must_use]
     pub fn is_true(&self, kind: Kind) -> bool {
         self.get(kind).is_some_and(|stored| stored.is == Is::True)
+    }
+
+    /// The message of `Ready` where its reason is `Added`.
+    #[must_use]
+    pub fn added(&self) -> Option<&str> {
+        self.added.as_deref()
     }
 
     /// The reason of the condition, where it is there.

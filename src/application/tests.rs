@@ -322,8 +322,9 @@ fn the_first_verdict_opens_the_way() {
         let mut desk = Desk::new();
         assert_eq!(desk.ask(&reply(code)), Effect::Changed, "{code}");
         assert_eq!(desk.ready(), (Is::True, Reason::Verified));
-        assert_eq!(desk.calls().len(), 256, "{code}: and a hanging endpoint does not fill the memory");
-        assert_eq!(desk.answer(1, &reply(code)), Effect::None, "a second verdict is no news");
+        let calls = desk.calls();
+        assert_eq!(calls.len(), 256, "{code}: and a hanging endpoint does not fill the memory");
+        assert_eq!(desk.answer(calls[0], &reply(code)), Effect::None, "a second verdict is no news");
         assert_eq!(desk.application.in_flight, 255);
     }
 }
@@ -515,14 +516,14 @@ fn an_expired_signature_is_made_anew_once_and_then_refused() {
     let mut desk = Desk::new();
     desk.ask(&reply(0));
     let wave: Vec<u64> = (0..3).map(|_| desk.call().unwrap()).collect();
-    assert_eq!(wave, [1, 1, 1]);
+    assert!(wave.iter().all(|number| *number == wave[0]));
     // All three were signed with the old one: one new signature for all of them.
-    for number in wave {
+    for number in wave.clone() {
         assert_eq!(desk.answer(number, &reply(70001)), Effect::SignedAnew);
         assert_eq!(desk.application.hold(), None);
     }
     let again = desk.call().unwrap();
-    assert_eq!(again, 2);
+    assert!(again > wave[0]);
     assert_eq!(desk.answer(again, &reply(70001)), Effect::Changed);
     assert_eq!(desk.ready(), (Is::False, Reason::CredentialsRejected));
     assert!(desk.application.hold().unwrap().message.ends_with("ErrorCode 70001, RequestId Id-70001"));
@@ -575,15 +576,14 @@ fn a_signature_is_renewed_at_half_its_life_and_when_the_clock_goes_back() {
         (number, caller.user_sig.expose().to_owned())
     };
     let first = at(WALL);
-    assert_eq!(first.0, 1);
     assert_eq!(at(WALL + 1), first);
     assert_eq!(at(WALL + HALF_LIFE - 1), first);
     let second = at(WALL + HALF_LIFE);
-    assert_eq!(second.0, 2);
+    assert!(second.0 > first.0);
     assert_ne!(second.1, first.1);
     assert_eq!(at(WALL + HALF_LIFE), second);
     let back = at(WALL + HALF_LIFE - 1);
-    assert_eq!(back.0, 3, "signed in the future: the clock was set back");
+    assert!(back.0 > second.0, "signed in the future: the clock was set back");
     assert_eq!(at(WALL + HALF_LIFE), back);
 
     // A renewed one may expire again, and gets another chance.

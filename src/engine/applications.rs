@@ -53,7 +53,9 @@ impl Engine {
                 let lines =
                     known.and_then(|_| self.seats.remove(&name)).map(|seat| (seat.deletions, seat.additions));
                 let (deletions, additions) = lines.unwrap_or_default();
-                self.seats.insert(Arc::clone(&name), Seat::new(Application::new(spec), deletions, additions));
+                let mut application = Application::new(spec);
+                application.signatures = self.signatures.get(&name).copied().unwrap_or_default();
+                self.seats.insert(Arc::clone(&name), Seat::new(application, deletions, additions));
             }
         }
         self.look_up_secret(&name);
@@ -206,6 +208,9 @@ impl Engine {
         };
         if let Some(change) = change.or_else(|| self.application_status(name, now)) {
             self.write_application(name, change);
+        } else if let Some(seat) = self.seats.get_mut(name) {
+            // Nothing is left to write: a write whose reply was lost has been seen to be stored.
+            seat.failed_writes = 0;
         }
     }
 
@@ -221,6 +226,10 @@ impl Engine {
         }
         if let Some(fresh) = fresh {
             seat.coarse = fresh;
+        }
+        if self.tallies.get(name).is_none_or(|tally| tally.deleting == 0) {
+            // That nothing waits any more is told at once.
+            seat.coarse.stalled = None;
         }
         let coarse = &seat.coarse;
         let wanted = seat.application.wanted(coarse.stalled.as_deref(), coarse.held_by.as_deref());

@@ -117,10 +117,9 @@ impl Engine {
         let after = waiting.iter().filter(|id| start.is_none_or(|start| **id > start));
         let before = waiting.iter().filter(|id| start.is_some_and(|start| **id <= start));
         let found = after.chain(before).copied().find(|id| {
-            let idle = self
-                .index
-                .get(*id)
-                .is_some_and(|entry| matches!(entry.state, State::Idle | State::WriteQueued(_)));
+            let idle = self.index.get(*id).is_some_and(|entry| {
+                matches!(entry.state, State::Idle | State::WriteQueued(_) | State::CallQueued)
+            });
             idle && self.step_under(*id, now.since_start, false) == Some(Step::Call(operation))
         });
         let seat = self.seats.get_mut(name)?;
@@ -144,6 +143,7 @@ impl Engine {
         let Some((caller, signature)) = seat.application.caller(now.wall.as_second()) else {
             return false;
         };
+        self.signatures.insert(Arc::clone(&entry.robot.application), signature);
         seat.application.in_flight += 1;
         self.calls_in_flight += 1;
         entry.state = State::Calling;
@@ -192,6 +192,10 @@ impl Engine {
                     .is_some_and(|last| last.class == class && last.operation == operation);
                 memory.attempts = if same { memory.attempts.saturating_add(1) } else { 1 };
                 memory.not_before = now.since_start + backoff::delay(class, memory.attempts, jitter);
+                if operation == Operation::AddRobot && entry.robot.deleting_since.is_some() {
+                    // The deletion came while the addition was under way; it does not wait for the room to be ready.
+                    memory.spec_changed();
+                }
                 memory.last = Some(Box::new(Attempt {
                     operation,
                     outcome,

@@ -26,10 +26,6 @@ impl Lines {
             .filter(|lane| live || *lane != Lane::Live)
             .find_map(|lane| self.lanes.get_mut(lane as usize)?.pop_front().map(|id| (lane, id)))
     }
-
-    pub(super) fn is_empty(&self, lane: Lane) -> bool {
-        self.lanes.get(lane as usize).is_none_or(VecDeque::is_empty)
-    }
 }
 
 /// Robots of one application in line for a call: each namespace in its turn.

