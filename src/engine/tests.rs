@@ -1296,6 +1296,24 @@ fn a_name_that_is_used_again_is_another_robot() {
 }
 
 #[test]
+fn the_end_of_an_object_is_not_the_end_of_another_of_its_name() {
+    let mut world = World::led();
+    world.robot("team/r", json!({}));
+    world.run(SECOND);
+    let before = read(&world.robots["team/r"]);
+    world.force("team/r", true);
+    world.robot("team/r", json!({}));
+    world.run(SECOND);
+    world.input(Input::RobotGone(before.key, before.uid));
+    world.run(SECOND);
+    assert_eq!(world.engine.robots().len(), 1);
+    let now = read(&world.robots["team/r"]);
+    world.input(Input::RobotGone(now.key, now.uid));
+    world.run(SECOND);
+    assert_eq!(world.engine.robots().len(), 0);
+}
+
+#[test]
 fn answers_that_are_not_final_wait_longer_each_time_and_a_changed_spec_does_not_wait() {
     let mut world = World::led();
     let keys = world.crowd("team/r", 1, json!({}));
@@ -1562,6 +1580,19 @@ fn an_application_is_held_before_it_takes_a_robot_and_let_go_a_second_after_the_
 }
 
 #[test]
+fn an_application_in_use_gets_its_finalizer_back() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    let version = world.next_version();
+    let object = world.applications.get_mut("app").unwrap();
+    object["metadata"].as_object_mut().unwrap().remove("finalizers");
+    renew(object, version, false);
+    world.show_application("app");
+    world.run(SECOND);
+    assert_eq!(world.applications["app"]["metadata"]["finalizers"], json!([APPLICATION_FINALIZER]));
+}
+
+#[test]
 fn an_application_between_two_robots_is_not_let_go() {
     let mut world = World::led();
     for n in 0..5 {
@@ -1813,6 +1844,58 @@ fn writes_to_an_application_that_fail_are_tried_again() {
 // The breaker.
 
 #[test]
+fn a_deletion_goes_before_an_addition_where_only_one_may_go() {
+    let mut world = World::led();
+    world.crowd("team/old", 5, json!({}));
+    world.answering(|_, _| Says::Hangs);
+    world.watch_takes = Duration::from_secs(3600);
+    for n in 0..5 {
+        world.robot(&format!("team/new-{n}"), json!({"creationPolicy": "Create"}));
+        world.delete(&format!("team/old-000{n}"));
+    }
+    world.watch_takes = 8 * MS;
+    world.restart();
+    world.run(5 * SECOND);
+    let operations: Vec<_> = world.calls.iter().map(|call| call.operation).collect();
+    assert_eq!(operations, [Operation::DeleteRobot]);
+}
+
+#[test]
+fn a_refused_application_does_not_stop_another_of_its_sdk_app_id() {
+    let mut world = World::led();
+    world.secret("other-secret", user_sig("wrong"));
+    world.application("other", json!({"credentials": {"secretRef": {"name": "other-secret"}}}));
+    world.run(SECOND);
+    world.crowd("team/a", 100, json!({}));
+    world.crowd("team/b", 100, json!({"applicationRef": {"name": "other"}}));
+    world.answering(|call, _| match call.caller.user_sig.expose() {
+        "wrong" => Says::Code(70009),
+        _ => Says::Code(0),
+    });
+    world.delete_all();
+    world.run(2 * SECOND);
+    assert_eq!((world.called_by("app").len(), world.called_by("other").len()), (100, 1));
+    assert_eq!(world.robots.len(), 100);
+}
+
+#[test]
+fn a_deletion_waits_for_its_applications_secret_and_goes_on_with_it() {
+    let mut world = World::led();
+    world.secret("app-secret", Credentials::Missing);
+    let keys = world.crowd("team/r", 20, json!({}));
+    world.delete_all();
+    world.run(MINUTE);
+    for key in &keys {
+        world.assert_waits(key, "ApplicationNotReady");
+        assert_eq!(world.changes(key).len(), 3, "{key} says so once");
+    }
+    world.secret("app-secret", key("a key"));
+    world.run(SECOND);
+    assert!(world.robots.is_empty());
+    assert_eq!(world.calls.len(), 20);
+}
+
+#[test]
 fn a_wrong_key_costs_a_call_a_minute_and_a_word_to_each_robot() {
     let mut world = World::new();
     world.secret("app-secret", user_sig("wrong"));
@@ -2058,6 +2141,44 @@ fn after_stop_a_final_answer_whose_write_failed_is_waited_for() {
     world.run(5 * SECOND);
     world.assert_gone(&keys[0], "Deleted");
     assert!(world.engine.drained());
+}
+
+#[test]
+fn after_stop_nothing_is_waited_for_that_no_write_will_record() {
+    type Change = fn(&mut World);
+    let meanwhile: [(&str, &str, Change); 4] = [
+        ("a deletion of a robot that is being added", "Create", |world| world.delete("team/r")),
+        ("another policy for one that is being added", "Create", |world| {
+            world.edit("team/r", json!({"spec": {"creationPolicy": "Adopt"}}));
+        }),
+        ("a finalizer that somebody drops", "Adopt", |world| {
+            world.edit("team/r", json!({"metadata": {"finalizers": ["example.com/a"]}}));
+        }),
+        ("an object that goes by force", "Adopt", |world| world.force("team/r", true)),
+    ];
+    let mut stuck = Vec::new();
+    for (what, policy, change) in meanwhile {
+        for code in [0, 100_001] {
+            let mut world = World::led();
+            world.call_takes = 2 * SECOND;
+            world.answering(move |_, _| Says::Code(code));
+            world.robot("team/r", json!({"creationPolicy": policy}));
+            world.run(SECOND);
+            if policy == "Adopt" {
+                world.delete("team/r");
+            }
+            world.run(200 * MS);
+            assert_eq!(world.calls.len(), 1);
+            change(&mut world);
+            world.run(200 * MS);
+            world.input(Input::Stop);
+            world.run(5 * SECOND);
+            if !world.engine.drained() {
+                stuck.push((what, code));
+            }
+        }
+    }
+    assert_eq!(stuck, []);
 }
 
 #[test]
