@@ -383,12 +383,15 @@ impl Engine {
     /// Whether nothing is under way that a process which ends would leave without a record.
     #[must_use]
     pub fn drained(&self) -> bool {
-        let unrecorded =
-            |entry: &Entry| entry.memory.last.as_deref().is_some_and(|attempt| !attempt.recorded);
-        let waits = |entry: &Entry| unrecorded(entry) && entry.state != State::Vanished;
+        // An attempt that no write will tell of, such as an addition's when the deletion has come, is not waited for.
+        let waits = |(id, entry): (Id, &Entry)| {
+            entry.memory.last.as_deref().is_some_and(|attempt| !attempt.recorded)
+                && entry.state != State::Vanished
+                && matches!(self.step(id, Duration::ZERO), Some(Step::Report(_)))
+        };
         self.calls_in_flight == 0
             && self.writes_in_flight == 0
-            && (!self.active || self.index.iter().all(|(_, entry)| !waits(entry)))
+            && !(self.active && self.index.iter().any(waits))
     }
 
     /// The robots that are known.

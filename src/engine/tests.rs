@@ -2143,6 +2143,10 @@ fn after_stop_a_final_answer_whose_write_failed_is_waited_for() {
     assert!(world.engine.drained());
 }
 
+// shows a defect: `drained` waits for every attempt that is not recorded, also where no step will ever record it: the
+// answer to an addition of a robot that is being deleted meanwhile (`deleting` reports only those of delete_robot), and
+// any answer for a robot that has lost our finalizer. SIGTERM then takes the whole ten seconds. `drained` should look
+// at those only whose next step is a `Report`.
 #[test]
 fn after_stop_nothing_is_waited_for_that_no_write_will_record() {
     type Change = fn(&mut World);
