@@ -42,6 +42,8 @@ pub struct Spec {
     /// Whether it is being deleted.
     pub deleting: bool,
     /// `metadata.finalizers`
+    pub finalizer_names: Vec<String>,
+    /// Where ours stands among them.
     pub finalizers: Finalizers,
     /// `spec.sdkAppId`
     pub sdk_app_id: u32,
@@ -78,6 +80,7 @@ impl Spec {
             )),
             Ok(endpoint) => Ok(endpoint),
         };
+        let finalizer_names = meta.finalizers.unwrap_or_default();
         Self {
             name: meta.name.unwrap_or_default().into(),
             uid: meta.uid.unwrap_or_default(),
@@ -87,7 +90,8 @@ impl Spec {
                 .unwrap_or_default(),
             generation: meta.generation.unwrap_or_default(),
             deleting: meta.deletion_timestamp.is_some(),
-            finalizers: Finalizers::read(&meta.finalizers.unwrap_or_default(), APPLICATION_FINALIZER),
+            finalizers: Finalizers::read(&finalizer_names, APPLICATION_FINALIZER),
+            finalizer_names,
             sdk_app_id: u32::try_from(spec.sdk_app_id).unwrap_or_default(),
             identifier: spec.identifier.into(),
             endpoint,

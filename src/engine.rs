@@ -14,6 +14,7 @@ mod writes;
 use crate::{
     application::{Application, Credentials, Labels, Spec},
     codes::Operation,
+    crd::APPLICATION_FINALIZER,
     endpoint::Allowed,
     index::{Entry, Id, Index, State},
     metrics::{ApplicationSnapshot, Snapshot},
@@ -49,6 +50,20 @@ pub struct Settings {
     pub namespace: Arc<str>,
     /// The most writes to the API server that are under way at once.
     pub concurrency: usize,
+    /// The part of the RoomRobots that this operator has, where it has not all of them: see [`crate::watch::Scope`].
+    pub shard: Option<String>,
+}
+
+impl Settings {
+    /// The finalizer that holds an RtcApplication while a RoomRobot of this operator refers to it; a shard has one of
+    /// its own, so that shards do not take it off one another's applications.
+    #[must_use]
+    pub fn application_finalizer(&self) -> String {
+        match &self.shard {
+            None => APPLICATION_FINALIZER.to_owned(),
+            Some(shard) => format!("{APPLICATION_FINALIZER}-{shard}"),
+        }
+    }
 }
 
 /// Something that happened.

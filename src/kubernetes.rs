@@ -4,7 +4,7 @@
 
 use crate::{
     application::Spec,
-    crd::{APPLICATION_FINALIZER, ROBOT_FINALIZER, RoomRobot, RtcApplication},
+    crd::{ROBOT_FINALIZER, RoomRobot, RtcApplication},
     endpoint::Allowed,
     engine::{Announcement, ApplicationWrite, Change, Write, WriteError},
     robot::{Robot, Stored},
@@ -48,9 +48,10 @@ pub async fn write_application(
     client: &Client,
     write: &ApplicationWrite,
     allowed: &Allowed,
+    finalizer: &str,
 ) -> Result<Spec, WriteError> {
     let api = Api::<RtcApplication>::all(client.clone());
-    let stored = change(&api, &write.name, &write.uid, &write.change, APPLICATION_FINALIZER).await?;
+    let stored = change(&api, &write.name, &write.uid, &write.change, finalizer).await?;
     Ok(Spec::read(stored, allowed))
 }
 

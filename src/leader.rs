@@ -5,7 +5,7 @@
 
 use crate::{
     kubernetes::{self, FIELD_MANAGER},
-    watch::Waits,
+    watch::{Waits, short_hash},
 };
 use futures::StreamExt as _;
 use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
@@ -17,10 +17,7 @@ use kube::{
     },
 };
 use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
-use std::{
-    hash::{DefaultHasher, Hash as _, Hasher as _},
-    time::{Duration, Instant},
-};
+use std::time::{Duration, Instant};
 use tokio::{
     sync::{oneshot, watch},
     task::JoinHandle,
@@ -47,11 +44,7 @@ const RELEASE: Duration = Duration::from_secs(3);
 pub fn lease_name(selector: Option<&str>) -> String {
     match selector {
         None => FIELD_MANAGER.to_owned(),
-        Some(selector) => {
-            let mut hasher = DefaultHasher::new();
-            selector.hash(&mut hasher);
-            format!("{FIELD_MANAGER}-{:08x}", hasher.finish() & 0xffff_ffff)
-        }
+        Some(selector) => format!("{FIELD_MANAGER}-{}", short_hash(selector)),
     }
 }
 

@@ -83,15 +83,15 @@ pub async fn run(args: cli::Run) -> Result<(), Error> {
     let mut signals = Signals::new()?;
     let client = connect().await?;
     let namespace = own_namespace(args.namespace.as_deref());
+    let scope = Scope { namespaces: args.watch_namespace.clone(), selector: args.selector.clone() };
     let listener =
         Server::bind(args.listen).await.map_err(|source| Error::Listen { address: args.listen, source })?;
-    let mut operator = Operator::new(&args, client.clone(), &namespace)?;
+    let mut operator = Operator::new(&args, &scope, client.clone(), &namespace)?;
     let (snapshots, asked) = mpsc::channel(4);
     let server =
         Server { ready: Arc::clone(&operator.ready), metrics: operator.hands.metrics.clone(), snapshots };
     tokio::spawn(server.serve(listener));
 
-    let scope = Scope { namespaces: args.watch_namespace.clone(), selector: args.selector.clone() };
     let lease = lease_name(args.selector.as_deref());
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"), %namespace, %lease, leader_elect = args.leader_elect,
@@ -160,15 +160,15 @@ struct Operator {
 }
 
 impl Operator {
-    fn new(args: &cli::Run, client: Client, namespace: &str) -> Result<Self, Error> {
+    fn new(args: &cli::Run, scope: &Scope, client: Client, namespace: &str) -> Result<Self, Error> {
         let allowed = Allowed::new(args.allow_endpoint.iter().cloned());
         let (seen, watched) = mpsc::channel(BATCH);
         let (done, results) = mpsc::unbounded_channel();
-        let scope = Scope { namespaces: args.watch_namespace.clone(), selector: None };
         let settings = Settings {
             allowed: allowed.clone(),
             namespace: namespace.into(),
             concurrency: args.concurrency.into(),
+            shard: scope.shard(),
         };
         let hands = Hands {
             client,
@@ -181,6 +181,7 @@ impl Operator {
             seen,
             secrets: HashMap::new(),
             until: Until::default(),
+            application_finalizer: settings.application_finalizer(),
         };
         Ok(Self {
             engine: Engine::new(settings, scope.lists().len(), fastrand::u64(..)),
@@ -339,6 +340,7 @@ struct Hands {
     /// The watched Secrets.
     secrets: HashMap<Arc<str>, AbortHandle>,
     until: Until,
+    application_finalizer: String,
 }
 
 impl Hands {
@@ -383,9 +385,9 @@ impl Hands {
                 });
             }
             Effect::WriteApplication(write) => {
-                let allowed = self.allowed.clone();
+                let (allowed, finalizer) = (self.allowed.clone(), self.application_finalizer.clone());
                 tokio::spawn(async move {
-                    let result = kubernetes::write_application(&client, &write, &allowed).await;
+                    let result = kubernetes::write_application(&client, &write, &allowed, &finalizer).await;
                     metrics.wrote(&write.change, &result);
                     let _ = done.send(Input::ApplicationWritten(write.name, Box::new(result)));
                 });

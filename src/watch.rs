@@ -67,6 +67,14 @@ impl Backoff for Waits {
     }
 }
 
+/// Eight hexadecimal digits for `text`, the same in every version: they stand in the names of stored things.
+#[must_use]
+pub fn short_hash(text: &str) -> String {
+    let digest = ring::digest::digest(&ring::digest::SHA256, text.as_bytes());
+    let first = digest.as_ref().first_chunk().copied().unwrap_or_default();
+    format!("{:08x}", u32::from_be_bytes(first))
+}
+
 /// Which RoomRobots are watched.
 #[derive(Clone, Debug, Default)]
 pub struct Scope {
@@ -77,6 +85,21 @@ pub struct Scope {
 }
 
 impl Scope {
+    /// What tells this part of the RoomRobots from others in names; `None` for all of them.
+    #[must_use]
+    pub fn shard(&self) -> Option<String> {
+        if self.namespaces.is_empty() && self.selector.is_none() {
+            return None;
+        }
+        let namespaces: BTreeSet<&str> = self.namespaces.iter().map(String::as_str).collect();
+        let namespaces: Vec<&str> = namespaces.into_iter().collect();
+        Some(short_hash(&format!(
+            "{}|{}",
+            self.selector.as_deref().unwrap_or_default(),
+            namespaces.join(",")
+        )))
+    }
+
     /// The separate lists that this comes to.
     #[must_use]
     pub fn lists(&self) -> Vec<Option<Arc<str>>> {
@@ -263,5 +286,23 @@ impl Complaint {
         if self.last.take().is_some() {
             tracing::info!(kind = %K::kind(&()), "the API server answers again");
         }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_parts_of_the_robots_have_names_that_stay() {
+        let scope = |namespaces: &[&str], selector: Option<&str>| Scope {
+            namespaces: namespaces.iter().map(|name| (*name).to_owned()).collect(),
+            selector: selector.map(str::to_owned),
+        };
+        assert_eq!(scope(&[], None).shard(), None);
+        assert_eq!(scope(&["a", "b"], None).shard(), scope(&["b", "a", "a"], None).shard());
+        assert_ne!(scope(&["a"], None).shard(), scope(&[], Some("a")).shard());
+        // Stored in finalizers and Lease names: never to be changed.
+        assert_eq!(short_hash("shard=a"), "3d8dfb26");
     }
 }

@@ -103,7 +103,7 @@ impl Plane {
             let _ = applications.patch(&application.name_any(), &params, &none).await;
         }
         let _ = Api::<Lease>::namespaced(client.clone(), OPERATOR_NAMESPACE)
-            .delete("roomrobot-operator", &DeleteParams::default())
+            .delete_collection(&DeleteParams::default(), &ListParams::default())
             .await;
         let _ = Api::<Secret>::namespaced(client, OPERATOR_NAMESPACE)
             .delete_collection(&DeleteParams::default(), &ListParams::default())

@@ -83,6 +83,42 @@ async fn an_application_whose_api_hangs_does_not_hold_another_up() {
     assert!(start.elapsed() < Duration::from_secs(1), "{:?}", start.elapsed());
 }
 
+/// Two shards, each with an RtcApplication of its own and its share of the quota of one SDKAppID.
+#[tokio::test(flavor = "multi_thread")]
+async fn two_shards_share_the_quota_and_leave_each_others_applications_alone() {
+    let world = World::new().await;
+    let other = crate::harness::unique("other");
+    world.application(&other, json!({"requestsPerSecond": 10})).await;
+    world.patch_application(json!({"spec": {"requestsPerSecond": 10}})).await;
+    let _a = world.operator_with(&["--selector", "shard=a"]).await;
+    let _b = world.operator_with(&["--selector", "shard=b"]).await;
+    for (shard, application) in [("a", &world.app), ("b", &other)] {
+        for n in 0..20 {
+            let name = format!("{shard}-{n}");
+            world.simulator.add_members(world.sdk_app_id, &name, [name.as_str()]);
+            let spec =
+                json!({"roomId": name, "memberAccount": name, "applicationRef": {"name": application}});
+            let mut robot = manifest::<RoomRobot>(&name, spec);
+            robot["metadata"]["labels"] = json!({"shard": shard});
+            crate::harness::create(&world.robots(), robot).await;
+        }
+    }
+    world.all_ready(40).await;
+    let about = |name: &str| world.writes().iter().filter(|write| write.object_ref.name == name).count();
+    let before = about(&world.app) + about(&other);
+    // A fight over finalizers or counts would be hundreds of writes in this time.
+    tokio::time::sleep(Duration::from_secs(2)).await;
+    assert!(about(&world.app) + about(&other) <= before + 2, "the shards write against each other");
+    for application in [&world.app, &other] {
+        let held = world.applications().get(application).await.unwrap().metadata.finalizers.unwrap();
+        assert!(held.len() == 1 && held[0].starts_with("roomrobot.dev/in-use-"), "{held:?}");
+    }
+    world.delete_all().await;
+    world.all_gone(Duration::from_secs(30)).await;
+    assert_eq!(world.simulator.calls().len(), 40);
+    assert!(world.simulator.most_in_a_second() <= 20, "{} in a second", world.simulator.most_in_a_second());
+}
+
 /// Throttled for a while: the pace halves, robots do not each back off, and it recovers.
 #[tokio::test(flavor = "multi_thread")]
 async fn throttle_answers_slow_the_application_down_and_it_recovers() {

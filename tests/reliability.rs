@@ -55,7 +55,7 @@ impl World {
             match count {
                 Some(more) => *more += 1,
                 None if call.delivered && call.code.is_some_and(|code| FINAL.contains(&code)) => {
-                    *count = Some(0)
+                    *count = Some(0);
                 }
                 None => {}
             }

@@ -5,6 +5,7 @@ use super::{
 };
 use crate::{
     application::{Application, Credentials, Spec},
+    robot::Finalizers,
     status::{Is, Kind, Reason},
 };
 use serde_json::json;
@@ -35,6 +36,7 @@ pub(super) struct Coarse {
 impl Engine {
     pub(super) fn store_application(&mut self, mut spec: Spec, now: Now) {
         spec.name = self.intern(&spec.name);
+        spec.finalizers = Finalizers::read(&spec.finalizer_names, &self.settings.application_finalizer());
         let name = Arc::clone(&spec.name);
         let known = self
             .seats
@@ -220,8 +222,10 @@ impl Engine {
             let seat = self.seats.get(name)?;
             (now.since_start >= seat.coarse.next).then(|| self.count(name, now))
         };
+        // An application that only other shards use is theirs to tell about.
+        let others = self.settings.shard.is_some() && !self.tallies.contains_key(name);
         let seat = self.seats.get_mut(name)?;
-        if !seat.application.known() {
+        if others || !seat.application.known() {
             return None;
         }
         if let Some(fresh) = fresh {

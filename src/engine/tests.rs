@@ -93,7 +93,7 @@ struct World {
 
 fn fresh(concurrency: usize, scopes: usize) -> Engine {
     let allowed = Allowed::default();
-    Engine::new(Settings { allowed, namespace: "operator".into(), concurrency }, scopes, 7)
+    Engine::new(Settings { allowed, namespace: "operator".into(), concurrency, shard: None }, scopes, 7)
 }
 
 fn key(text: &str) -> Credentials {

@@ -33,7 +33,7 @@ async fn every_class_of_the_table() {
                 assert_eq!(world.left_with(&name).await, expected);
             }
             Class::Retry | Class::Throttled => {
-                assert_eq!(world.left_with(&name).await, "Deleted", "{}", row.code)
+                assert_eq!(world.left_with(&name).await, "Deleted", "{}", row.code);
             }
             Class::Invalid | Class::RobotPermission | Class::Later | Class::Unknown => {
                 let waiting = world

@@ -27,7 +27,7 @@ struct Args {
     #[arg(long, default_value_t = 1_000_000)]
     robots_per_room: usize,
 
-    /// What a second add_robot of the same robot answers.
+    /// What a second `add_robot` of the same robot answers.
     #[arg(long, default_value_t = 0)]
     second_add: i64,
 
