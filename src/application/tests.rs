@@ -1,3 +1,5 @@
+#![allow(clippy::needless_pass_by_value, reason = "what a test hands over is made on the spot")]
+
 use super::*;
 use crate::room_engine::{Reply, Trouble, TroubleKind};
 use serde_json::{Value, json};
@@ -329,7 +331,7 @@ fn the_first_verdict_opens_the_way() {
     }
 }
 
-// shows a defect: the gateway's own trouble (20005, 60008, …) counts as proof. With a wrong key and a gateway that is
+// A defect once, and kept out by this: the gateway's own trouble (20005, 60008, …) counts as proof. With a wrong key and a gateway that is
 // in trouble, a probe that is answered 60008 reads as Verified, every waiting robot is called for at full pace, and
 // each round writes to all of them. A reply of class Retry from the REST layer should count as `Trouble` does:
 // no verdict. (100001 is the room engine's own: the signature was taken.)
@@ -664,7 +666,7 @@ fn verified_ends_where_another_caller_begins() {
     }
 }
 
-// shows a defect: the spec may have changed while no operator ran, to another identifier, endpoint or Secret; the
+// A defect once, and kept out by this: the spec may have changed while no operator ran, to another identifier, endpoint or Secret; the
 // condition of the generation before still makes the application Verified though nothing was ever called with these.
 // `Application::new` should take the condition's word only where its observedGeneration is the object's generation.
 #[test]

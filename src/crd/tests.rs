@@ -3,7 +3,7 @@ use crate::robot::{Robot, Stored};
 use serde_json::Value;
 use std::{collections::BTreeMap, env, fs, path::PathBuf};
 
-/// The formats of OpenAPI v2, which is what Kubernetes knows; it warns of any other.
+/// The formats of `OpenAPI` v2, which is what Kubernetes knows; it warns of any other.
 const FORMATS: &[&str] = &["int32", "int64", "float", "double", "byte", "date", "date-time", "password"];
 
 fn folder(name: &str) -> PathBuf {
@@ -306,7 +306,7 @@ fn objects_of_other_times_are_still_read() {
     assert!(read["odd-status"].accepted());
 }
 
-// shows a defect: `Condition` of k8s-openapi reads times with jiff, whose year 9999 ends on 30 December, and insists on
+// A defect once, and kept out by this: `Condition` of k8s-openapi reads times with jiff, whose year 9999 ends on 30 December, and insists on
 // `lastTransitionTime`. The schema takes both objects (only a status writer can store them), and then not one robot
 // can be listed any more. `robot::Status` should read conditions leniently: a time that cannot be read is no time.
 #[test]

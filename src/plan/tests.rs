@@ -431,7 +431,7 @@ fn an_addition_that_is_told_is_not_repeated_after_a_restart() {
     assert_eq!(unknown.plan(), Step::Call(Operation::AddRobot));
 }
 
-// shows a defect: after a restart a changed spec of an added robot is never observed: `addition` rests without a look
+// A defect once, and kept out by this: after a restart a changed spec of an added robot is never observed: `addition` rests without a look
 // at the generation, so observedGeneration stays behind for ever and kstatus shows the robot as in progress. The
 // message cannot be written again because only its digest is kept: keep the message of a `Ready` that is `Added`, or
 // report a message without the reference, which `lastRequest` keeps.
@@ -445,7 +445,7 @@ fn a_changed_spec_of_an_added_robot_is_observed_after_a_restart_too() {
     assert_report(scene.plan(), &[ACCEPTED, (Kind::Ready, Is::True, Reason::Added)]);
 }
 
-// shows a defect: the robot whose own addition was refused says so with its own RequestId, and in the next write
+// A defect once, and kept out by this: the robot whose own addition was refused says so with its own RequestId, and in the next write
 // with that of whoever was refused first: two writes for each probe, and the condition loses the RequestId of the last
 // call. `addition` needs the same rule as `deleting` has: own refusal, same reason, same generation -> rest.
 #[test]
@@ -460,7 +460,7 @@ fn an_addition_that_was_refused_itself_keeps_its_own_request_id() {
     assert_eq!(scene.plan(), Step::Rest);
 }
 
-// shows a defect: a code without a remedy leaves an empty clause, "…; : ErrorCode 100004, …", because `waiting` puts
+// A defect once, and kept out by this: a code without a remedy leaves an empty clause, "…; : ErrorCode 100004, …", because `waiting` puts
 // the remedy in whether or not there is one. It happens where an addition is answered 100004 or 100005, whose rows have
 // no remedy since for a deletion there is nothing to do.
 #[test]
@@ -583,7 +583,7 @@ fn retain_lets_go_at_once_whatever_stands_in_the_way() {
     }
 }
 
-// shows a defect: after an attempt that was not final, `Retain` (and a rival that comes to be) replaces the message with
+// A defect once, and kept out by this: after an attempt that was not final, `Retain` (and a rival that comes to be) replaces the message with
 // one that ends "nothing was called", which is not so: the call may even have taken effect, its reply lost. The
 // condition also loses the last call's RequestId, which promise 4 keeps until the finalizer goes. `end` should leave
 // that clause out and add the reference where `memory.last` is an attempt of delete_robot.
@@ -726,7 +726,7 @@ fn a_robot_that_was_refused_itself_keeps_its_own_request_id() {
     }
 }
 
-// shows a defect: a refusal for billing and an application that lacks its Secret share the reason ApplicationNotReady,
+// A defect once, and kept out by this: a refusal for billing and an application that lacks its Secret share the reason ApplicationNotReady,
 // so the robot that was refused itself still says "renew the package" when the Secret is what is missing. `Hold`
 // should say whether it is a refusal, and only a refusal may leave a robot its own message.
 #[test]
