@@ -27,14 +27,15 @@ use tokio::{
 /// How long a Lease holds without being renewed: what a crash of the leader costs.
 const DURATION: Duration = Duration::from_secs(15);
 
-/// How long before its end a Lease is renewed.
-const GRACE: Duration = Duration::from_secs(5);
+/// How long before its end a Lease is renewed: every 4 s, so that a slow API server has 8 s more to take a renewal
+/// before the Lease counts as lost.
+const GRACE: Duration = Duration::from_secs(11);
 
 /// How long before its end a Lease that could not be renewed counts as lost: clocks differ, and calls take time.
 const SAFETY: Duration = Duration::from_secs(3);
 
 /// Between two attempts to reach the Lease.
-const RETRY: Duration = Duration::from_secs(1);
+const RETRY: Duration = Duration::from_millis(500);
 
 /// How long releasing the Lease may take at the end.
 const RELEASE: Duration = Duration::from_secs(3);

@@ -108,6 +108,29 @@ async fn two_replicas_hand_over_and_fail_over() {
     world.verify(0);
 }
 
+/// An API server that takes its time for every renewal does not cost the leader its Lease.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_leader_keeps_its_lease_while_etcd_stops_for_5_s() {
+    let world = World::new().await;
+    let mut operator = world.operator().await;
+    eventually("it leads", || async { leads(&operator) }).await;
+    world.robot("r").await;
+    world.ready("r").await;
+    for _ in 0..2 {
+        let paused = world.plane.pause_etcd().unwrap();
+        tokio::time::sleep(Duration::from_secs(5)).await;
+        drop(paused);
+        tokio::time::sleep(Duration::from_secs(5)).await;
+    }
+    assert!(leads(&operator), "{}", operator.log());
+    world.delete("r").await;
+    world.gone("r").await;
+    // Longer than any renewal, so that a Lease which is not renewed would have been lost by now.
+    let ended = operator.ended(Duration::from_secs(16)).await;
+    assert!(ended.is_err(), "it gave up: {}", operator.log());
+    world.verify(0);
+}
+
 /// Stopped past its Lease and continued, a leader makes not one call more, and ends.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_leader_stopped_past_its_lease_never_calls_again() {
