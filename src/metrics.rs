@@ -2,7 +2,7 @@
 
 use crate::{
     codes::Operation,
-    engine::{Change, WriteError},
+    engine::{Change, Snapshot, WriteError},
     room_engine::Outcome,
     status::Reason,
 };
@@ -58,28 +58,6 @@ pub struct Metrics {
     robots: Family<ApplicationLabels, Gauge>,
     leader: Gauge,
     registry: Arc<Registry>,
-}
-
-/// The engine's state at one moment, for the gauges.
-#[derive(Clone, Debug, Default)]
-pub struct Snapshot {
-    /// Whether this process acts.
-    pub leading: bool,
-    /// One for each application name that robots refer to.
-    pub applications: Vec<ApplicationSnapshot>,
-}
-
-/// The robots of one application name.
-#[derive(Clone, Debug)]
-pub struct ApplicationSnapshot {
-    /// The name.
-    pub name: Arc<str>,
-    /// RoomRobots that refer to it.
-    pub robots: usize,
-    /// Deletions that wait, by the reason of their condition; `None` is in line for its first call.
-    pub pending: Vec<(Option<Reason>, usize)>,
-    /// Seconds since the oldest of them was asked for.
-    pub oldest: i64,
 }
 
 impl Default for Metrics {

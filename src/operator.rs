@@ -5,10 +5,10 @@
 use crate::{
     cli, crash,
     endpoint::Allowed,
-    engine::{Answer, Call, Change, Effect, Engine, Input, Now, Settings},
+    engine::{Answer, Call, Change, Effect, Engine, Input, Now, Settings, Snapshot},
     kubernetes,
     leader::{Candidate, Standing, lease_name},
-    metrics::{Metrics, Snapshot},
+    metrics::Metrics,
     room_engine::{RoomEngine, SetupError},
     server::Server,
     watch::{self, Scope},

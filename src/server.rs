@@ -1,6 +1,6 @@
 //! `/livez`, `/readyz` and `/metrics` over HTTP.
 
-use crate::metrics::{Metrics, Snapshot};
+use crate::{engine::Snapshot, metrics::Metrics};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode, body::Bytes, header::CONTENT_TYPE, server::conn::http1,

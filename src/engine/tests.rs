@@ -6,11 +6,13 @@
 
 use super::*;
 use crate::{
-    crd::{APPLICATION_FINALIZER, ROBOT_FINALIZER, RoomRobot, RtcApplication},
+    application::Spec,
+    crd::{ROBOT_FINALIZER, RoomRobot, RtcApplication},
     robot::Stored,
-    room_engine::{Reply, TroubleKind},
+    room_engine::{Outcome, Reply, TroubleKind},
     usersig::Sensitive,
 };
+use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
 use std::{cell::RefCell, rc::Rc};
@@ -146,6 +148,16 @@ impl World {
     /// The same, with this process acting.
     fn led() -> Self {
         let mut world = Self::new();
+        world.lead();
+        world.run(100 * MS);
+        world
+    }
+
+    /// The same for an operator that has only this part of the robots.
+    fn led_as(shard: Option<&str>) -> Self {
+        let mut world = Self::new();
+        let settings = Settings { shard: shard.map(str::to_owned), ..world.engine.settings.clone() };
+        world.engine = Engine::new(settings, 1, 7);
         world.lead();
         world.run(100 * MS);
         world
@@ -424,7 +436,7 @@ impl World {
         let version = self.version + 1;
         let before = self.applications.get(name).ok_or(WriteError::NotFound)?;
         let mut object = before.clone();
-        apply(&mut object, uid, change, APPLICATION_FINALIZER)?;
+        apply(&mut object, uid, change, &self.engine.settings.application_finalizer())?;
         if object != *before {
             self.version = version;
             renew(&mut object, version, false);
@@ -1626,6 +1638,38 @@ fn an_application_in_use_gets_its_finalizer_back() {
     assert_eq!(world.applications["app"]["metadata"]["finalizers"], json!([APPLICATION_FINALIZER]));
 }
 
+// shows a defect: a shard spins over an application that none of its robots refers to: `application_status` returns
+// for `others` before it stores the fresh count, so `coarse.dirty` stays true and `application_due` says for ever that
+// the count is due since long ago. Store `fresh` first, or let `application_due` leave such applications out.
+#[test]
+fn an_application_that_only_other_shards_use_is_left_alone() {
+    let mut world = World::led_as(Some("0a1b2c3d"));
+    let others = json!([APPLICATION_FINALIZER, "roomrobot.dev/in-use-ffffffff"]);
+    world.applications.get_mut("app").unwrap()["metadata"]["finalizers"] = others;
+    world.show_application("app");
+    world.run(10 * MINUTE);
+    assert!(world.application_writes.is_empty());
+    assert_eq!(world.engine.next_due(world.now), None);
+}
+
+#[test]
+fn each_shard_holds_an_application_by_a_finalizer_of_its_own() {
+    let mut world = World::led_as(Some("0a1b2c3d"));
+    let others = json!([APPLICATION_FINALIZER, "roomrobot.dev/in-use-ffffffff"]);
+    world.applications.get_mut("app").unwrap()["metadata"]["finalizers"] = others.clone();
+    world.show_application("app");
+    world.crowd("team/r", 1, json!({}));
+    let finalizers = |world: &World| world.applications["app"]["metadata"]["finalizers"].clone();
+    let all =
+        json!([APPLICATION_FINALIZER, "roomrobot.dev/in-use-ffffffff", "roomrobot.dev/in-use-0a1b2c3d"]);
+    assert_eq!(finalizers(&world), all);
+    world.delete_application("app");
+    world.delete_all();
+    world.run(MINUTE);
+    assert!(world.robots.is_empty());
+    assert_eq!(finalizers(&world), others);
+}
+
 #[test]
 fn an_application_between_two_robots_is_not_let_go() {
     let mut world = World::led();
@@ -1828,10 +1872,7 @@ fn counts_are_told_at_most_every_half_minute() {
 #[test]
 fn two_who_count_differently_do_not_answer_each_other_without_end() {
     for shard in [None, Some("0a1b2c3d".to_owned())] {
-        let mut world = World::new();
-        let settings = Settings { shard: shard.clone(), ..world.engine.settings.clone() };
-        world.engine = Engine::new(settings, 1, 7);
-        world.lead();
+        let mut world = World::led_as(shard.as_deref());
         world.crowd("team/r", 1, json!({}));
         let before = world.application_writes.len();
         for _ in 0..600 {

@@ -1,0 +1,190 @@
+//! What goes in and out of the engine: inputs, effects, and what they carry.
+
+use crate::{
+    application::{Credentials, Labels, Spec},
+    codes::Operation,
+    index::Id,
+    robot::{Key, Robot},
+    room_engine::{Caller, Outcome, Target},
+    status::Reason,
+};
+use k8s_openapi::jiff::Timestamp;
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
+
+/// The moment of an input.
+#[derive(Clone, Copy, Debug)]
+pub struct Now {
+    /// Since the process started; decides what is due.
+    pub since_start: Duration,
+    /// Wall clock; only written down.
+    pub wall: Timestamp,
+}
+
+/// Something that happened.
+#[derive(Debug)]
+pub enum Input {
+    /// A list of RoomRobots of one namespace, or of all, begins.
+    RobotsListing(Option<Arc<str>>),
+    /// A RoomRobot as it is stored now.
+    Robot(Box<Robot>),
+    /// A RoomRobot is gone.
+    RobotGone(Key, Arc<str>),
+    /// The list is complete: what it did not show is gone.
+    RobotsListed(Option<Arc<str>>),
+    /// An RtcApplication as it is stored now.
+    Application(Box<Spec>),
+    /// An RtcApplication is gone.
+    ApplicationGone(Arc<str>),
+    /// A list of all RtcApplications is complete, with these names.
+    ApplicationsListed(BTreeSet<Arc<str>>),
+    /// A namespace as it is stored now: its labels, and whether it is being deleted.
+    Namespace(Arc<str>, Labels, bool),
+    /// A namespace is gone.
+    NamespaceGone(Arc<str>),
+    /// A list of all namespaces is complete, with these names.
+    NamespacesListed(BTreeSet<Arc<str>>),
+    /// What a watched Secret of the operator's namespace holds now.
+    Secret(Arc<str>, Credentials),
+    /// A call ended.
+    Answered(Answer),
+    /// A write to a RoomRobot ended.
+    Written(Id, Box<Result<Robot, WriteError>>),
+    /// A write to an RtcApplication ended.
+    ApplicationWritten(Arc<str>, Box<Result<Spec, WriteError>>),
+    /// This process may act.
+    Leading,
+    /// No call and no new charge from now on; what is under way is finished and recorded.
+    Stop,
+}
+
+/// A call that ended.
+#[derive(Debug)]
+pub struct Answer {
+    /// The robot.
+    pub id: Id,
+    /// Its application.
+    pub application: Arc<str>,
+    /// The application's SDKAppID.
+    pub sdk_app_id: u32,
+    /// The command.
+    pub operation: Operation,
+    /// The number of the signature that was used.
+    pub signature: u64,
+    /// When the call started.
+    pub started: Duration,
+    /// How it ended.
+    pub outcome: Outcome,
+}
+
+/// Why a write failed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum WriteError {
+    /// There is no such object.
+    NotFound,
+    /// The API server refused the write because of what is stored, and why.
+    Conflict(String),
+    /// Anything else.
+    Other(String),
+}
+
+/// Something to do, for the task that has the clients.
+#[derive(Debug)]
+pub enum Effect {
+    /// Call the room engine, then send [`Input::Answered`].
+    Call(Box<Call>),
+    /// Write to a RoomRobot, then send [`Input::Written`].
+    Write(Box<Write>),
+    /// Write to an RtcApplication, then send [`Input::ApplicationWritten`].
+    WriteApplication(Box<ApplicationWrite>),
+    /// Publish an Event, if it can be done.
+    Announce(Box<Announcement>),
+    /// Watch this Secret, and send [`Input::Secret`] for each state of it.
+    WatchSecret(Arc<str>),
+    /// Watch this Secret no more.
+    ForgetSecret(Arc<str>),
+}
+
+/// A call to be made.
+#[derive(Debug)]
+pub struct Call {
+    /// The robot.
+    pub id: Id,
+    /// Its key, for the audit line.
+    pub key: Key,
+    /// Its UID, for the audit line.
+    pub uid: Arc<str>,
+    /// Its application.
+    pub application: Arc<str>,
+    /// The command.
+    pub operation: Operation,
+    /// Who calls.
+    pub caller: Caller,
+    /// The number of the caller's signature.
+    pub signature: u64,
+    /// Whom it is about.
+    pub target: Target,
+    /// When it was taken off the line.
+    pub started: Duration,
+}
+
+/// A write to a RoomRobot.
+#[derive(Debug)]
+pub struct Write {
+    /// The robot.
+    pub id: Id,
+    /// Its key.
+    pub key: Key,
+    /// Its UID: a write must not land on another object of the same name.
+    pub uid: Arc<str>,
+    /// What to write.
+    pub change: Change,
+}
+
+/// A write to an RtcApplication.
+#[derive(Debug)]
+pub struct ApplicationWrite {
+    /// Its name.
+    pub name: Arc<str>,
+    /// Its UID.
+    pub uid: String,
+    /// What to write.
+    pub change: Change,
+}
+
+/// What to change of an object.
+#[derive(Clone, Debug, PartialEq)]
+pub enum Change {
+    /// Put the finalizer on; there are no others yet.
+    FirstFinalizer,
+    /// Put the finalizer on, behind others.
+    MoreFinalizer,
+    /// Take the finalizer at this place off.
+    DropFinalizer(usize),
+    /// Merge this into the status.
+    Status(serde_json::Value),
+}
+
+/// An Event to be published.
+#[derive(Debug)]
+pub struct Announcement {
+    /// The namespace that the Event is stored in.
+    pub namespace: Arc<str>,
+    /// The kind of the object that it is about.
+    pub kind: &'static str,
+    /// The object's namespace, if it has one.
+    pub regarding_namespace: Option<Arc<str>>,
+    /// The object's name.
+    pub name: Arc<str>,
+    /// The object's UID.
+    pub uid: Arc<str>,
+    /// Whether it is a warning.
+    pub warning: bool,
+    /// The condition's reason.
+    pub reason: Reason,
+    /// What the operator did, as a verb.
+    pub action: &'static str,
+    /// The condition's message.
+    pub note: String,
+    /// When.
+    pub at: Timestamp,
+}
