@@ -331,10 +331,8 @@ fn the_first_verdict_opens_the_way() {
     }
 }
 
-// A defect once, and kept out by this: the gateway's own trouble (20005, 60008, …) counts as proof. With a wrong key and a gateway that is
-// in trouble, a probe that is answered 60008 reads as Verified, every waiting robot is called for at full pace, and
-// each round writes to all of them. A reply of class Retry from the REST layer should count as `Trouble` does:
-// no verdict. (100001 is the room engine's own: the signature was taken.)
+/// The gateway answers 60008 and its like before anybody has looked at the signature: with a wrong key that must not
+/// read as Verified. (100001 is the room engine's own: there the signature was taken.)
 #[test]
 fn trouble_inside_the_service_is_no_verdict_on_the_credentials() {
     for code in [20004, 20005, 60008, 60013, 60014, 70169, 70202, 70500] {
@@ -666,9 +664,7 @@ fn verified_ends_where_another_caller_begins() {
     }
 }
 
-// A defect once, and kept out by this: the spec may have changed while no operator ran, to another identifier, endpoint or Secret; the
-// condition of the generation before still makes the application Verified though nothing was ever called with these.
-// `Application::new` should take the condition's word only where its observedGeneration is the object's generation.
+/// While no operator ran the spec may have come to name another identifier, endpoint or Secret.
 #[test]
 fn verified_does_not_outlive_a_change_of_the_spec_that_nobody_saw() {
     let mut application = Application::new(told(Reason::Verified, 2));

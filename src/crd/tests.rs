@@ -306,9 +306,8 @@ fn objects_of_other_times_are_still_read() {
     assert!(read["odd-status"].accepted());
 }
 
-// A defect once, and kept out by this: `Condition` of k8s-openapi reads times with jiff, whose year 9999 ends on 30 December, and insists on
-// `lastTransitionTime`. The schema takes both objects (only a status writer can store them), and then not one robot
-// can be listed any more. `robot::Status` should read conditions leniently: a time that cannot be read is no time.
+/// The schema takes times that jiff does not read (its year 9999 ends on 30 December), and one robot that cannot be read
+/// fails the list of all.
 #[test]
 fn a_time_at_the_end_of_all_days_does_not_make_a_robot_unreadable() {
     for time in ["9999-12-31T23:59:59Z", "9999-12-31T00:00:00Z"] {

@@ -33,6 +33,13 @@ pub(super) struct Coarse {
     held_by: Option<String>,
 }
 
+impl Coarse {
+    /// The counts as they stand in the status.
+    fn counts(&self) -> (Option<i64>, Option<i64>) {
+        (i64::try_from(self.robots).ok(), i64::try_from(self.deleting).ok())
+    }
+}
+
 impl Engine {
     pub(super) fn store_application(&mut self, mut spec: Spec, now: Now) {
         spec.name = self.intern(&spec.name);
@@ -174,15 +181,23 @@ impl Engine {
     }
 
     fn application_due(&self, seat: &Seat) -> Option<Duration> {
-        if seat.writing || !seat.application.known() || self.stopping {
+        if seat.writing || self.stopping {
             return None;
         }
-        let waiting = self.tallies.get(&seat.application.spec.name).is_some_and(|tally| tally.deleting > 0);
-        let counts = (seat.coarse.dirty || waiting).then_some(seat.coarse.next);
-        let held = seat.application.spec.finalizers.ours.is_some();
+        let spec = &seat.application.spec;
+        let waiting = self.tallies.get(&spec.name).is_some_and(|tally| tally.deleting > 0);
+        let news = seat.coarse.dirty || waiting || spec.counts != seat.coarse.counts();
+        let counts = (news && self.tells_about(seat)).then_some(seat.coarse.next);
+        let held = spec.finalizers.ours.is_some();
         let unused = seat.unused_since.filter(|_| held).map(|since| since + UNUSED);
         let retry = (seat.failed_writes > 0).then_some(seat.blocked_until);
         counts.into_iter().chain(unused).chain(retry).min().map(|at| at.max(seat.blocked_until))
+    }
+
+    /// Whether the status is this operator's to write: an application that only other shards use is theirs.
+    fn tells_about(&self, seat: &Seat) -> bool {
+        let used = self.tallies.contains_key(&seat.application.spec.name);
+        seat.application.known() && (used || self.settings.shard.is_none())
     }
 
     /// Looks at the application again: its finalizer first, then its status.
@@ -218,16 +233,13 @@ impl Engine {
 
     /// The status to write, if it is not stored already.
     fn application_status(&mut self, name: &Arc<str>, now: Now) -> Option<Change> {
-        let fresh = {
-            let seat = self.seats.get(name)?;
-            (now.since_start >= seat.coarse.next).then(|| self.count(name, now))
-        };
-        // An application that only other shards use is theirs to tell about.
-        let others = self.settings.shard.is_some() && !self.tallies.contains_key(name);
-        let seat = self.seats.get_mut(name)?;
-        if others || !seat.application.known() {
+        let seat = self.seats.get(name)?;
+        if !self.tells_about(seat) {
             return None;
         }
+        let fresh = (now.since_start >= seat.coarse.next).then(|| self.count(name, now));
+        let counted = fresh.is_some();
+        let seat = self.seats.get_mut(name)?;
         if let Some(fresh) = fresh {
             seat.coarse = fresh;
         }
@@ -238,8 +250,10 @@ impl Engine {
         let coarse = &seat.coarse;
         let wanted = seat.application.wanted(coarse.stalled.as_deref(), coarse.held_by.as_deref());
         let spec = &seat.application.spec;
-        let (robots, deleting) = (i64::try_from(coarse.robots).ok(), i64::try_from(coarse.deleting).ok());
-        if spec.conditions.say(&wanted, spec.generation) && spec.counts == (robots, deleting) {
+        let (robots, deleting) = coarse.counts();
+        // Another writer's counts are not answered before the next count, so that two cannot talk without end.
+        let counts_say_so = spec.counts == (robots, deleting) || !counted;
+        if spec.conditions.say(&wanted, spec.generation) && counts_say_so {
             return None;
         }
         Some(Change::Status(json!({

@@ -1560,10 +1560,8 @@ fn a_deletion_that_comes_while_the_addition_is_under_way_follows_it() {
     }
 }
 
-// A defect once, and kept out by this: the wait after an addition's answer is kept for the deletion that came while the call was under way:
-// minutes after 100004, 100700 or an unknown code, an hour after 100002, and without a `RobotDeleted` condition all
-// that time. The change of the spec was seen before the answer and reset nothing. `answered` should leave `not_before`
-// at zero where the operation is no longer the one that is due (an addition's answer for a robot that is being deleted).
+/// The change of the spec was seen before the answer came: the answer's own wait, an hour after 100002, must not hold
+/// the deletion.
 #[test]
 fn a_deletion_does_not_wait_for_what_the_addition_would_have_waited_for() {
     for code in [100_002, 100_004, 100_700, 424_242] {
@@ -1746,9 +1744,7 @@ fn an_application_that_is_missing_is_waited_for() {
     assert_eq!(world.calls.len(), calls + 51);
 }
 
-// A defect once, and kept out by this: calls are told apart by the number of their signature, and an application that is created again under
-// its name counts from 1 again. A late 70009 about the SDKAppID before, signed as number 1, stops the new one for a
-// minute (and an accepted one makes it Verified). Keep the counter over `Seat::new`, or compare `Answer::sdk_app_id`.
+/// An SDKAppID is mended by creating the application again; a late 70009 about the one before must not stop it.
 #[test]
 fn a_late_answer_about_an_application_before_says_nothing_about_the_one_that_took_its_name() {
     let mut world = World::led();
@@ -1913,9 +1909,7 @@ fn deletions_that_wait_for_a_person_or_long_show_on_the_application() {
     assert_eq!(world.robots.len(), 1);
 }
 
-// A defect once, and kept out by this: a status of an application whose reply is lost is stored all the same; nothing is left to write, so
-// `failed_writes` stays above zero, `application_due` says for ever that a retry was due long ago, and the operator
-// spins. `touch_application` should reset `failed_writes` where there is nothing to write.
+/// There is nothing left to write, and so no retry that would be due for ever.
 #[test]
 fn an_application_whose_write_was_stored_though_its_reply_was_lost_is_at_rest() {
     let mut world = World::new();
@@ -2086,9 +2080,7 @@ fn a_refused_application_without_a_waiting_robot_is_at_rest() {
     assert_eq!(world.application_ready("app"), ("True".into(), "Verified".into()));
 }
 
-// A defect once, and kept out by this: a probe that is answered 70001 is signed anew and put back in line (`SignedAnew`), but nothing takes
-// from the line while the application is refused, and a robot in line is passed over by `prober`. With one waiting
-// robot that is the end: every probe finds nobody and is postponed. `prober` should take robots in `CallQueued` too.
+/// It is put back in line, from which nothing is taken while the application is refused: the next probe must find it.
 #[test]
 fn a_probe_whose_signature_has_expired_is_not_the_last_one() {
     let mut world = World::led();
@@ -2207,10 +2199,7 @@ fn after_stop_an_answer_that_was_not_final_is_recorded_too() {
     assert_eq!(world.calls.len(), 1, "its next attempt is another process's");
 }
 
-// A defect once, and kept out by this: the answer to an add_robot that is under way at SIGTERM is never stored: it is a write of the `Live`
-// lane, which `send_writes` does not serve while stopping, and `drained` is true at once. The next process calls
-// add_robot again, whose second answer is unknown. A robot with an attempt that is not recorded belongs in the lane
-// that is served (`queue_write`).
+/// Else the next process calls `add_robot` again, whose second answer is unknown.
 #[test]
 fn after_stop_the_answer_to_an_addition_is_recorded_too() {
     let mut world = World::led();
@@ -2224,9 +2213,7 @@ fn after_stop_the_answer_to_an_addition_is_recorded_too() {
     assert_eq!(world.condition("team/r", "Ready"), Some(("True".into(), "Added".into())));
 }
 
-// A defect once, and kept out by this: a final answer whose first write fails waits in a timer, where `drained` does not look: the process
-// ends 9.9 s early and the next one calls again. `drained` should ask whether any robot has a final answer that is not
-// recorded (a count kept by `answered`, `written` and `forget` will do).
+/// Else the next process calls again for a robot that is gone.
 #[test]
 fn after_stop_a_final_answer_whose_write_failed_is_waited_for() {
     let mut world = World::led();
@@ -2247,10 +2234,7 @@ fn after_stop_a_final_answer_whose_write_failed_is_waited_for() {
     assert!(world.engine.drained());
 }
 
-// A defect once, and kept out by this: `drained` waits for every attempt that is not recorded, also where no step will ever record it: the
-// answer to an addition of a robot that is being deleted meanwhile (`deleting` reports only those of delete_robot), and
-// any answer for a robot that has lost our finalizer. SIGTERM then takes the whole ten seconds. `drained` should look
-// at those only whose next step is a `Report`.
+/// Else SIGTERM takes all of its ten seconds.
 #[test]
 fn after_stop_nothing_is_waited_for_that_no_write_will_record() {
     type Change = fn(&mut World);
@@ -2372,11 +2356,7 @@ fn the_list_of_one_namespace_says_nothing_about_another() {
     }
 }
 
-// A defect once, and kept out by this: with two or more --watch-namespace the lists of different namespaces come in interleaved, and each
-// `RobotsListing` starts a new epoch for all of them. The robots of namespace a that were shown before b's list began
-// are forgotten at the end of a's list, and nothing brings them back until they change: deletions that wait are never
-// served. Keep for each scope the epoch in which its list began, and forget only what was not seen since
-// (`entry.epoch < begun`).
+/// With several `--watch-namespace` the first lists always do.
 #[test]
 fn lists_of_two_namespaces_may_come_in_together() {
     let mut world = World::new();

@@ -431,10 +431,7 @@ fn an_addition_that_is_told_is_not_repeated_after_a_restart() {
     assert_eq!(unknown.plan(), Step::Call(Operation::AddRobot));
 }
 
-// A defect once, and kept out by this: after a restart a changed spec of an added robot is never observed: `addition` rests without a look
-// at the generation, so observedGeneration stays behind for ever and kstatus shows the robot as in progress. The
-// message cannot be written again because only its digest is kept: keep the message of a `Ready` that is `Added`, or
-// report a message without the reference, which `lastRequest` keeps.
+/// The message holds a RequestId that this process did not see: it is kept, and the generation is observed all the same.
 #[test]
 fn a_changed_spec_of_an_added_robot_is_observed_after_a_restart_too() {
     let mut scene = Scene::new().creating().accepted().answered(Operation::AddRobot, reply(0));
@@ -445,9 +442,7 @@ fn a_changed_spec_of_an_added_robot_is_observed_after_a_restart_too() {
     assert_report(scene.plan(), &[ACCEPTED, (Kind::Ready, Is::True, Reason::Added)]);
 }
 
-// A defect once, and kept out by this: the robot whose own addition was refused says so with its own RequestId, and in the next write
-// with that of whoever was refused first: two writes for each probe, and the condition loses the RequestId of the last
-// call. `addition` needs the same rule as `deleting` has: own refusal, same reason, same generation -> rest.
+/// As a deletion does: else each probe costs a second write, which puts another call's RequestId there.
 #[test]
 fn an_addition_that_was_refused_itself_keeps_its_own_request_id() {
     let mut scene = Scene::new()
@@ -460,9 +455,7 @@ fn an_addition_that_was_refused_itself_keeps_its_own_request_id() {
     assert_eq!(scene.plan(), Step::Rest);
 }
 
-// A defect once, and kept out by this: a code without a remedy leaves an empty clause, "…; : ErrorCode 100004, …", because `waiting` puts
-// the remedy in whether or not there is one. It happens where an addition is answered 100004 or 100005, whose rows have
-// no remedy since for a deletion there is nothing to do.
+/// Not every row has a remedy, and 100004 as the answer to an addition has none that the row would tell.
 #[test]
 fn no_message_has_an_empty_clause() {
     let codes = CODES.iter().map(|row| row.code).chain([424_242]);
@@ -583,10 +576,7 @@ fn retain_lets_go_at_once_whatever_stands_in_the_way() {
     }
 }
 
-// A defect once, and kept out by this: after an attempt that was not final, `Retain` (and a rival that comes to be) replaces the message with
-// one that ends "nothing was called", which is not so: the call may even have taken effect, its reply lost. The
-// condition also loses the last call's RequestId, which promise 4 keeps until the finalizer goes. `end` should leave
-// that clause out and add the reference where `memory.last` is an attempt of delete_robot.
+/// The call may even have taken effect, its reply lost; and the last RequestId stays in the condition (promise 4).
 #[test]
 fn who_lets_go_after_a_call_does_not_say_that_nothing_was_called() {
     for reason in [Reason::Retained, Reason::StillClaimed] {
@@ -726,9 +716,7 @@ fn a_robot_that_was_refused_itself_keeps_its_own_request_id() {
     }
 }
 
-// A defect once, and kept out by this: a refusal for billing and an application that lacks its Secret share the reason ApplicationNotReady,
-// so the robot that was refused itself still says "renew the package" when the Secret is what is missing. `Hold`
-// should say whether it is a refusal, and only a refusal may leave a robot its own message.
+/// Both have the reason `ApplicationNotReady`, and only a refusal may leave a robot its own message.
 #[test]
 fn a_robot_that_was_refused_itself_tells_of_a_secret_that_goes_missing() {
     let mut scene =
