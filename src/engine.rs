@@ -103,6 +103,9 @@ struct Seat {
     blocked_until: Duration,
     failed_writes: u32,
     coarse: applications::Coarse,
+    /// The conditions that are being written, and those that were written last.
+    telling: Vec<Wanted>,
+    told: Vec<Wanted>,
     /// No robot has referred to it since then.
     unused_since: Option<Duration>,
 }

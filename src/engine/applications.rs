@@ -55,7 +55,9 @@ impl Engine {
                 let Some(seat) = self.seats.get_mut(&name) else {
                     return;
                 };
-                seat.application.update(spec);
+                if seat.application.update(spec) {
+                    seat.told.clear();
+                }
             }
             known => {
                 // Created again under its name: nothing that was learnt about the one before counts.
@@ -186,7 +188,8 @@ impl Engine {
         }
         let spec = &seat.application.spec;
         let waiting = self.tallies.get(&spec.name).is_some_and(|tally| tally.deleting > 0);
-        let news = seat.coarse.dirty || waiting || spec.counts != seat.coarse.counts();
+        let overwritten = !seat.told.is_empty() && !spec.conditions.say(&seat.told, spec.generation);
+        let news = seat.coarse.dirty || waiting || overwritten || spec.counts != seat.coarse.counts();
         let counts = (news && self.tells_about(seat)).then_some(seat.coarse.next);
         let held = spec.finalizers.ours.is_some();
         let unused = seat.unused_since.filter(|_| held).map(|since| since + UNUSED);
@@ -251,11 +254,15 @@ impl Engine {
         let wanted = seat.application.wanted(coarse.stalled.as_deref(), coarse.held_by.as_deref());
         let spec = &seat.application.spec;
         let (robots, deleting) = coarse.counts();
-        // Another writer's counts are not answered before the next count, so that two cannot talk without end.
-        let counts_say_so = spec.counts == (robots, deleting) || !counted;
-        if spec.conditions.say(&wanted, spec.generation) && counts_say_so {
+        let counts_differ = spec.counts != (robots, deleting);
+        let conditions_differ = !spec.conditions.say(&wanted, spec.generation);
+        // What another writer says is not answered before the next count, so that two cannot talk without end; what is
+        // new here is told at once.
+        let at_once = conditions_differ && wanted != seat.told;
+        if !at_once && !(counted && (counts_differ || conditions_differ)) {
             return None;
         }
+        seat.telling.clone_from(&wanted);
         Some(Change::Status(json!({
             "conditions": spec.conditions.with(&wanted, spec.generation, now.wall),
             "robots": robots,
@@ -327,6 +334,9 @@ impl Engine {
             Ok(spec) => {
                 seat.failed_writes = 0;
                 seat.blocked_until = Duration::ZERO;
+                if !seat.telling.is_empty() {
+                    seat.told = std::mem::take(&mut seat.telling);
+                }
                 let before = seat.application.spec.conditions.reason(Kind::Ready);
                 let (reason, is) =
                     (spec.conditions.reason(Kind::Ready), spec.conditions.is_true(Kind::Ready));
@@ -339,6 +349,7 @@ impl Engine {
                 self.store_application(spec, now);
             }
             Err(error) => {
+                seat.telling.clear();
                 seat.failed_writes = seat.failed_writes.saturating_add(1);
                 seat.blocked_until = now.since_start + writes::retry_delay(seat.failed_writes, jitter);
                 if let WriteError::Other(reason) | WriteError::Conflict(reason) = error {
@@ -387,6 +398,8 @@ impl Seat {
             blocked_until: Duration::ZERO,
             failed_writes: 0,
             coarse: Coarse { dirty: true, ..Coarse::default() },
+            telling: Vec::new(),
+            told: Vec::new(),
             unused_since: None,
         }
     }
