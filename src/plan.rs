@@ -240,6 +240,12 @@ fn deleting(facts: &Facts<'_>) -> Step {
                 return Step::DropFinalizer;
             }
             Application::Found { admits: None, .. } => return Step::Rest,
+            // Refused already, because its application takes no new robot: nothing was ever owned.
+            Application::Found { deleting: true, .. }
+                if robot.conditions.reason(Kind::Accepted).is_some() =>
+            {
+                return Step::DropFinalizer;
+            }
             // Stored with its finalizer while nobody was there to accept it: accepted on the way out.
             Application::Found { admits: Some(true), .. } => {}
         }

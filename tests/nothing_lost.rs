@@ -120,8 +120,11 @@ async fn an_application_in_use_stays_until_its_robots_are_gone() {
     let application = world.applications().get(&world.app).await.unwrap();
     assert_eq!(application.metadata.finalizers.unwrap(), ["roomrobot.dev/in-use"]);
     world.applications().delete(&world.app, &DeleteParams::default()).await.unwrap();
-    // It takes no new robot in charge.
-    world.robot_with("late", json!({})).await;
+    // It takes no new robot in charge, not even one that has the finalizer already.
+    let spec = json!({"roomId": "late", "memberAccount": "late", "applicationRef": {"name": world.app}});
+    let mut late = crate::harness::manifest::<roomrobot_operator::crd::RoomRobot>("late", spec);
+    late["metadata"]["finalizers"] = json!(["roomrobot.dev/delete-robot"]);
+    crate::harness::create(&world.robots(), late).await;
     world
         .robot_until("late", "is refused", |robot| {
             reason_of(robot, "Accepted") == Some("ApplicationNotFound")
