@@ -17,6 +17,7 @@ pub use messages::{
     Announcement, Answer, ApplicationWrite, Call, Change, Effect, Input, Now, Write, WriteError,
 };
 pub use snapshot::{ApplicationSnapshot, Snapshot};
+pub use writes::status_patch;
 
 use crate::{
     application::{Application, Credentials, Labels},
