@@ -39,7 +39,7 @@ impl Engine {
         };
         if entry.state != State::WriteQueued(lane) {
             entry.state = State::WriteQueued(lane);
-            self.lines.push(lane, id);
+            self.lines.push(lane, &entry.robot.application, &entry.robot.key.namespace, id);
         }
     }
 
