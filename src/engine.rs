@@ -17,6 +17,7 @@ pub use messages::{
     Announcement, Answer, ApplicationWrite, Call, Change, Effect, Input, Now, Write, WriteError,
 };
 pub use snapshot::{ApplicationSnapshot, Snapshot};
+pub use writes::status_patch;
 
 use crate::{
     application::{Application, Credentials, Labels},
@@ -106,6 +107,8 @@ struct Seat {
     /// The conditions that are being written, and those that were written last.
     telling: Vec<Wanted>,
     told: Vec<Wanted>,
+    /// What is stored is not what was written last.
+    overwritten: bool,
     /// No robot has referred to it since then.
     unused_since: Option<Duration>,
 }
@@ -144,6 +147,9 @@ pub struct Engine {
     budgets: Budgets,
     random: fastrand::Rng,
     effects: Vec<Effect>,
+    /// How often a robot was looked at.
+    #[cfg(test)]
+    looks: usize,
 }
 
 /// Events are best effort: beyond their budget the log line stands alone.
@@ -209,6 +215,8 @@ impl Engine {
             budgets: Budgets::default(),
             random: fastrand::Rng::with_seed(seed),
             effects: Vec::new(),
+            #[cfg(test)]
+            looks: 0,
         }
     }
 
@@ -536,6 +544,10 @@ impl Engine {
     fn touch(&mut self, id: Id, now: Now) {
         if !self.active {
             return;
+        }
+        #[cfg(test)]
+        {
+            self.looks += 1;
         }
         let Some(entry) = self.index.get(id) else { return };
         if matches!(entry.state, State::Writing | State::Calling | State::Vanished) {

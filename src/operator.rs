@@ -139,7 +139,11 @@ impl Signals {
     }
 }
 
-async fn connect() -> Result<Client, Error> {
+/// The client for the cluster of the Pod, else of `KUBECONFIG`.
+///
+/// # Errors
+/// If there is no cluster, or its client cannot be set up.
+pub async fn connect() -> Result<Client, Error> {
     let mut config = match Config::incluster() {
         Ok(config) => config,
         // Not in a Pod; this looks there again only to say so if there is no kubeconfig either.

@@ -40,6 +40,8 @@ pub struct Pace {
     changed: Duration,
     /// The calls that may have arrived within the last second, by their starts.
     recent: VecDeque<Sent>,
+    /// When the quota has room for one more, as far as is known from `recent`.
+    room_at: Duration,
 }
 
 /// A call that went out.
@@ -56,8 +58,8 @@ impl Pace {
     #[must_use]
     pub fn new(limit: u32) -> Self {
         let limit = limit.max(1);
-        let (next, changed) = (Duration::ZERO, Duration::ZERO);
-        Self { limit, rate: f64::from(limit), next, changed, recent: VecDeque::new() }
+        let (next, changed, room_at) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
+        Self { limit, rate: f64::from(limit), next, changed, recent: VecDeque::new(), room_at }
     }
 
     /// Changes the limit; a pace that is slowed down stays so.
@@ -67,21 +69,26 @@ impl Pace {
             let slowed = self.rate < f64::from(self.limit);
             self.limit = limit;
             self.rate = if slowed { self.rate.min(f64::from(limit)) } else { f64::from(limit) };
+            self.look_for_room();
         }
     }
 
     /// When the next call may start, as far as is known now.
     #[must_use]
     pub fn next(&self) -> Duration {
-        let limit = self.limit as usize;
-        if self.recent.len() < limit {
-            return self.next;
-        }
-        // The quota is free again a second after all but `limit - 1` of the recent calls have arrived.
+        self.next.max(self.room_at)
+    }
+
+    /// The quota is free again a second after all but `limit - 1` of the recent calls have arrived. Looked for when a
+    /// call goes out or is answered, and not each time that somebody asks.
+    fn look_for_room(&mut self) {
+        let Some(at) = self.recent.len().checked_sub(self.limit as usize) else {
+            self.room_at = Duration::ZERO;
+            return;
+        };
         let mut arrivals: Vec<Duration> = self.recent.iter().map(|sent| sent.arrived).collect();
-        let at = arrivals.len() - limit;
         let (_, nth, _) = arrivals.select_nth_unstable(at);
-        self.next.max(*nth + SECOND)
+        self.room_at = *nth + SECOND;
     }
 
     /// Calls a second at the moment.
@@ -96,6 +103,7 @@ impl Pace {
         while self.recent.front().is_some_and(over) {
             self.recent.pop_front();
         }
+        self.look_for_room();
         if now < self.next() {
             return false;
         }
@@ -105,6 +113,7 @@ impl Pace {
         let late = now - self.next <= CATCH_UP;
         self.next = if late { self.next } else { now } + interval;
         self.recent.push_back(Sent { started: now, arrived: now + ON_THE_WAY, answered: false });
+        self.look_for_room();
         true
     }
 
@@ -114,6 +123,7 @@ impl Pace {
         if let Some(sent) = sent {
             sent.answered = true;
             sent.arrived = sent.arrived.min(now);
+            self.look_for_room();
         }
     }
 

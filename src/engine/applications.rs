@@ -45,47 +45,61 @@ impl Engine {
         spec.name = self.intern(&spec.name);
         spec.finalizers = Finalizers::read(&spec.finalizer_names, &self.settings.application_finalizer());
         let name = Arc::clone(&spec.name);
-        let known = self
-            .seats
-            .get(&name)
-            .map(|seat| (seat.application.spec.uid.clone(), seat.application.spec.resource_version));
-        match known {
-            Some((uid, version)) if uid == spec.uid && spec.resource_version < version => return,
-            Some((uid, _)) if uid == spec.uid => {
-                let Some(seat) = self.seats.get_mut(&name) else {
+        let sdk_app_id = spec.sdk_app_id;
+        let what_decides = |spec: &Spec| (spec.generation, spec.deleting, spec.finalizers.ours.is_some());
+        let mut decides = true;
+        match self.seats.get_mut(&name) {
+            Some(seat) if seat.application.spec.uid == spec.uid => {
+                let before = &seat.application.spec;
+                if spec.resource_version < before.resource_version {
                     return;
-                };
+                }
+                decides = what_decides(before) != what_decides(&spec);
                 if seat.application.update(spec) {
                     seat.told.clear();
                 }
             }
             known => {
                 // Created again under its name: nothing that was learnt about the one before counts.
-                let lines =
-                    known.and_then(|_| self.seats.remove(&name)).map(|seat| (seat.deletions, seat.additions));
+                let lines = known
+                    .map(|seat| (std::mem::take(&mut seat.deletions), std::mem::take(&mut seat.additions)));
                 let (deletions, additions) = lines.unwrap_or_default();
                 let mut application = Application::new(spec);
                 application.signatures = self.signatures.get(&name).copied().unwrap_or_default();
-                self.seats.insert(Arc::clone(&name), Seat::new(application, deletions, additions));
+                let seat = Seat::new(application, deletions, additions);
+                let before = self.seats.insert(Arc::clone(&name), seat);
+                if let Some(before) = before.map(|seat| seat.application.spec.sdk_app_id) {
+                    self.share_paces(before);
+                }
             }
         }
-        self.look_up_secret(&name);
-        self.forget_secrets();
+        if let Some(seat) = self.seats.get_mut(&name) {
+            let spec = &seat.application.spec;
+            seat.overwritten = !seat.told.is_empty() && !spec.conditions.say(&seat.told, spec.generation);
+        }
+        if decides {
+            self.share_paces(sdk_app_id);
+            self.look_up_secret(&name);
+            self.forget_secrets();
+        }
         if self.active {
-            // Acceptance, holds and rivals all depend on the application.
-            self.touch_where(now, |entry| {
-                entry.robot.application == name
-                    && (!entry.robot.accepted() || entry.robot.deleting_since.is_some())
-            });
-            self.touch_unfinished(&name, now);
+            if decides {
+                // Acceptance, holds and rivals all depend on the application, but on nothing of its status.
+                self.touch_where(now, |entry| {
+                    entry.robot.application == name
+                        && (!entry.robot.accepted() || entry.robot.deleting_since.is_some())
+                });
+                self.touch_unfinished(&name, now);
+            }
             self.application_robots_changed(&name, now);
         }
     }
 
     pub(super) fn forget_application(&mut self, name: &Arc<str>, now: Now) {
-        if self.seats.remove(name).is_none() {
+        let Some(seat) = self.seats.remove(name) else {
             return;
-        }
+        };
+        self.share_paces(seat.application.spec.sdk_app_id);
         self.forget_secrets();
         if self.active {
             // Those in line for a call stood in a line that is gone.
@@ -188,8 +202,7 @@ impl Engine {
         }
         let spec = &seat.application.spec;
         let waiting = self.tallies.get(&spec.name).is_some_and(|tally| tally.deleting > 0);
-        let overwritten = !seat.told.is_empty() && !spec.conditions.say(&seat.told, spec.generation);
-        let news = seat.coarse.dirty || waiting || overwritten || spec.counts != seat.coarse.counts();
+        let news = seat.coarse.dirty || waiting || seat.overwritten || spec.counts != seat.coarse.counts();
         let counts = (news && self.tells_about(seat)).then_some(seat.coarse.next);
         let held = spec.finalizers.ours.is_some();
         let unused = seat.unused_since.filter(|_| held).map(|since| since + UNUSED);
@@ -400,6 +413,7 @@ impl Seat {
             coarse: Coarse { dirty: true, ..Coarse::default() },
             telling: Vec::new(),
             told: Vec::new(),
+            overwritten: false,
             unused_since: None,
         }
     }

@@ -1,6 +1,6 @@
 //! Calls to the room engine: who may call, when, and what an answer means.
 
-use super::{Answer, Call, Effect, Engine, Now};
+use super::{Answer, Call, Effect, Engine, Now, Seat};
 use crate::{
     application, backoff,
     codes::{Class, Operation},
@@ -33,7 +33,7 @@ impl Engine {
         if self.stopping {
             return;
         }
-        for sdk_app_id in self.sdk_app_ids() {
+        for sdk_app_id in self.in_line(now.since_start) {
             for operation in OPERATIONS {
                 while self.pace(sdk_app_id, operation).next() <= now.since_start {
                     let Some(id) = self.next_caller(sdk_app_id, operation, now) else {
@@ -50,22 +50,35 @@ impl Engine {
         }
     }
 
-    fn sdk_app_ids(&self) -> BTreeSet<u32> {
-        self.seats.values().map(|seat| seat.application.spec.sdk_app_id).collect()
+    /// The SDKAppIDs that somebody is in line for.
+    fn in_line(&self, now: Duration) -> BTreeSet<u32> {
+        let waits = |seat: &&Seat| {
+            !seat.deletions.is_empty()
+                || !seat.additions.is_empty()
+                || seat.application.probe_at().is_some_and(|at| at <= now)
+        };
+        self.seats.values().filter(waits).map(|seat| seat.application.spec.sdk_app_id).collect()
     }
 
-    /// The pace of one SDKAppID and command: the lowest rate of the applications that share it.
+    /// The pace of one SDKAppID and command.
     fn pace(&mut self, sdk_app_id: u32, operation: Operation) -> &mut Pace {
-        let limit = self
+        self.paces.entry((sdk_app_id, operation)).or_insert_with(|| Pace::new(1))
+    }
+
+    /// Sets the paces of one SDKAppID to the lowest rate of the applications that share them.
+    pub(super) fn share_paces(&mut self, sdk_app_id: u32) {
+        let sharers = self
             .seats
             .values()
-            .filter(|seat| seat.application.spec.sdk_app_id == sdk_app_id)
-            .map(|seat| seat.application.spec.requests_per_second)
-            .min()
-            .unwrap_or(1);
-        let pace = self.paces.entry((sdk_app_id, operation)).or_insert_with(|| Pace::new(limit));
-        pace.set_limit(limit);
-        pace
+            .map(|seat| &seat.application.spec)
+            .filter(|spec| spec.sdk_app_id == sdk_app_id);
+        let Some(limit) = sharers.map(|spec| spec.requests_per_second).min() else {
+            // What went out for the last of them still counts for the next.
+            return;
+        };
+        for operation in OPERATIONS {
+            self.pace(sdk_app_id, operation).set_limit(limit);
+        }
     }
 
     /// The next robot to call for, among the applications of one SDKAppID in turn.

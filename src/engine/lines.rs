@@ -1,4 +1,4 @@
-//! Who is next: lines for writes by urgency, and for calls fairly by namespace. Pure.
+//! Who is next: lines for writes by urgency, and lines in which names take turns. Pure.
 
 use crate::index::{Id, Lane};
 use std::{
@@ -6,66 +6,112 @@ use std::{
     sync::Arc,
 };
 
-/// Robots in line for a write. An id may stand here though it needs no write any more; that shows when its turn comes.
+/// Robots in line for a write: by urgency, then each application in its turn, then each of its namespaces. Where the
+/// API server is slower than the calls, this is where a drain waits, and what is beside it must not wait with it. An
+/// id may stand here though it needs no write any more; that shows when its turn comes.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    lanes: [VecDeque<Id>; 3],
+    lanes: [Turns<CallLine>; 3],
 }
 
 impl Lines {
-    pub(super) fn push(&mut self, lane: Lane, id: Id) {
+    pub(super) fn push(&mut self, lane: Lane, application: &Arc<str>, namespace: &Arc<str>, id: Id) {
         if let Some(line) = self.lanes.get_mut(lane as usize) {
-            line.push_back(id);
+            line.of(application).push(namespace, id, false);
         }
     }
 
-    /// The first id of the most urgent lane, of [`Lane::Live`] only if `live`.
+    /// The next id of the most urgent lane, of [`Lane::Live`] only if `live`.
     pub(super) fn pop(&mut self, live: bool) -> Option<(Lane, Id)> {
         [Lane::Final, Lane::Waiting, Lane::Live]
             .into_iter()
             .filter(|lane| live || *lane != Lane::Live)
-            .find_map(|lane| self.lanes.get_mut(lane as usize)?.pop_front().map(|id| (lane, id)))
+            .find_map(|lane| self.lanes.get_mut(lane as usize)?.pop().map(|id| (lane, id)))
     }
 }
 
-/// Robots of one application in line for a call: each namespace in its turn.
-#[derive(Debug, Default)]
-pub(super) struct CallLine {
-    turns: VecDeque<Arc<str>>,
-    waiting: HashMap<Arc<str>, VecDeque<Id>>,
-}
+/// Robots of one application in line for a call or a write: each namespace in its turn.
+pub(super) type CallLine = Turns<VecDeque<Id>>;
 
 impl CallLine {
     /// Puts `id` at the end of its namespace's line, or in `front` of everything.
     pub(super) fn push(&mut self, namespace: &Arc<str>, id: Id, front: bool) {
-        let line = self.waiting.entry(Arc::clone(namespace)).or_default();
+        let line = self.of(namespace);
         if front {
             line.push_front(id);
             self.turns.retain(|name| name != namespace);
             self.turns.push_front(Arc::clone(namespace));
         } else {
-            if line.is_empty() {
-                self.turns.push_back(Arc::clone(namespace));
-            }
             line.push_back(id);
         }
     }
+}
 
-    /// The next id; its namespace goes to the end of the turns.
+/// Lines under names that take turns. A name stands among the turns as long as its line is not empty.
+#[derive(Debug)]
+pub(super) struct Turns<L> {
+    turns: VecDeque<Arc<str>>,
+    lines: HashMap<Arc<str>, L>,
+}
+
+impl<L> Default for Turns<L> {
+    fn default() -> Self {
+        Self { turns: VecDeque::new(), lines: HashMap::new() }
+    }
+}
+
+impl<L: Line> Turns<L> {
+    /// The line of `name`, where somebody is about to be put.
+    fn of(&mut self, name: &Arc<str>) -> &mut L {
+        if !self.lines.contains_key(name) {
+            self.turns.push_back(Arc::clone(name));
+        }
+        self.lines.entry(Arc::clone(name)).or_default()
+    }
+
+    /// The next id; its name goes to the end of the turns.
     pub(super) fn pop(&mut self) -> Option<Id> {
-        let namespace = self.turns.pop_front()?;
-        let line = self.waiting.get_mut(&namespace)?;
-        let id = line.pop_front();
-        if line.is_empty() {
-            self.waiting.remove(&namespace);
+        let name = self.turns.pop_front()?;
+        let line = self.lines.get_mut(&name)?;
+        let id = line.next();
+        if line.is_over() {
+            self.lines.remove(&name);
         } else {
-            self.turns.push_back(namespace);
+            self.turns.push_back(name);
         }
         id
     }
 
     pub(super) fn is_empty(&self) -> bool {
         self.turns.is_empty()
+    }
+}
+
+/// What stands under a name.
+pub(super) trait Line: Default {
+    /// Takes the next id.
+    fn next(&mut self) -> Option<Id>;
+    /// Whether nobody is left.
+    fn is_over(&self) -> bool;
+}
+
+impl Line for VecDeque<Id> {
+    fn next(&mut self) -> Option<Id> {
+        self.pop_front()
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_empty()
+    }
+}
+
+impl<L: Line> Line for Turns<L> {
+    fn next(&mut self) -> Option<Id> {
+        self.pop()
+    }
+
+    fn is_over(&self) -> bool {
+        self.is_empty()
     }
 }
 
@@ -95,19 +141,35 @@ mod tests {
         assert_eq!(line.pop(), Some(ids[1000]), "put in front of everything");
         let rest: Vec<Id> = std::iter::from_fn(|| line.pop()).collect();
         assert_eq!(rest, ids[2..1000]);
-        assert!(line.is_empty() && line.waiting.is_empty());
+        assert!(line.is_empty() && line.lines.is_empty());
     }
 
     #[test]
     fn ends_of_deletions_go_first_and_live_robots_last() {
         let ids = ids(3);
+        let (app, namespace): (Arc<str>, Arc<str>) = ("app".into(), "namespace".into());
         let mut lines = Lines::default();
         for (lane, id) in [Lane::Live, Lane::Waiting, Lane::Final].into_iter().zip(&ids) {
-            lines.push(lane, *id);
+            lines.push(lane, &app, &namespace, *id);
         }
         assert_eq!(lines.pop(true), Some((Lane::Final, ids[2])));
         assert_eq!(lines.pop(false), Some((Lane::Waiting, ids[1])));
         assert_eq!(lines.pop(false), None);
         assert_eq!(lines.pop(true), Some((Lane::Live, ids[0])));
+    }
+
+    #[test]
+    fn writes_go_by_turns_of_applications_and_then_of_their_namespaces() {
+        let ids = ids(7);
+        let [a, b]: [Arc<str>; 2] = ["a".into(), "b".into()];
+        let [one, two]: [Arc<str>; 2] = ["one".into(), "two".into()];
+        let mut lines = Lines::default();
+        let order = [(&a, &one), (&a, &one), (&a, &one), (&a, &two), (&b, &one), (&b, &one), (&b, &one)];
+        for ((application, namespace), id) in order.into_iter().zip(&ids) {
+            lines.push(Lane::Final, application, namespace, *id);
+        }
+        let out: Vec<Id> = std::iter::from_fn(|| lines.pop(false)).map(|(_, id)| id).collect();
+        assert_eq!(out, [0, 4, 3, 5, 1, 6, 2].map(|n| ids[n]));
+        assert!(lines.lanes.iter().all(|lane| lane.turns.is_empty() && lane.lines.is_empty()));
     }
 }

@@ -1130,6 +1130,70 @@ fn the_drain_of_one_namespace_does_not_keep_another_waiting() {
     assert!(world.robots.len() > 1000);
 }
 
+/// The room engine is faster than the API server: what waits in the end are writes.
+#[test]
+fn writes_that_pile_up_keep_neither_another_application_nor_another_namespace_waiting() {
+    let mut world = World::led_with(4);
+    world.application("other", json!({"sdkAppId": 2}));
+    world.run(SECOND);
+    world.crowd("big/r", 600, json!({}));
+    world.crowd("small/same", 1, json!({}));
+    world.crowd("small/other", 1, json!({"applicationRef": {"name": "other"}}));
+    // Four at once of 50 ms each are 80 a second, where the calls need 400.
+    world.write_takes = 50 * MS;
+    for n in 0..600 {
+        world.delete(&format!("big/r-{n:04}"));
+    }
+    world.run(3 * SECOND);
+    assert!(world.calls.len() > 500 && world.robots.len() > 450, "writes pile up");
+    for key in ["small/same-0000", "small/other-0000"] {
+        world.delete(key);
+        world.run(300 * MS);
+        world.assert_gone(key, "Deleted");
+    }
+    assert!(world.robots.len() > 400, "the drain is far from over");
+}
+
+/// What stands in an application's status is no reason to look at the robots that wait for it.
+#[test]
+fn a_status_of_an_application_is_no_reason_to_look_at_its_robots() {
+    let mut world = World::led();
+    world.crowd("team/r", 100, json!({}));
+    world.configure("app", json!({"suspend": true}));
+    world.delete_all();
+    world.run(MINUTE);
+    world.assert_waits("team/r-0000", "Suspended");
+    let looked = world.engine.looks;
+    let version = world.next_version();
+    let object = world.applications.get_mut("app").unwrap();
+    object["status"]["deleting"] = 7.into();
+    renew(object, version, false);
+    world.show_application("app");
+    world.run(MINUTE);
+    assert_eq!(world.applications["app"]["status"]["deleting"], 100, "it is put right");
+    assert_eq!(world.engine.looks, looked, "robots were looked at");
+    world.configure("app", json!({"suspend": false}));
+    world.run(SECOND);
+    world.assert_gone("team/r-0000", "Deleted");
+}
+
+#[test]
+fn a_deletion_costs_as_many_looks_among_five_hundred_robots_as_among_twenty() {
+    let looks = |settled: usize| {
+        let mut world = World::led();
+        world.crowd("team/r", settled, json!({}));
+        world.run(MINUTE);
+        let before = world.engine.looks;
+        world.delete("team/r-0000");
+        world.run(10 * SECOND);
+        world.assert_gone("team/r-0000", "Deleted");
+        world.engine.looks - before
+    };
+    let few = looks(20);
+    assert!(few > 0 && few < 20, "{few}");
+    assert_eq!(few, looks(500));
+}
+
 #[test]
 fn a_throttle_answer_halves_the_pace_which_then_recovers() {
     let mut world = World::led();

@@ -39,7 +39,7 @@ impl Engine {
         };
         if entry.state != State::WriteQueued(lane) {
             entry.state = State::WriteQueued(lane);
-            self.lines.push(lane, id);
+            self.lines.push(lane, &entry.robot.application, &entry.robot.key.namespace, id);
         }
     }
 
@@ -184,7 +184,8 @@ fn headline(robot: &Robot) -> Kind {
 }
 
 /// The merge patch that makes the stored status say `wanted`, and tells of `attempt` if it is not told yet.
-fn status_patch(robot: &Robot, wanted: &[Wanted], attempt: Option<&Attempt>, now: Now) -> Value {
+#[must_use]
+pub fn status_patch(robot: &Robot, wanted: &[Wanted], attempt: Option<&Attempt>, now: Now) -> Value {
     let mut status = json!({
         "observedGeneration": robot.generation,
         "conditions": robot.conditions.with(wanted, robot.generation, now.wall),

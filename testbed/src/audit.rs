@@ -1,6 +1,7 @@
 //! What the API server says that its users wrote.
 
 use crate::{Error, Result};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::Deserialize;
 use std::{
     fs::File,
@@ -25,6 +26,10 @@ pub struct Entry {
     /// The body.
     #[serde(default)]
     pub request_object: serde_json::Value,
+    /// When it came in.
+    pub request_received_timestamp: MicroTime,
+    /// When it was answered.
+    pub stage_timestamp: MicroTime,
 }
 
 /// Who wrote.

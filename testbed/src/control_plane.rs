@@ -202,6 +202,12 @@ impl ControlPlane {
         self.port
     }
 
+    /// Where etcd serves its clients.
+    #[must_use]
+    pub fn etcd_endpoint(&self) -> String {
+        format!("http://127.0.0.1:{}", self.etcd_ports.0)
+    }
+
     /// The administrator's token.
     #[must_use]
     pub fn token(&self) -> &str {
@@ -393,6 +399,8 @@ fn api_server_command(bin: &Path, folder: &Path, port: u16, etcd: u16) -> Result
         .arg("--disable-admission-plugins=ServiceAccount")
         .arg(format!("--audit-policy-file={}", path("audit-policy.json")))
         .arg(format!("--audit-log-path={}", path("audit.log")))
+        // Megabytes: a log that is moved away while somebody reads it would hide writes.
+        .arg("--audit-log-maxsize=100000")
         .args([
             "--audit-log-mode=blocking",
             "--max-requests-inflight=2000",

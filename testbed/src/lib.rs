@@ -7,9 +7,11 @@
 //! - [`simulator`]: the room engine over HTTP, with faults that a user can script
 //! - [`proxy`]: what can go wrong between the operator and the API server
 //! - [`operator`]: the operator as a process
+//! - [`bench`]: how fast and how small it is, beside the machine's limit
 
 pub mod assets;
 pub mod audit;
+pub mod bench;
 pub mod control_plane;
 pub mod guardian;
 pub mod operator;

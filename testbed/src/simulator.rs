@@ -57,7 +57,7 @@ impl Default for Settings {
 }
 
 /// A call that came in.
-#[derive(Clone, Debug, Serialize)]
+#[derive(Clone, Debug, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Call {
     /// Microseconds since the simulator started.
