@@ -90,6 +90,14 @@ impl Pace {
         self.rate
     }
 
+    /// Calls a second that a start at `now` would go by.
+    #[must_use]
+    pub fn rate_at(&self, now: Duration) -> f64 {
+        let limit = f64::from(self.limit);
+        let steps = (now.saturating_sub(self.changed).as_secs_f64() / STEP.as_secs_f64()).floor();
+        (self.rate + steps * limit / STEPS).min(limit)
+    }
+
     /// Takes the next start, if it may be now.
     pub fn take(&mut self, now: Duration) -> bool {
         let over = |sent: &Sent| sent.arrived + SECOND <= now;
@@ -262,6 +270,21 @@ mod tests {
         }
         pace.take(now + Duration::from_secs(40));
         assert!((pace.rate() - 200.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_rate_that_is_shown_is_the_one_that_the_next_start_goes_by() {
+        let mut pace = Pace::new(200);
+        let now = Duration::from_secs(10);
+        pace.throttled(now, now);
+        for ms in [0, 999, 1000, 2500, 9_000, 60_000] {
+            let at = now + Duration::from_millis(ms);
+            let shown = pace.rate_at(at);
+            let mut taken = pace.clone();
+            taken.recover(at);
+            assert!((shown - taken.rate()).abs() < 1e-9, "{shown} after {ms} ms");
+        }
+        assert!((pace.rate_at(now) - 100.0).abs() < 1e-9);
     }
 
     #[test]

@@ -28,6 +28,13 @@ impl Lines {
     }
 }
 
+impl Lines {
+    /// How many ids stand in each lane, the most urgent first.
+    pub(super) fn depths(&self) -> [usize; 3] {
+        self.lanes.each_ref().map(VecDeque::len)
+    }
+}
+
 /// Robots of one application in line for a call: each namespace in its turn.
 #[derive(Debug, Default)]
 pub(super) struct CallLine {
