@@ -28,7 +28,7 @@ async fn api_server_restarted_in_a_drain() {
     world.drain_at(200).await;
     eventually("a part of the drain", || async { world.simulator.calls().len() > 60 }).await;
     world.plane.restart_api_server().await.unwrap();
-    world.all_gone(Duration::from_secs(60)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     // What was answered while nobody could record it is remembered, and not asked again.
     assert_eq!(world.simulator.calls().len(), 300);
     // As many writes as the operator has under way at once.
@@ -45,7 +45,7 @@ async fn etcd_stopped_for_20_s() {
     let paused = world.plane.pause_etcd().unwrap();
     tokio::time::sleep(Duration::from_secs(20)).await;
     drop(paused);
-    world.all_gone(Duration::from_secs(60)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     assert_eq!(world.simulator.calls().len(), 200);
     world.verify(0);
     drop(operator);
@@ -63,7 +63,7 @@ async fn api_server_answers_409_429_and_504_to_writes() {
         }
     }
     world.delete_all().await;
-    world.all_gone(Duration::from_secs(60)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     assert_eq!(
         world.simulator.calls().len(),
         30,
@@ -83,7 +83,7 @@ async fn watch_cut() {
         proxy.cut_watches();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    world.all_gone(Duration::from_secs(30)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     world.robot("after").await;
     world.ready("after").await;
     proxy.cut_watches();
@@ -103,7 +103,7 @@ async fn a_write_succeeds_but_its_reply_is_lost() {
         proxy.add(Rule { method: Method::PATCH, path, times: 15, action: Action::LoseReply });
     }
     world.delete_all().await;
-    world.all_gone(Duration::from_secs(30)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     assert_eq!(world.simulator.calls().len(), 20);
     world.verify(0);
 }

@@ -43,7 +43,7 @@ async fn sigkill_thrice_in_a_drain_of_400() {
         operator.kill();
         operator = world.operator_with(&["--leader-elect=false"]).await;
     }
-    world.all_gone(Duration::from_secs(30)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     world.verify(1);
     assert_eq!(world.simulator.population(), 0);
     // Only what was under way at a kill is asked again.
@@ -61,7 +61,7 @@ async fn sigterm_in_a_drain_records_what_is_under_way() {
     let status = operator.terminate(Duration::from_secs(15)).await.unwrap();
     assert!(status.success(), "{status}");
     let _operator = world.operator().await;
-    world.all_gone(Duration::from_secs(30)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     // Nothing was asked twice: every answer was recorded before the end.
     assert_eq!(world.simulator.calls().len(), 300);
     world.verify(0);
@@ -127,7 +127,7 @@ async fn no_second_has_calls_of_two_replicas() {
         leader.ended(Duration::from_secs(15)).await.unwrap();
         turns.push(leader.request_ids());
     }
-    world.all_gone(Duration::from_secs(60)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     world.verify(0);
     turns.push(replicas[0].request_ids());
     assert_eq!(turns.iter().map(BTreeSet::len).sum::<usize>(), 900);
@@ -188,7 +188,7 @@ async fn a_leader_stopped_past_its_lease_never_calls_again() {
     assert!(by_first <= taken, "the first made {by_first} calls, {taken} before it was stopped");
     assert!(all > taken);
     world.patch_application(serde_json::json!({"spec": {"requestsPerSecond": 200}})).await;
-    world.all_gone(Duration::from_secs(60)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     world.verify(1);
 }
 
