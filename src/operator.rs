@@ -139,7 +139,11 @@ impl Signals {
     }
 }
 
-async fn connect() -> Result<Client, Error> {
+/// A client for the cluster of the Pod, else of `KUBECONFIG`.
+///
+/// # Errors
+/// If there is none.
+pub async fn connect() -> Result<Client, Error> {
     let mut config = match Config::incluster() {
         Ok(config) => config,
         // Not in a Pod; this looks there again only to say so if there is no kubeconfig either.
