@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit matrix fmt fmt-check lint assets crds docs deny simulator clean
+.PHONY: help demo test unit matrix fmt fmt-check lint assets crds docs manifests deny simulator clean
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -41,6 +41,9 @@ crds: ## Write crds/*.yaml from the types in src/crd
 
 docs: ## Write the tables of docs/ that come from the code
 	UPDATE_DOCS=1 cargo test --locked --lib docs
+
+manifests: assets ## Write deploy/, the chart's README and the health tests from the chart and the operator
+	UPDATE_MANIFESTS=1 cargo test --locked --test integration -- installation::generated installation::gitops::health
 
 deny: ## Check licenses, versions and advisories of the dependencies; needs cargo-deny
 	cargo deny --locked check

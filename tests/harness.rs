@@ -86,6 +86,11 @@ impl Plane {
         Self { plane: Some(plane), pooled: false }
     }
 
+    /// Starts one for this test alone, with nothing installed.
+    pub async fn bare() -> Self {
+        Self { plane: Some(ControlPlane::start().await.unwrap()), pooled: false }
+    }
+
     async fn install_crds_and_clean(&self) {
         self.install_crds().await.unwrap();
         let client = self.client().await.unwrap();
@@ -463,7 +468,12 @@ pub async fn create_namespace(client: &Client, name: &str) {
 
 async fn watch_robots(client: &Client, history: Arc<Mutex<Vec<WatchEvent<RoomRobot>>>>) -> AbortHandle {
     let api = Api::<RoomRobot>::all(client.clone());
-    let mut version = api.list(&ListParams::default()).await.unwrap().metadata.resource_version.unwrap();
+    let mut version = match api.list(&ListParams::default()).await {
+        Ok(list) => list.metadata.resource_version.unwrap(),
+        // The resource is not installed yet; from the beginning, then.
+        Err(kube::Error::Api(status)) if status.code == 404 => "0".to_owned(),
+        Err(error) => panic!("{error}"),
+    };
     tokio::spawn(async move {
         loop {
             let Ok(stream) = api.watch(&WatchParams::default().timeout(290), &version).await else {

@@ -41,8 +41,10 @@ pub struct User {
 
 /// What was written.
 #[derive(Clone, Debug, Default, Deserialize)]
-#[serde(default)]
+#[serde(default, rename_all = "camelCase")]
 pub struct ObjectRef {
+    /// Such as `roomrobot.dev`; empty for the core.
+    pub api_group: String,
     /// Such as `roomrobots`.
     pub resource: String,
     /// Such as `status`.

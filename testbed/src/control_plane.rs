@@ -32,7 +32,8 @@ pub const OPERATOR_ACCOUNT: &str = "roomrobot-operator";
 const AUDIT_POLICY: &str = r#"{"apiVersion": "audit.k8s.io/v1", "kind": "Policy", "omitStages": ["RequestReceived"], "rules": [
   {"level": "Request", "verbs": ["create", "update", "patch", "delete", "deletecollection"],
    "resources": [{"group": "roomrobot.dev"}, {"group": "events.k8s.io"}, {"group": "coordination.k8s.io"}]},
-  {"level": "Metadata", "users": ["system:serviceaccount:roomrobot-system:roomrobot-operator"]},
+  {"level": "Metadata", "users": ["system:serviceaccount:roomrobot-system:roomrobot-operator",
+    "system:serviceaccount:roomrobot-system:roomrobot-operator-hooks"]},
   {"level": "None"}]}"#;
 
 /// A running control plane; it ends with the value.
@@ -247,6 +248,7 @@ impl ControlPlane {
     /// # Errors
     /// If the API server refuses them.
     pub fn install_rights(&self) -> Result<()> {
+        self.kubectl_apply(include_str!("../../deploy/namespace.yaml"))?;
         self.kubectl_apply(include_str!("../../deploy/rbac.yaml")).map(drop)
     }
 

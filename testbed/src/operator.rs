@@ -6,7 +6,7 @@ use crate::{
 };
 use k8s_openapi::api::{
     authentication::v1::{TokenRequest, TokenRequestSpec},
-    core::v1::ServiceAccount,
+    core::v1::{EnvVar, PodSpec, ServiceAccount},
 };
 use kube::{Api, api::PostParams};
 use std::{
@@ -62,6 +62,34 @@ impl<'a> Operator<'a> {
             .stderr(file);
         let child = plane.guardian().spawn(&mut command)?;
         Ok(Self { plane, child, log, port })
+    }
+
+    /// Starts `binary` as the first container of a stored Pod spec says: its arguments, its environment, the token of
+    /// its ServiceAccount. Only the address to listen on is another, as all are on one machine.
+    ///
+    /// # Errors
+    /// If it cannot be started.
+    pub async fn spawn_pod(
+        plane: &'a ControlPlane,
+        binary: &Path,
+        namespace: &str,
+        pod: &PodSpec,
+    ) -> Result<Self> {
+        let name = format!("operator-{:08x}", fastrand::u32(..));
+        let log = plane.folder().join(format!("{name}.log"));
+        let why = |error: std::io::Error| Error::new(log.display(), error);
+        let file = File::create(&log).map_err(why)?;
+        let port = free_port()?;
+        let mut command = container(plane, binary, namespace, &name, pod).await?;
+        command.arg(format!("--listen=127.0.0.1:{port}")).stdout(file.try_clone().map_err(why)?).stderr(file);
+        let child = plane.guardian().spawn(&mut command)?;
+        Ok(Self { plane, child, log, port })
+    }
+
+    /// Where it serves HTTP.
+    #[must_use]
+    pub fn address(&self) -> String {
+        format!("127.0.0.1:{}", self.port)
     }
 
     /// As [`Operator::spawn`], and waits until it is ready.
@@ -190,18 +218,52 @@ impl Drop for Operator<'_> {
     }
 }
 
+/// The command that the first container of a Pod runs, as a process: what a kubelet would give it, without a sandbox.
+///
+/// # Errors
+/// If the Pod has something that this does not know, or its ServiceAccount gets no token.
+pub async fn container(
+    plane: &ControlPlane,
+    binary: &Path,
+    namespace: &str,
+    name: &str,
+    pod: &PodSpec,
+) -> Result<Command> {
+    let missing = |what: &str| Error::new(name, format!("the Pod has no {what}"));
+    let container = pod.containers.first().ok_or_else(|| missing("container"))?;
+    let account = pod.service_account_name.as_deref().ok_or_else(|| missing("ServiceAccount"))?;
+    let token = token(plane, namespace, account).await?;
+    let mut command = Command::new(binary);
+    command.args(container.args.iter().flatten());
+    for EnvVar { name: key, value, value_from } in container.env.iter().flatten() {
+        let field = value_from.as_ref().and_then(|from| from.field_ref.as_ref());
+        let value = match (value.as_deref(), field.map(|field| field.field_path.as_str())) {
+            (Some(value), None) => value,
+            (None, Some("metadata.namespace")) => namespace,
+            (None, Some("metadata.name")) => name,
+            other => return Err(Error::new(key, format!("unknown source {other:?}"))),
+        };
+        command.env(key, value);
+    }
+    command.env("KUBECONFIG", plane.kubeconfig_for(name, &token)?).env("HOSTNAME", name).stdin(Stdio::null());
+    Ok(command)
+}
+
 /// A token of the operator's own ServiceAccount.
 ///
 /// # Errors
 /// If the API server refuses it.
 pub async fn account_token(plane: &ControlPlane) -> Result<String> {
+    token(plane, OPERATOR_NAMESPACE, OPERATOR_ACCOUNT).await
+}
+
+async fn token(plane: &ControlPlane, namespace: &str, account: &str) -> Result<String> {
     let why = |error: kube::Error| Error::new("TokenRequest", error);
-    let api = Api::<ServiceAccount>::namespaced(plane.client().await?, OPERATOR_NAMESPACE);
+    let api = Api::<ServiceAccount>::namespaced(plane.client().await?, namespace);
     let request = TokenRequest {
         spec: TokenRequestSpec { expiration_seconds: Some(24 * 3600), ..TokenRequestSpec::default() },
         ..TokenRequest::default()
     };
-    let answer =
-        api.create_token_request(OPERATOR_ACCOUNT, &PostParams::default(), &request).await.map_err(why)?;
+    let answer = api.create_token_request(account, &PostParams::default(), &request).await.map_err(why)?;
     answer.status.map(|status| status.token).ok_or_else(|| Error("TokenRequest: no token".to_owned()))
 }

@@ -1,0 +1,318 @@
+//! Every value changes what it says, and a value that means nothing is refused with its path.
+
+use super::{
+    generated,
+    helm::{chart, helm, template},
+};
+use serde_json::{Value, json};
+use std::{collections::BTreeSet, fs};
+use tempfile::TempDir;
+
+/// A value, what to set with it, and what is then rendered that was not before; with `!` what is no longer.
+fn table() -> Vec<(&'static str, Value, Value, &'static str)> {
+    let none = json!({});
+    let network = json!({"networkPolicy": {"enabled": true}});
+    let service = json!({"serviceMonitor": {"enabled": true}});
+    let pod = json!({"podMonitor": {"enabled": true}});
+    let rules = json!([{"action": "labeldrop", "regex": "unwanted"}]);
+    vec![
+        ("nameOverride", json!("other"), none.clone(), "app.kubernetes.io/name: other"),
+        ("fullnameOverride", json!("other"), none.clone(), "kind: Deployment\nmetadata:\n  name: other\n"),
+        ("image.repository", json!("mine/op"), none.clone(), "image: \"mine/op:0.1.0\""),
+        ("image.tag", json!("v9"), none.clone(), "image: \"roomrobot-operator:v9\""),
+        (
+            "image.digest",
+            json!(format!("sha256:{}", "a".repeat(64))),
+            none.clone(),
+            "image: \"roomrobot-operator@sha256:aaaa",
+        ),
+        ("image.pullPolicy", json!("Always"), none.clone(), "imagePullPolicy: Always"),
+        (
+            "imagePullSecrets",
+            json!([{"name": "pull"}]),
+            none.clone(),
+            "imagePullSecrets:\n        - name: pull",
+        ),
+        ("replicaCount", json!(3), none.clone(), "replicas: 3"),
+        ("leaderElection.enabled", json!(false), json!({"replicaCount": 1}), "--leader-elect=false"),
+        ("watchNamespaces", json!(["event"]), none.clone(), "- --watch-namespace=event"),
+        ("selector", json!("shard=a"), none.clone(), "- \"--selector=shard=a\""),
+        ("allowEndpoints", json!(["http://sim:80"]), none.clone(), "- \"--allow-endpoint=http://sim:80\""),
+        ("logFormat", json!("text"), none.clone(), "- --log-format=text"),
+        ("logLevel", json!("debug"), none.clone(), "- name: RUST_LOG\n              value: \"debug\""),
+        ("concurrency", json!(8), none.clone(), "- --concurrency=8"),
+        (
+            "applications",
+            json!([{"name": "a", "spec": {"sdkAppId": 1}, "existingSecret": "k"}]),
+            none.clone(),
+            "kind: Job\nmetadata:\n  name: roomrobot-operator-apps",
+        ),
+        ("crds.enabled", json!(false), none.clone(), "!kind: CustomResourceDefinition"),
+        ("crds.keep", json!(false), none.clone(), "!helm.sh/resource-policy: keep"),
+        ("crds.annotations", json!({"a": "b"}), none.clone(), "annotations:\n    a: b\n"),
+        ("admissionPolicy.enabled", json!(true), none.clone(), "kind: MutatingAdmissionPolicy"),
+        ("uninstallGuard.enabled", json!(false), none.clone(), "!helm.sh/hook: pre-delete"),
+        ("uninstallGuard.timeoutSeconds", json!(77), none.clone(), "activeDeadlineSeconds: 77"),
+        (
+            "serviceAccount.create",
+            json!(false),
+            json!({"serviceAccount": {"name": "mine"}}),
+            "!kind: ServiceAccount\nmetadata:\n  name: mine",
+        ),
+        ("serviceAccount.name", json!("mine"), none.clone(), "serviceAccountName: mine"),
+        ("serviceAccount.annotations", json!({"a": "b"}), none.clone(), "annotations:\n    a: b"),
+        ("rbac.create", json!(false), none.clone(), "!kind: RoleBinding"),
+        ("rbac.aggregate", json!(false), none.clone(), "!aggregate-to-view"),
+        ("service.enabled", json!(false), none.clone(), "!kind: Service\n"),
+        ("service.port", json!(9000), none.clone(), "port: 9000"),
+        ("service.annotations", json!({"a": "b"}), none.clone(), "annotations:\n    a: b"),
+        ("resources.requests.cpu", json!("1"), none.clone(), "cpu: \"1\""),
+        ("resources.requests.memory", json!("1Gi"), none.clone(), "memory: 1Gi"),
+        ("resources.limits.memory", json!("1Gi"), none.clone(), "memory: 1Gi"),
+        ("podDisruptionBudget.enabled", json!(false), none.clone(), "!kind: PodDisruptionBudget"),
+        ("podDisruptionBudget.maxUnavailable", json!("50%"), none.clone(), "maxUnavailable: 50%"),
+        ("topologySpread.enabled", json!(false), none.clone(), "!topologySpreadConstraints"),
+        (
+            "topologySpreadConstraints",
+            json!([{"topologyKey": "rack"}]),
+            none.clone(),
+            "topologySpreadConstraints:\n        - topologyKey: rack",
+        ),
+        ("priorityClassName", json!("high"), none.clone(), "priorityClassName: high"),
+        ("nodeSelector", json!({"a": "b"}), none.clone(), "nodeSelector:\n        a: b"),
+        (
+            "tolerations",
+            json!([{"operator": "Exists"}]),
+            none.clone(),
+            "tolerations:\n        - operator: Exists",
+        ),
+        ("affinity", json!({"nodeAffinity": {}}), none.clone(), "affinity:\n        nodeAffinity: {}"),
+        ("commonLabels", json!({"team": "rtc"}), none.clone(), "    team: rtc"),
+        ("podLabels", json!({"a": "b"}), none.clone(), "        a: b\n"),
+        ("podAnnotations", json!({"a": "b"}), none.clone(), "annotations:\n        a: b"),
+        ("podSecurityContext", json!({"runAsUser": 1000}), none.clone(), "runAsUser: 1000"),
+        ("securityContext", json!({"privileged": false}), none.clone(), "privileged: false"),
+        ("terminationGracePeriodSeconds", json!(44), none.clone(), "terminationGracePeriodSeconds: 44"),
+        ("livenessProbe.periodSeconds", json!(44), none.clone(), "periodSeconds: 44"),
+        ("livenessProbe.failureThreshold", json!(44), none.clone(), "failureThreshold: 44"),
+        ("readinessProbe.periodSeconds", json!(44), none.clone(), "periodSeconds: 44"),
+        ("readinessProbe.failureThreshold", json!(44), none.clone(), "failureThreshold: 44"),
+        ("networkPolicy.enabled", json!(true), none, "kind: NetworkPolicy"),
+        (
+            "networkPolicy.metricsFrom",
+            json!([{"namespaceSelector": {}}]),
+            network.clone(),
+            "- namespaceSelector: {}",
+        ),
+        ("networkPolicy.egressPorts", json!([8443]), network.clone(), "- port: 8443"),
+        (
+            "networkPolicy.extraEgress",
+            json!([{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]),
+            network,
+            "cidr: 10.0.0.0/8",
+        ),
+        ("serviceMonitor.enabled", json!(true), json!({}), "kind: ServiceMonitor"),
+        ("serviceMonitor.interval", json!("7s"), service.clone(), "interval: 7s"),
+        ("serviceMonitor.scrapeTimeout", json!("7s"), service.clone(), "scrapeTimeout: 7s"),
+        ("serviceMonitor.labels", json!({"a": "b"}), service.clone(), "    a: b"),
+        (
+            "serviceMonitor.metricRelabelings",
+            rules.clone(),
+            service.clone(),
+            "metricRelabelings:\n        - action: labeldrop",
+        ),
+        ("serviceMonitor.relabelings", rules.clone(), service, "relabelings:\n        - action: labeldrop"),
+        ("podMonitor.enabled", json!(true), json!({}), "kind: PodMonitor"),
+        ("podMonitor.interval", json!("7s"), pod.clone(), "interval: 7s"),
+        ("podMonitor.scrapeTimeout", json!("7s"), pod.clone(), "scrapeTimeout: 7s"),
+        ("podMonitor.labels", json!({"a": "b"}), pod.clone(), "    a: b"),
+        (
+            "podMonitor.metricRelabelings",
+            rules.clone(),
+            pod.clone(),
+            "metricRelabelings:\n        - action: labeldrop",
+        ),
+        ("podMonitor.relabelings", rules, pod, "relabelings:\n        - action: labeldrop"),
+        ("extraArgs", json!(["--concurrency=4"]), json!({}), "- \"--concurrency=4\""),
+        ("extraEnv", json!([{"name": "A", "value": "b"}]), json!({}), "- name: A\n              value: b"),
+        (
+            "extraVolumes",
+            json!([{"name": "v", "emptyDir": {}}]),
+            json!({}),
+            "volumes:\n        - emptyDir: {}",
+        ),
+        (
+            "extraVolumeMounts",
+            json!([{"name": "v", "mountPath": "/v"}]),
+            json!({}),
+            "volumeMounts:\n            - mountPath: /v",
+        ),
+        (
+            "extraObjects",
+            json!([{"kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-x"}}]),
+            json!({}),
+            "name: roomrobot-operator-x",
+        ),
+    ]
+}
+
+/// `base` with `value` at `path`.
+fn with(base: &Value, path: &str, value: &Value) -> Value {
+    let mut all = base.clone();
+    let mut at = &mut all;
+    for key in path.split('.') {
+        if at.is_null() {
+            *at = json!({});
+        }
+        at = &mut at[key];
+    }
+    *at = value.clone();
+    all
+}
+
+fn render(values: &Value) -> super::helm::Said {
+    let folder = TempDir::new().unwrap();
+    let path = folder.path().join("values.json");
+    fs::write(&path, values.to_string()).unwrap();
+    template(&["-f", path.to_str().unwrap()])
+}
+
+#[test]
+fn every_value_does_what_it_says() {
+    let table = table();
+    let tested: BTreeSet<&str> = table.iter().map(|(path, ..)| *path).collect();
+    for (path, ..) in generated::values() {
+        assert!(tested.contains(path.as_str()), "no test of the value {path}");
+    }
+    for (path, value, base, wanted) in table {
+        let (before, after) = (render(&base).quietly(), render(&with(&base, path, &value)).quietly());
+        let (text, gone) = wanted.strip_prefix('!').map_or((wanted, false), |text| (text, true));
+        assert_eq!((before.contains(text), after.contains(text)), (gone, !gone), "{path}: {text}\n{after}");
+    }
+}
+
+#[test]
+fn lint_is_silent() {
+    let chart = chart();
+    let folder = TempDir::new().unwrap();
+    let all = folder.path().join("all.json");
+    fs::write(&all, everything().to_string()).unwrap();
+    for more in [&[][..], &["-f", all.to_str().unwrap()]] {
+        let said = helm(&[&["lint", "--strict", chart.to_str().unwrap()], more].concat());
+        assert!(said.ok && said.out.contains("0 chart(s) failed"), "{}{}", said.out, said.err);
+        assert!(!said.out.contains("[WARNING]"), "{}", said.out);
+    }
+}
+
+/// Everything on that can be on at once.
+pub fn everything() -> Value {
+    let mut all = json!({});
+    for (path, value, ..) in table() {
+        let skipped = [
+            "nameOverride",
+            "fullnameOverride",
+            "image.",
+            "crds.keep",
+            "admissionPolicy",
+            "serviceAccount.name",
+        ];
+        let fits_no_cluster = [
+            "topologySpreadConstraints",
+            "podSecurityContext",
+            "securityContext",
+            "priorityClassName",
+            "extraObjects",
+        ];
+        if value == json!(false) || skipped.iter().chain(&fits_no_cluster).any(|it| path.starts_with(it)) {
+            continue;
+        }
+        all = with(&all, path, &value);
+    }
+    all["admissionPolicy"] = json!({"enabled": true});
+    all["priorityClassName"] = json!("system-cluster-critical");
+    all["extraObjects"] = json!([
+        {"apiVersion": "v1", "kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-object"}},
+        "apiVersion: v1\nkind: ConfigMap\nmetadata:\n  name: {{ .Release.Name }}-text\n",
+    ]);
+    all["applications"] = json!([
+        {"name": "a", "spec": {"sdkAppId": 4_294_967_295_u32}, "existingSecret": "k"},
+        {"name": "b", "spec": {"sdkAppId": 1, "identifier": "admin", "endpoint": "https://rtc.example.com",
+            "requestsPerSecond": 10, "suspend": true, "allowedNamespaces": {"selector": {}}},
+         "secret": {"userSig": "signed"}},
+    ]);
+    all
+}
+
+#[test]
+fn a_typo_is_refused_with_its_path() {
+    let application = |more: Value| {
+        let mut it = json!({"name": "a", "spec": {"sdkAppId": 1}, "existingSecret": "k"});
+        for (key, value) in more.as_object().unwrap() {
+            if value.is_null() {
+                it.as_object_mut().unwrap().remove(key);
+            } else {
+                it[key] = value.clone();
+            }
+        }
+        json!({"applications": [it]})
+    };
+    let mut cases = vec![
+        (json!({"replicas": 3}), "additional properties 'replicas' not allowed"),
+        (json!({"replicaCount": "two"}), "/replicaCount"),
+        (json!({"watchNamespaces": "event"}), "/watchNamespaces"),
+        (json!({"watchNamespaces": ["Not_A_Name"]}), "/watchNamespaces/0"),
+        (json!({"allowEndpoints": ["https://x.example/path"]}), "/allowEndpoints/0"),
+        (json!({"logFormat": "xml"}), "/logFormat"),
+        (json!({"concurrency": 0}), "/concurrency"),
+        (json!({"admissionPolicy": {"enabled": "maybe"}}), "/admissionPolicy/enabled"),
+        (application(json!({"spec": {"sdkAppId": 1, "requestPerSecond": 5}})), "/applications/0/spec"),
+        (application(json!({"spec": {"sdkAppId": 0}})), "/applications/0/spec/sdkAppId"),
+        (application(json!({"existingsecret": "k"})), "/applications/0"),
+        (application(json!({"existingSecret": null, "secret": {"key": "k"}})), "/applications/0/secret"),
+        (application(json!({"existingSecret": null})), "either existingSecret or secret"),
+        (application(json!({"secret": {"secretKey": "k"}})), "either existingSecret or secret"),
+        (json!({"leaderElection": {"enabled": false}}), "leaderElection.enabled"),
+        (json!({"serviceMonitor": {"enabled": true}, "service": {"enabled": false}}), "service.enabled"),
+    ];
+    let text = fs::read_to_string(chart().join("values.yaml")).unwrap();
+    let all: Value = serde_saphyr::from_str(&text).unwrap();
+    // Whatever has fields of its own in values.yaml takes no others.
+    let groups: Vec<String> = all
+        .as_object()
+        .unwrap()
+        .iter()
+        .filter(|(name, value)| {
+            value.as_object().is_some_and(|it| !it.is_empty()) && !name.ends_with("ecurityContext")
+        })
+        .map(|(name, _)| name.clone())
+        .collect();
+    assert!(groups.len() > 12);
+    let paths: Vec<String> = groups.iter().map(|group| format!("/{group}")).collect();
+    for (group, path) in groups.iter().zip(&paths) {
+        cases.push((json!({group: {"enabledd": true}}), path.as_str()));
+    }
+    for (values, path) in cases {
+        let said = render(&values);
+        assert!(!said.ok && said.err.contains(path), "{values}: {path}: {}", said.err);
+    }
+}
+
+#[test]
+fn the_policy_comes_where_it_is_served_and_rights_follow_the_namespaces() {
+    let served = ["--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"];
+    assert!(template(&served).quietly().contains("kind: MutatingAdmissionPolicy\n"));
+    assert!(!template(&[]).quietly().contains("kind: MutatingAdmissionPolicy\n"));
+    let off = [&served[..], &["--set", "admissionPolicy.enabled=false"]].concat();
+    assert!(!template(&off).quietly().contains("kind: MutatingAdmissionPolicy\n"));
+
+    // The notes say the next command.
+    let chart = chart();
+    let notes = helm(&["install", "x", chart.to_str().unwrap(), "--dry-run=client", "-n", "rtc"]).quietly();
+    let notes = notes.split_once("NOTES:").unwrap().1;
+    assert!(notes.contains("kubectl -n rtc rollout status deployment/x-roomrobot-operator"), "{notes}");
+    assert!(
+        notes.contains("kubectl -n rtc create secret generic rtc-key")
+            && notes.contains("leaves out the admission policy"),
+        "{notes}"
+    );
+}
