@@ -86,7 +86,7 @@ struct Pending {
     wanted: Vec<Wanted>,
     /// The status carried the last attempt.
     attempt: bool,
-    /// It takes a robot in charge that is still to be added.
+    /// No `add_robot` was ever sent for the robot, which is to be added.
     to_add: bool,
     /// The reason that was stored before, of the condition that counts.
     before: Option<Reason>,
@@ -143,6 +143,8 @@ pub struct Engine {
     namespaces_listed: bool,
     leading: bool,
     active: bool,
+    /// When this process began to act.
+    acting_since: Duration,
     stopping: bool,
     budgets: Budgets,
     random: fastrand::Rng,
@@ -211,6 +213,7 @@ impl Engine {
             namespaces_listed: false,
             leading: false,
             active: false,
+            acting_since: Duration::ZERO,
             stopping: false,
             budgets: Budgets::default(),
             random: fastrand::Rng::with_seed(seed),
@@ -288,6 +291,7 @@ impl Engine {
         }
         if !self.active && self.leading && self.synced() {
             self.active = true;
+            self.acting_since = now.since_start;
             self.touch_everything(now);
         }
     }
@@ -361,7 +365,7 @@ impl Engine {
                 }
                 if entry.robot.creation_policy != robot.creation_policy {
                     // Under the other policy the robot may have come by other means: it is removed in any case.
-                    entry.memory.never_added = false;
+                    entry.memory.additions = plan::Additions::Untold;
                 }
                 if entry.state == State::Vanished {
                     entry.state = State::Idle;
@@ -518,6 +522,7 @@ impl Engine {
             application,
             claimed_by: rival.as_deref(),
             memory: &entry.memory,
+            settled: self.acting_since + plan::AFTERMATH,
             now,
         }))
     }
