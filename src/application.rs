@@ -200,6 +200,8 @@ pub struct Application {
     pub signatures: u64,
     /// Calls that wait for their answers.
     pub in_flight: u32,
+    /// Of those, the additions.
+    adding: u32,
     /// New credentials may not be tried before this time.
     hold_off: Duration,
 }
@@ -257,6 +259,7 @@ impl Application {
             signature: None,
             signatures: 0,
             in_flight: 0,
+            adding: 0,
             hold_off: Duration::ZERO,
         }
     }
@@ -361,15 +364,26 @@ impl Application {
         }
     }
 
-    /// Whether a queued call may go out now, as far as the application is concerned.
+    /// Whether a queued call may go out now, as far as the application is concerned. Additions that wait for their
+    /// answers take no deletion's place.
     #[must_use]
-    pub fn may_call(&self, now: Duration) -> bool {
+    pub fn may_call(&self, operation: Operation, now: Duration) -> bool {
         let most = match self.trust {
             Trust::Unproven { at_once } => at_once,
             Trust::Proven => MOST_IN_FLIGHT,
             Trust::Refused { .. } => 0,
         };
-        self.able() && self.in_flight < most && now >= self.hold_off
+        let counted = match operation {
+            Operation::DeleteRobot => self.in_flight - self.adding,
+            Operation::AddRobot => self.in_flight,
+        };
+        self.able() && counted < most && now >= self.hold_off
+    }
+
+    /// A call goes out.
+    pub fn sent(&mut self, operation: Operation) {
+        self.in_flight += 1;
+        self.adding += u32::from(operation == Operation::AddRobot);
     }
 
     /// When a probe may go out, if it is a probe that is due next.
@@ -441,6 +455,7 @@ impl Application {
         wall: i64,
     ) -> Effect {
         self.in_flight = self.in_flight.saturating_sub(1);
+        self.adding = self.adding.saturating_sub(u32::from(operation == Operation::AddRobot));
         let current = self.signature.as_ref().is_some_and(|signature| signature.number == number);
         let class = outcome.class(operation);
         if class == Class::Expired && matches!(self.credentials, Credentials::Key(_)) {

@@ -92,7 +92,7 @@ struct Pending {
     wanted: Vec<Wanted>,
     /// The status carried the last attempt.
     attempt: bool,
-    /// It takes a robot in charge that is still to be added.
+    /// No `add_robot` was ever sent for the robot, which is to be added.
     to_add: bool,
     /// The reason that was stored before, of the condition that counts.
     before: Option<Reason>,
@@ -149,6 +149,8 @@ pub struct Engine {
     namespaces_listed: bool,
     leading: bool,
     active: bool,
+    /// When this process began to act.
+    acting_since: Duration,
     stopping: bool,
     /// Times that a robot was looked at.
     reconciles: u64,
@@ -219,6 +221,7 @@ impl Engine {
             namespaces_listed: false,
             leading: false,
             active: false,
+            acting_since: Duration::ZERO,
             stopping: false,
             reconciles: 0,
             budgets: Budgets::default(),
@@ -297,6 +300,7 @@ impl Engine {
         }
         if !self.active && self.leading && self.synced() {
             self.active = true;
+            self.acting_since = now.since_start;
             self.touch_everything(now);
         }
     }
@@ -370,7 +374,7 @@ impl Engine {
                 }
                 if entry.robot.creation_policy != robot.creation_policy {
                     // Under the other policy the robot may have come by other means: it is removed in any case.
-                    entry.memory.never_added = false;
+                    entry.memory.additions = plan::Additions::Untold;
                 }
                 if entry.state == State::Vanished {
                     entry.state = State::Idle;
@@ -527,6 +531,7 @@ impl Engine {
             application,
             claimed_by: rival.as_deref(),
             memory: &entry.memory,
+            settled: self.acting_since + plan::AFTERMATH,
             now,
         }))
     }

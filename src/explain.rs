@@ -167,7 +167,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
     row(RoomRobot, Ready, Is::True, &[R::Added],
         "`creationPolicy: Create`, and `add_robot` answered 0", NOTHING, &[]),
     row(RoomRobot, Ready, Is::Unknown, &[R::Adding],
-        "`creationPolicy: Create`, and `add_robot` was not answered yet", NOTHING, &[]),
+        "`creationPolicy: Create`, and `add_robot` is due or was not answered yet", NOTHING, &[]),
     see(Ready, Is::False, &[R::Deleting], "the object is being deleted", RobotDeleted),
     see(Ready, Is::False, &[R::ApplicationNotFound, R::NamespaceNotAllowed], "not accepted", Accepted),
     row(RoomRobot, Ready, Is::False, &[R::RoomNotFound],
@@ -182,7 +182,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
     see(Ready, Is::False,
         &[R::InternalError, R::InvalidParameter, R::PermissionDenied, R::CredentialsRejected, R::ApplicationNotReady,
           R::Throttled, R::Unreachable, R::UnexpectedReply, R::UnknownErrorCode, R::Suspended],
-        "`creationPolicy: Create`, and `add_robot` did not succeed, or may not be called now; Unknown where a call brought no ErrorCode",
+        "`creationPolicy: Create`, and `add_robot` did not succeed, or may not be called now; Unknown where the robot may be in the room or not",
         RobotDeleted),
 
     row(RoomRobot, RobotDeleted, Is::True, &[R::Deleted],

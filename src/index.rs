@@ -3,6 +3,7 @@
 //! Pure. The two tables hold ids only, so that a robot's texts are stored once.
 
 use crate::{
+    codes::Operation,
     plan::Memory,
     robot::{Key, Robot},
 };
@@ -41,8 +42,8 @@ pub enum State {
     Idle,
     /// In line for a write.
     WriteQueued(Lane),
-    /// In line for a call.
-    CallQueued,
+    /// In line for this call.
+    CallQueued(Operation),
     /// A write is under way.
     Writing,
     /// A call is under way.
@@ -58,6 +59,8 @@ pub enum Lane {
     Final,
     /// What tells that a deletion waits.
     Waiting,
+    /// What an addition was answered.
+    Told,
     /// Everything about robots that are not being deleted.
     Live,
 }

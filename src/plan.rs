@@ -12,6 +12,10 @@ use crate::{
 };
 use std::time::Duration;
 
+/// How long the room engine may still carry out a call after nobody waits for its answer any more: it gives up after 3 s
+/// by its own account, and the rest is for the way there.
+pub const AFTERMATH: Duration = Duration::from_secs(5);
+
 /// The next thing to do for a robot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -38,8 +42,8 @@ pub struct Memory {
     pub attempts: u32,
     /// No call before this time.
     pub not_before: Duration,
-    /// This process accepted the robot and has not sent `add_robot` yet: there is nothing to remove.
-    pub never_added: bool,
+    /// What this process knows of the robot's additions.
+    pub additions: Additions,
     /// It is counted among the deleting robots of its application.
     pub counted_deleting: bool,
 }
@@ -60,6 +64,68 @@ impl Memory {
     }
 }
 
+/// What a process knows of the calls of `add_robot` for one robot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Additions {
+    /// Nothing but what is stored.
+    #[default]
+    Untold,
+    /// There was none: this process wrote that the first is due, so nobody else can have called.
+    None,
+    /// Each one so far was refused, as far as anybody knows.
+    Refused,
+    /// One may have taken effect though no answer says so.
+    InDoubt,
+}
+
+/// What is known of the additions of a robot that the next one is about to be sent for.
+#[must_use]
+pub fn additions_before_call(robot: &Robot, memory: &Memory) -> Additions {
+    if in_doubt(robot, memory) { Additions::InDoubt } else { Additions::Refused }
+}
+
+/// What is known after `outcome`, where `before` was known.
+#[must_use]
+pub fn additions_after_answer(before: Additions, outcome: &Outcome) -> Additions {
+    match outcome.class(Operation::AddRobot) {
+        // That it succeeded is told in the condition.
+        Class::Done => Additions::Untold,
+        // Without its room the robot is nowhere, whatever an earlier call did.
+        _ if outcome.code() == Some(100_004) => Additions::Refused,
+        _ if outcome.leaves_open(Operation::AddRobot) => Additions::InDoubt,
+        // Refused, which says nothing about an earlier call.
+        _ => before,
+    }
+}
+
+/// Whether the robot may be in the room though no answer says so.
+fn in_doubt(robot: &Robot, memory: &Memory) -> bool {
+    match memory.additions {
+        // Unknown: a call was due when the process before ended. True: it came by other means, under the other policy.
+        Additions::Untold => robot.accepted() && robot.conditions.is(Kind::Ready) != Some(Is::False),
+        Additions::None | Additions::Refused => false,
+        Additions::InDoubt => true,
+    }
+}
+
+/// Whether `add_robot` was certainly never sent for a robot that nobody else brings in. Before the first call the stored
+/// `Ready` is Unknown, and after its answer there is a `lastRequest`: where neither is so, no process has called.
+#[must_use]
+pub fn never_added(robot: &Robot, memory: &Memory) -> bool {
+    let stored = !robot.called
+        && match robot.conditions.is(Kind::Ready) {
+            _ if !robot.accepted() => true,
+            Some(Is::False) => robot.conditions.reason(Kind::Ready) != Some(Reason::Deleting),
+            _ => false,
+        };
+    robot.creation_policy == CreationPolicy::Create
+        && match memory.additions {
+            Additions::None => true,
+            Additions::Untold => stored,
+            Additions::Refused | Additions::InDoubt => false,
+        }
+}
+
 /// One call that was answered or failed.
 #[derive(Clone, Debug)]
 pub struct Attempt {
@@ -73,6 +139,8 @@ pub struct Attempt {
     pub at: i64,
     /// Whether it stands in the stored status.
     pub recorded: bool,
+    /// By then no addition of this process is under way at the room engine any more.
+    pub settled: Duration,
 }
 
 /// What is known of a robot's application.
@@ -115,6 +183,8 @@ pub struct Facts<'a> {
     pub claimed_by: Option<&'a str>,
     /// What this process remembers.
     pub memory: &'a Memory,
+    /// By then no call of the process before this one is under way at the room engine any more.
+    pub settled: Duration,
     /// Time since the process started.
     pub now: Duration,
 }
@@ -170,6 +240,8 @@ fn live(facts: &Facts<'_>) -> Step {
 fn addition(facts: &Facts<'_>) -> Step {
     let Facts { robot, memory, .. } = facts;
     let say = |wanted: Vec<Wanted>, then| report(robot, wanted, then);
+    let in_doubt = in_doubt(robot, memory);
+    let is = if in_doubt { Is::Unknown } else { Is::False };
     if let Some(attempt) = memory.last.as_deref().filter(|attempt| attempt.operation == Operation::AddRobot) {
         let reason = status::addition_reason(&attempt.outcome);
         if attempt.class == Class::Done {
@@ -177,8 +249,10 @@ fn addition(facts: &Facts<'_>) -> Step {
                 status::with_reference("The robot was added to the room", &attempt.outcome.reference());
             return say(vec![accepted(robot), ready(Is::True, reason, text)], Step::Rest);
         }
-        let text = waiting("The robot is not added yet", attempt);
-        let is = if attempt.outcome.code().is_some() { Is::False } else { Is::Unknown };
+        let text = waiting(
+            if in_doubt { "The robot may be in the room or not" } else { "The robot is not added yet" },
+            attempt,
+        );
         let mut wanted = vec![accepted(robot), ready(is, reason, text.clone())];
         if needs_a_person(attempt.class) {
             wanted.push(Wanted::new(Kind::Stalled, Is::True, reason, text));
@@ -200,16 +274,22 @@ fn addition(facts: &Facts<'_>) -> Step {
         }
         let wanted = vec![
             accepted(robot),
-            ready(Is::False, hold.reason, hold.message.clone()),
+            ready(is, hold.reason, hold.message.clone()),
             Wanted::new(Kind::Stalled, Is::True, hold.reason, hold.message),
         ];
         return say(wanted, Step::Rest);
     }
-    if !robot.accepted() {
+    // Before the first call it is stored that one may follow: another process could not know else.
+    let foretold = match robot.conditions.is(Kind::Ready) {
+        Some(Is::Unknown) => true,
+        Some(Is::False) => robot.called,
+        Some(Is::True) | None => false,
+    };
+    if !robot.accepted() || !foretold {
         let text = "add_robot is due and has not been answered yet";
         return say(vec![accepted(robot), ready(Is::Unknown, Reason::Adding, text)], Step::Rest);
     }
-    due(memory, facts.now, Operation::AddRobot)
+    due(memory.not_before, facts.now, Operation::AddRobot)
 }
 
 fn deleting(facts: &Facts<'_>) -> Step {
@@ -255,7 +335,7 @@ fn deleting(facts: &Facts<'_>) -> Step {
         let text = released(memory, &what);
         return end(robot, Is::False, Reason::StillClaimed, text);
     }
-    if robot.creation_policy == CreationPolicy::Create && memory.never_added {
+    if never_added(robot, memory) {
         let text = "add_robot was never sent for this resource, so there is no robot to remove";
         return end(robot, Is::True, Reason::NotInRoom, text);
     }
@@ -273,12 +353,23 @@ fn deleting(facts: &Facts<'_>) -> Step {
         }
         return report(robot, pending(robot, hold.reason, hold.message, true), Step::Rest);
     }
-    due(memory, facts.now, Operation::DeleteRobot)
+    due(memory.not_before.max(settled(facts)), facts.now, Operation::DeleteRobot)
 }
 
 /// The call, or the wait before it.
-fn due(memory: &Memory, now: Duration, operation: Operation) -> Step {
-    if now < memory.not_before { Step::Wait(memory.not_before) } else { Step::Call(operation) }
+fn due(from: Duration, now: Duration, operation: Operation) -> Step {
+    if now < from { Step::Wait(from) } else { Step::Call(operation) }
+}
+
+/// When a deletion can no longer be overtaken by an addition of the same robot that nobody waits for any more.
+fn settled(facts: &Facts<'_>) -> Duration {
+    let Facts { robot, memory, .. } = facts;
+    let ready = robot.conditions.is(Kind::Ready);
+    let added = ready == Some(Is::True) && robot.conditions.reason(Kind::Ready) == Some(Reason::Added);
+    let adding = robot.creation_policy == CreationPolicy::Create && !added;
+    // Of another policy too, if it was changed while the call was under way.
+    let before = if adding || ready == Some(Is::Unknown) { facts.settled } else { Duration::ZERO };
+    memory.last.as_deref().map_or(before, |last| last.settled.max(before))
 }
 
 /// Why no call may be made for this robot, its own reasons first.

@@ -79,6 +79,8 @@ pub struct Robot {
     pub observed_generation: Option<i64>,
     /// `status.conditions`
     pub conditions: Conditions,
+    /// `status.lastRequest` is there: a call was answered or failed.
+    pub called: bool,
 }
 
 impl Robot {
@@ -122,6 +124,7 @@ struct Spec {
 struct Status {
     observed_generation: Option<i64>,
     conditions: Option<Vec<LeanCondition>>,
+    last_request: Option<serde::de::IgnoredAny>,
 }
 
 /// A condition whose times need not be times: one that cannot be read must not hide its robot.
@@ -236,6 +239,7 @@ impl From<Stored> for Robot {
             },
             suspend: spec.suspend.unwrap_or_default(),
             observed_generation: status.observed_generation,
+            called: status.last_request.is_some(),
             conditions: Conditions::read(
                 status.conditions.unwrap_or_default().into_iter().map(Condition::from),
             ),

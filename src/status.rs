@@ -263,6 +263,12 @@ impl Conditions {
         self.added.as_deref()
     }
 
+    /// The status of the condition, where it is there.
+    #[must_use]
+    pub fn is(&self, kind: Kind) -> Option<Is> {
+        self.get(kind).map(|stored| stored.is)
+    }
+
     /// The reason of the condition, where it is there.
     #[must_use]
     pub fn reason(&self, kind: Kind) -> Option<Reason> {

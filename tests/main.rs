@@ -6,6 +6,7 @@
 mod harness;
 
 mod born_with_finalizer;
+mod create;
 mod installation;
 mod nothing_lost;
 mod nothing_stuck;

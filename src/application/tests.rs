@@ -65,7 +65,7 @@ impl Desk {
     /// Makes a call if one may go out, as the engine does; says the number of its signature.
     fn call(&mut self) -> Option<u64> {
         let probe = self.application.probe_at().is_some_and(|at| at <= self.now);
-        if !probe && !self.application.may_call(self.now) {
+        if !probe && !self.application.may_call(Operation::DeleteRobot, self.now) {
             return None;
         }
         let (_, number) = self.application.caller(WALL)?;
@@ -234,7 +234,9 @@ fn an_application_says_why_it_makes_no_call() {
             hold.message
         );
         assert!(application.known());
-        assert!(!application.may_call(Duration::MAX) && application.probe_at().is_none());
+        assert!(
+            !application.may_call(Operation::DeleteRobot, Duration::MAX) && application.probe_at().is_none()
+        );
         let wanted = application.wanted(Some("waits"), None);
         assert_eq!(wanted[0], Wanted::new(Kind::Ready, Is::False, reason, hold.message.clone()));
         // The brake is the will of a person, and no fault.
@@ -249,11 +251,11 @@ fn before_the_secret_is_looked_at_nothing_is_called_and_nothing_is_told() {
     let mut application = Application::new(spec(json!({})));
     assert!(!application.known());
     assert_eq!(application.hold(), None);
-    assert!(!application.may_call(Duration::MAX));
+    assert!(!application.may_call(Operation::DeleteRobot, Duration::MAX));
     assert!(application.caller(WALL).is_none());
     assert!(application.set_credentials(key(KEY)));
     assert!(!application.set_credentials(key(KEY)), "the same again is no news");
-    assert!(application.known() && application.may_call(Duration::ZERO));
+    assert!(application.known() && application.may_call(Operation::DeleteRobot, Duration::ZERO));
 }
 
 #[test]
@@ -288,7 +290,10 @@ fn an_application_that_is_being_deleted_names_who_holds_it() {
     assert_eq!(message(object.clone(), Some("RoomRobot a/b")), waits);
     let mut serving = Application::new(Spec::read(object, &Allowed::default()));
     serving.set_credentials(key(KEY));
-    assert!(serving.hold().is_none() && serving.may_call(Duration::ZERO), "it still serves deletions");
+    assert!(
+        serving.hold().is_none() && serving.may_call(Operation::DeleteRobot, Duration::ZERO),
+        "it still serves deletions"
+    );
     assert_eq!(serving.wanted(None, Some("RoomRobot a/b"))[0].is, Is::True);
 }
 
@@ -623,7 +628,7 @@ fn verified_outlives_a_restart_but_not_another_secret() {
     let reason = |application: &Application| application.wanted(None, None)[0].reason;
     assert!(application.set_credentials(key(KEY)));
     assert_eq!(reason(&application), Reason::Verified);
-    assert!(application.in_flight == 0 && application.may_call(Duration::ZERO));
+    assert!(application.in_flight == 0 && application.may_call(Operation::DeleteRobot, Duration::ZERO));
     assert!(application.set_credentials(key("another")));
     assert_eq!(reason(&application), Reason::CredentialsLoaded);
 
@@ -641,7 +646,7 @@ fn verified_outlives_a_restart_but_not_another_secret() {
     let mut application = Application::new(told(Reason::Verified, 1));
     application.set_credentials(key(KEY));
     application.in_flight = 1;
-    assert!(!application.may_call(Duration::ZERO));
+    assert!(!application.may_call(Operation::DeleteRobot, Duration::ZERO));
 }
 
 #[test]

@@ -110,7 +110,11 @@ impl Engine {
                 .map(|(id, _)| id)
                 .collect();
             for id in lost {
-                if self.index.get(id).is_some_and(|entry| entry.state == crate::index::State::CallQueued) {
+                if self
+                    .index
+                    .get(id)
+                    .is_some_and(|entry| matches!(entry.state, crate::index::State::CallQueued(_)))
+                {
                     self.set_state(id, crate::index::State::Idle);
                 }
                 self.touch(id, now);

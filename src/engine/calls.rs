@@ -6,7 +6,7 @@ use crate::{
     codes::{Class, Operation},
     index::{Id, State},
     pace::Pace,
-    plan::{Attempt, Step},
+    plan::{self, Attempt, Step},
     room_engine::Target,
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -19,10 +19,11 @@ impl Engine {
         let Some(entry) = self.index.get_mut(id) else {
             return;
         };
-        if entry.state == State::CallQueued && !front {
+        if entry.state == State::CallQueued(operation) && !front {
             return;
         }
-        entry.state = State::CallQueued;
+        // It may still stand in the line for the other call; that shows when its turn comes there.
+        entry.state = State::CallQueued(operation);
         let namespace = Arc::clone(&entry.robot.key.namespace);
         if let Some(seat) = self.seats.get_mut(&entry.robot.application) {
             seat.line(operation).push(&namespace, id, front);
@@ -107,12 +108,12 @@ impl Engine {
         if let Some(at) = seat.application.probe_at() {
             return (at <= now.since_start).then(|| self.prober(name, operation, now)).flatten();
         }
-        if !seat.application.may_call(now.since_start) {
+        if !seat.application.may_call(operation, now.since_start) {
             return None;
         }
         loop {
             let id = self.seats.get_mut(name)?.line(operation).pop()?;
-            if self.index.get(id).is_none_or(|entry| entry.state != State::CallQueued) {
+            if self.index.get(id).is_none_or(|entry| entry.state != State::CallQueued(operation)) {
                 continue;
             }
             if self.step(id, now.since_start) == Some(Step::Call(operation)) {
@@ -131,7 +132,7 @@ impl Engine {
         let before = waiting.iter().filter(|id| start.is_some_and(|start| **id <= start));
         let found = after.chain(before).copied().find(|id| {
             let idle = self.index.get(*id).is_some_and(|entry| {
-                matches!(entry.state, State::Idle | State::WriteQueued(_) | State::CallQueued)
+                matches!(entry.state, State::Idle | State::WriteQueued(_) | State::CallQueued(_))
             });
             idle && self.step_under(*id, now.since_start, false) == Some(Step::Call(operation))
         });
@@ -157,11 +158,11 @@ impl Engine {
             return false;
         };
         self.signatures.insert(Arc::clone(&entry.robot.application), signature);
-        seat.application.in_flight += 1;
+        seat.application.sent(operation);
         self.calls_in_flight += 1;
         entry.state = State::Calling;
         if operation == Operation::AddRobot {
-            entry.memory.never_added = false;
+            entry.memory.additions = plan::additions_before_call(&entry.robot, &entry.memory);
         }
         self.effects.push(Effect::Call(Box::new(Call {
             id,
@@ -197,6 +198,8 @@ impl Engine {
             if effect == application::Effect::SignedAnew {
                 // Not an answer to the command: the same call goes out again with the new signature.
                 self.queue_call(id, operation, true);
+                // Unless something else has come up meanwhile.
+                self.touch(id, now);
             } else {
                 let memory = &mut entry.memory;
                 let same = memory
@@ -209,12 +212,20 @@ impl Engine {
                     // The deletion came while the addition was under way; it does not wait for the room to be ready.
                     memory.spec_changed();
                 }
+                let mut settled = memory.last.as_deref().map_or(Duration::ZERO, |last| last.settled);
+                if operation == Operation::AddRobot {
+                    memory.additions = plan::additions_after_answer(memory.additions, &outcome);
+                    if outcome.leaves_open(operation) {
+                        settled = now.since_start + plan::AFTERMATH;
+                    }
+                }
                 memory.last = Some(Box::new(Attempt {
                     operation,
                     outcome,
                     class,
                     at: now.wall.as_second(),
                     recorded: false,
+                    settled,
                 }));
                 self.recount(id);
                 self.touch(id, now);
@@ -261,7 +272,7 @@ impl Engine {
                         waiting.then_some(at)?
                     }
                     None if line.is_empty() => return None,
-                    None if application.may_call(now) => Duration::ZERO,
+                    None if application.may_call(operation, now) => Duration::ZERO,
                     None => application.held_off_until(now)?,
                 };
                 let pace = self.paces.get(&(application.spec.sdk_app_id, operation));

@@ -11,7 +11,7 @@ use std::{
 /// id may stand here though it needs no write any more; that shows when its turn comes.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    lanes: [Turns<CallLine>; 3],
+    lanes: [Turns<CallLine>; 4],
 }
 
 impl Lines {
@@ -21,11 +21,11 @@ impl Lines {
         }
     }
 
-    /// The next id of the most urgent lane, of [`Lane::Live`] only if `live`.
-    pub(super) fn pop(&mut self, live: bool) -> Option<(Lane, Id)> {
-        [Lane::Final, Lane::Waiting, Lane::Live]
+    /// The next id of the most urgent lane, up to the lane `last`.
+    pub(super) fn pop(&mut self, last: Lane) -> Option<(Lane, Id)> {
+        [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live]
             .into_iter()
-            .filter(|lane| live || *lane != Lane::Live)
+            .filter(|lane| *lane <= last)
             .find_map(|lane| self.lanes.get_mut(lane as usize)?.pop().map(|id| (lane, id)))
     }
 
@@ -161,16 +161,18 @@ mod tests {
 
     #[test]
     fn ends_of_deletions_go_first_and_live_robots_last() {
-        let ids = ids(3);
+        let ids = ids(4);
         let (app, namespace): (Arc<str>, Arc<str>) = ("app".into(), "namespace".into());
         let mut lines = Lines::default();
-        for (lane, id) in [Lane::Live, Lane::Waiting, Lane::Final].into_iter().zip(&ids) {
+        for (lane, id) in [Lane::Live, Lane::Told, Lane::Waiting, Lane::Final].into_iter().zip(&ids) {
             lines.push(lane, &app, &namespace, *id);
         }
-        assert_eq!(lines.pop(true), Some((Lane::Final, ids[2])));
-        assert_eq!(lines.pop(false), Some((Lane::Waiting, ids[1])));
-        assert_eq!(lines.pop(false), None);
-        assert_eq!(lines.pop(true), Some((Lane::Live, ids[0])));
+        assert_eq!(lines.pop(Lane::Live), Some((Lane::Final, ids[3])));
+        assert_eq!(lines.pop(Lane::Waiting), Some((Lane::Waiting, ids[2])));
+        assert_eq!(lines.pop(Lane::Waiting), None);
+        assert_eq!(lines.pop(Lane::Told), Some((Lane::Told, ids[1])));
+        assert_eq!(lines.pop(Lane::Told), None);
+        assert_eq!(lines.pop(Lane::Live), Some((Lane::Live, ids[0])));
     }
 
     #[test]
@@ -183,7 +185,7 @@ mod tests {
         for ((application, namespace), id) in order.into_iter().zip(&ids) {
             lines.push(Lane::Final, application, namespace, *id);
         }
-        let out: Vec<Id> = std::iter::from_fn(|| lines.pop(false)).map(|(_, id)| id).collect();
+        let out: Vec<Id> = std::iter::from_fn(|| lines.pop(Lane::Final)).map(|(_, id)| id).collect();
         assert_eq!(out, [0, 4, 3, 5, 1, 6, 2].map(|n| ids[n]));
         assert!(lines.lanes.iter().all(|lane| lane.turns.is_empty() && lane.lines.is_empty()));
     }

@@ -4,14 +4,14 @@ use super::{Announcement, Change, Effect, Engine, Now, Pending, Write, WriteErro
 use crate::{
     crd::CreationPolicy,
     index::{Id, Lane, State},
-    plan::{Attempt, Step},
+    plan::{self, Additions, Attempt, Step},
     robot::Robot,
     status::{Is, Kind, Reason, Wanted},
 };
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
-/// The share of the writes that robots which are not being deleted may use, in quarters.
+/// The share of the writes that robots which are not being deleted may use, in quarters: the rest is for deletions.
 const LIVE_QUARTERS: usize = 3;
 
 /// The wait after the first failed write, and the longest.
@@ -29,8 +29,8 @@ impl Engine {
             return;
         };
         let unrecorded = entry.memory.last.as_deref().is_some_and(|attempt| !attempt.recorded);
-        let lane = if entry.robot.deleting_since.is_none() && !unrecorded {
-            Lane::Live
+        let lane = if entry.robot.deleting_since.is_none() {
+            if unrecorded { Lane::Told } else { Lane::Live }
         } else if entry.memory.final_answer().is_some() || entry.robot.conditions.is_true(Kind::RobotDeleted)
         {
             Lane::Final
@@ -46,8 +46,13 @@ impl Engine {
     pub(super) fn send_writes(&mut self, now: Now) {
         let most = self.settings.concurrency;
         while self.writes_in_flight < most {
-            let live = self.writes_in_flight * 4 < most * LIVE_QUARTERS && !self.stopping;
-            let Some((lane, id)) = self.lines.pop(live) else {
+            // After a stop, answers are still recorded and nothing else is begun.
+            let last = match (self.writes_in_flight * 4 < most * LIVE_QUARTERS, self.stopping) {
+                (_, true) => Lane::Told,
+                (true, false) => Lane::Live,
+                (false, false) => Lane::Waiting,
+            };
+            let Some((lane, id)) = self.lines.pop(last) else {
                 break;
             };
             let queued = self.index.get(id).is_some_and(|entry| entry.state == State::WriteQueued(lane));
@@ -76,9 +81,7 @@ impl Engine {
             Some(Step::Report(wanted)) => {
                 let attempt = entry.memory.last.as_deref().filter(|attempt| !attempt.recorded);
                 pending.attempt = attempt.is_some();
-                pending.to_add = !robot.accepted()
-                    && robot.deleting_since.is_none()
-                    && robot.creation_policy == CreationPolicy::Create;
+                pending.to_add = robot.deleting_since.is_none() && plan::never_added(robot, &entry.memory);
                 let status = status_patch(robot, &wanted, attempt, now);
                 pending.wanted = wanted;
                 Change::Status(status)
@@ -112,7 +115,7 @@ impl Engine {
                         last.recorded = true;
                     }
                     if pending.to_add && robot.creation_policy == CreationPolicy::Create {
-                        entry.memory.never_added = true;
+                        entry.memory.additions = Additions::None;
                     }
                     self.announce(&robot, pending, now);
                 }

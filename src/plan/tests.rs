@@ -19,6 +19,7 @@ struct Scene {
     hold: Option<Hold>,
     claimed_by: Option<&'static str>,
     memory: Memory,
+    settled: Duration,
     now: Duration,
 }
 
@@ -42,6 +43,7 @@ impl Scene {
             hold: None,
             claimed_by: None,
             memory: Memory::default(),
+            settled: Duration::ZERO,
             now: 100 * SECOND,
         }
     }
@@ -103,14 +105,25 @@ impl Scene {
     }
 
     fn never_added(mut self) -> Self {
-        self.memory.never_added = true;
+        self.memory.additions = Additions::None;
         self
     }
 
     fn answered(mut self, operation: Operation, outcome: Outcome) -> Self {
         let class = outcome.class(operation);
         let at = 1_700_000_100;
-        self.memory.last = Some(Box::new(Attempt { operation, outcome, class, at, recorded: false }));
+        if operation == Operation::AddRobot {
+            let before = additions_before_call(&self.robot, &self.memory);
+            self.memory.additions = additions_after_answer(before, &outcome);
+        }
+        self.memory.last = Some(Box::new(Attempt {
+            operation,
+            outcome,
+            class,
+            at,
+            recorded: false,
+            settled: Duration::ZERO,
+        }));
         self
     }
 
@@ -133,6 +146,7 @@ impl Scene {
             application,
             claimed_by: self.claimed_by,
             memory: &self.memory,
+            settled: self.settled,
             now: self.now,
         })
     }
@@ -157,6 +171,7 @@ impl Scene {
                 self.robot.conditions = Conditions::read(self.robot.conditions.with(wanted, generation, at));
                 self.robot.observed_generation = Some(generation);
                 if let Some(last) = &mut self.memory.last {
+                    self.robot.called = true;
                     last.recorded = true;
                 }
             }
@@ -358,7 +373,9 @@ fn each_answer_to_an_addition_has_its_own_reason() {
         (reply(100_008), Is::False, Reason::RoomFull, false),
         (reply(100_700), Is::False, Reason::RobotLimitReached, false),
         (reply(70107), Is::False, Reason::AccountNotImported, true),
-        (reply(100_001), Is::False, Reason::InternalError, false),
+        // It tried, and does not say how far it came.
+        (reply(100_001), Is::Unknown, Reason::InternalError, false),
+        (reply(60008), Is::Unknown, Reason::InternalError, false),
         (reply(60011), Is::False, Reason::Throttled, false),
         (reply(70009), Is::False, Reason::CredentialsRejected, true),
         (reply(70001), Is::False, Reason::CredentialsRejected, true),
@@ -367,13 +384,17 @@ fn each_answer_to_an_addition_has_its_own_reason() {
         (reply(60020), Is::False, Reason::ApplicationNotReady, true),
         (reply(100_002), Is::False, Reason::InvalidParameter, true),
         // "Not a member" makes no sense as an answer to an addition: not a success, and not the end.
-        (reply(100_005), Is::False, Reason::UnknownErrorCode, true),
-        (reply(424_242), Is::False, Reason::UnknownErrorCode, true),
+        (reply(100_005), Is::Unknown, Reason::UnknownErrorCode, true),
+        (reply(424_242), Is::Unknown, Reason::UnknownErrorCode, true),
+        // Nothing was sent.
+        (trouble(TroubleKind::Refused, None), Is::False, Reason::Unreachable, false),
+        (trouble(TroubleKind::Certificate, None), Is::False, Reason::Unreachable, false),
         (trouble(TroubleKind::Timeout, None), Is::Unknown, Reason::Unreachable, false),
         (trouble(TroubleKind::Http, Some(502)), Is::Unknown, Reason::UnexpectedReply, false),
-        (trouble(TroubleKind::Http, Some(429)), Is::Unknown, Reason::Throttled, false),
+        (trouble(TroubleKind::Http, Some(429)), Is::False, Reason::Throttled, false),
     ] {
-        let mut scene = Scene::new().creating().accepted().answered(Operation::AddRobot, outcome.clone());
+        let scene = Scene::new().creating().accepted().never_added();
+        let mut scene = scene.answered(Operation::AddRobot, outcome.clone());
         let text = message(scene.plan(), Kind::Ready);
         assert!(text.ends_with(&outcome.reference()), "{text}");
         let mut expected = vec![ACCEPTED, (Kind::Ready, is, reason)];
@@ -404,9 +425,10 @@ fn an_addition_that_may_not_be_called_for_says_so() {
         assert_eq!(scene.plan(), Step::Rest);
         scene.hold = None;
         scene.robot.suspend = false;
+        assert_report(scene.carry_out(), &[ACCEPTED, (Kind::Ready, Is::Unknown, Reason::Adding)]);
         assert_eq!(scene.plan(), Step::Call(Operation::AddRobot), "{reason} is over");
     }
-    let missing = Scene::new().creating().accepted().without_application();
+    let missing = Scene::new().creating().accepted().never_added().without_application();
     let reason = Reason::ApplicationNotReady;
     let expected = [ACCEPTED, (Kind::Ready, Is::False, reason), (Kind::Stalled, Is::True, reason)];
     assert_report(missing.plan(), &expected);
@@ -429,6 +451,125 @@ fn an_addition_that_is_told_is_not_repeated_after_a_restart() {
     let mut unknown = Scene::new().creating().accepted();
     unknown.memory = Memory::default();
     assert_eq!(unknown.plan(), Step::Call(Operation::AddRobot));
+}
+
+/// What an earlier call did is not known from the refusal of a later one, unless there is no room at all.
+#[test]
+fn after_a_lost_reply_only_success_or_a_missing_room_ends_the_doubt() {
+    let lost = Scene::new()
+        .creating()
+        .accepted()
+        .never_added()
+        .answered(Operation::AddRobot, trouble(TroubleKind::Timeout, None));
+    for (outcome, is) in [
+        (reply(0), Is::True),
+        (reply(100_004), Is::False),
+        (reply(100_002), Is::Unknown),
+        (reply(100_005), Is::Unknown),
+        (reply(100_006), Is::Unknown),
+        (reply(100_008), Is::Unknown),
+        (reply(100_700), Is::Unknown),
+        (reply(60011), Is::Unknown),
+        (reply(70009), Is::Unknown),
+        (reply(424_242), Is::Unknown),
+        (trouble(TroubleKind::Refused, None), Is::Unknown),
+    ] {
+        for restarted in [false, true] {
+            let mut scene = lost.clone();
+            assert!(matches!(scene.carry_out(), Step::Report(_)));
+            if restarted {
+                scene.memory = Memory::default();
+            }
+            let scene = scene.answered(Operation::AddRobot, outcome.clone());
+            let ready = conditions(scene.plan()).into_iter().find(|want| want.kind == Kind::Ready).unwrap();
+            assert_eq!(ready.is, is, "{outcome:?}");
+            let doubt = ready.message.starts_with("The robot may be in the room or not; ");
+            assert_eq!(doubt, is == Is::Unknown, "{}", ready.message);
+        }
+    }
+    // Nor does a brake say more than is known.
+    let mut scene = lost;
+    scene.carry_out();
+    let mut scene = scene.suspended();
+    for _ in 0..2 {
+        scene.robot.generation += 1;
+        let (ready, stalled) = ((Kind::Ready, Is::Unknown), (Kind::Stalled, Is::True));
+        let suspended = [ready, stalled].map(|(kind, is)| (kind, is, Reason::Suspended));
+        assert_report(scene.carry_out(), &[&[ACCEPTED], &suspended[..]].concat());
+        scene.memory = Memory::default();
+    }
+}
+
+/// Before its first call a robot says that it is due, so that another process knows as well.
+#[test]
+fn what_is_stored_tells_another_process_whether_there_can_have_been_a_call() {
+    // Accepted under a brake: nobody has called.
+    let braked = {
+        let mut scene = Scene::new().creating().finalizer().suspended();
+        assert!(matches!(scene.carry_out(), Step::Report(_)));
+        scene
+    };
+    let ends = [ACCEPTED, LEAVING, (Kind::RobotDeleted, Is::True, Reason::NotInRoom)];
+    assert_report(braked.clone().deleting().plan(), &ends);
+    // Never even accepted: nobody may call.
+    assert_report(Scene::new().creating().finalizer().deleting().plan(), &ends);
+    // The brake is off: a call may follow what is stored now.
+    let mut due = braked.clone();
+    due.robot.suspend = false;
+    assert_report(due.carry_out(), &[ACCEPTED, (Kind::Ready, Is::Unknown, Reason::Adding)]);
+    assert_eq!(due.plan(), Step::Call(Operation::AddRobot));
+    assert_eq!(due.clone().deleting().plan(), Step::Call(Operation::DeleteRobot));
+    // A deletion that waits hides what was there before, and it would not wait if there had been no call.
+    let mut waiting = due.clone().deleting().suspended();
+    assert_report(waiting.carry_out(), &waiting_for(Reason::Suspended, true));
+    waiting.robot.suspend = false;
+    assert_eq!(waiting.plan(), Step::Call(Operation::DeleteRobot));
+    // Refused: there was a call, and perhaps another.
+    let mut refused = due.answered(Operation::AddRobot, reply(100_700));
+    refused.carry_out();
+    refused.memory = Memory::default();
+    assert_eq!(refused.plan(), Step::Call(Operation::AddRobot), "said already");
+    assert_eq!(refused.deleting().plan(), Step::Call(Operation::DeleteRobot));
+}
+
+/// The room engine may still carry out what nobody waits for any more.
+#[test]
+fn a_deletion_does_not_overtake_an_addition() {
+    let mut scene = Scene::new().creating().accepted().never_added();
+    scene = scene.answered(Operation::AddRobot, trouble(TroubleKind::Broken, Some(200)));
+    let later = scene.now + 3 * SECOND;
+    scene.memory.last.as_mut().unwrap().settled = later;
+    scene.carry_out();
+    let scene = scene.deleting();
+    assert_eq!(scene.plan(), Step::Wait(later));
+    // Another process does not know of the call; only that it may have been made before it began.
+    let mut other = scene.clone();
+    (other.memory, other.settled) = (Memory::default(), later + SECOND);
+    assert_eq!(other.plan(), Step::Wait(later + SECOND));
+    other.robot.creation_policy = CreationPolicy::Adopt;
+    assert_eq!(other.plan(), Step::Wait(later + SECOND), "changed while it was under way");
+    // What was told as added long ago, and what was not added by a call, is deleted at once.
+    let mut added = Scene::new().creating().accepted().answered(Operation::AddRobot, reply(0));
+    added.carry_out();
+    (added.memory, added.settled) = (Memory::default(), added.now + SECOND);
+    assert_eq!(added.deleting().plan(), Step::Call(Operation::DeleteRobot));
+    let mut adopted = Scene::new().accepted();
+    adopted.settled = adopted.now + SECOND;
+    assert_eq!(adopted.deleting().plan(), Step::Call(Operation::DeleteRobot));
+}
+
+#[test]
+fn an_adopted_robot_whose_policy_becomes_create_says_that_it_is_to_be_added() {
+    let mut scene = Scene::new().accepted().creating();
+    scene.robot.generation += 1;
+    let mut held = scene.clone().suspended();
+    assert_report(scene.carry_out(), &[ACCEPTED, (Kind::Ready, Is::Unknown, Reason::Adding)]);
+    assert_eq!(scene.plan(), Step::Call(Operation::AddRobot));
+    let (ready, stalled) = ((Kind::Ready, Is::Unknown), (Kind::Stalled, Is::True));
+    let suspended = [ready, stalled].map(|(kind, is)| (kind, is, Reason::Suspended));
+    assert_report(held.carry_out(), &[&[ACCEPTED], &suspended[..]].concat());
+    // It came by other means: its deletion is owed.
+    assert_report(held.deleting().plan(), &waiting_for(Reason::Suspended, true));
 }
 
 /// The message holds a RequestId that this process did not see: it is kept, and the generation is observed all the same.
@@ -877,7 +1018,7 @@ fn what_was_never_added_is_not_called_for() {
         );
         assert_eq!(scene.carry_out(), Step::DropFinalizer);
     }
-    // A process that has not seen it all cannot know, and a robot that came by other means is there.
+    // A process that finds it stored as due cannot know, and a robot that came by other means is there.
     for scene in
         [Scene::new().creating().accepted().deleting(), Scene::new().accepted().deleting().never_added()]
     {
@@ -991,7 +1132,7 @@ fn no_state_lets_an_accepted_robot_go_without_a_reason() {
             } else if first.claimed_by.is_some() {
                 Reason::StillClaimed
             } else {
-                assert!(first.memory.never_added && first.robot.creation_policy == CreationPolicy::Create);
+                assert!(never_added(&first.robot, &first.memory));
                 Reason::NotInRoom
             };
             assert_eq!(stored, reason, "the reason is stored before the finalizer goes");

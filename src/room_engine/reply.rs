@@ -113,6 +113,12 @@ impl TroubleKind {
         }
     }
 
+    /// Whether the request cannot have left: there was no connection to send it over.
+    #[must_use]
+    pub const fn is_unsent(self) -> bool {
+        matches!(self, Self::Name | Self::Refused | Self::Certificate | Self::Connect)
+    }
+
     /// Whether the room engine may not have been reached at all.
     #[must_use]
     pub const fn is_unreachable(self) -> bool {
@@ -154,6 +160,14 @@ impl Outcome {
     #[must_use]
     pub const fn failed(kind: TroubleKind) -> Self {
         Self::Trouble(Trouble { kind, http_status: None, request_id: None })
+    }
+
+    /// Whether the command may have taken effect, or may still, though no answer says so: the room engine was asked and
+    /// neither did it nor refused.
+    #[must_use]
+    pub fn leaves_open(&self, operation: Operation) -> bool {
+        let unsent = matches!(self, Self::Trouble(trouble) if trouble.kind.is_unsent());
+        !unsent && matches!(self.class(operation), Class::Retry | Class::Unknown)
     }
 
     /// What the operator does about it.

@@ -24,8 +24,17 @@ fn every_test_of_the_matrix_has_its_row_and_every_row_its_test() {
     let mut tests: BTreeSet<String> =
         matrix.iter().flat_map(|module| tests_of(&folder.join(format!("reliability/{module}.rs")))).collect();
     assert!(tests.len() >= 25, "{}", tests.len());
-    let promises =
-        ["nothing_lost", "nothing_stuck", "one_call", "program", "quiet", "quota", "request_id", "secrets"];
+    let promises = [
+        "create",
+        "nothing_lost",
+        "nothing_stuck",
+        "one_call",
+        "program",
+        "quiet",
+        "quota",
+        "request_id",
+        "secrets",
+    ];
     let others: BTreeSet<String> =
         promises.iter().flat_map(|module| tests_of(&folder.join(format!("{module}.rs")))).collect();
     let table =

@@ -246,8 +246,14 @@ impl Bench {
         let robot = robot(stored)?;
         let application = Application::Found { deleting: false, admits: Some(true), held: true, hold: None };
         let memory = Memory::default();
-        let facts =
-            Facts { robot: &robot, application, claimed_by: None, memory: &memory, now: Duration::ZERO };
+        let facts = Facts {
+            robot: &robot,
+            application,
+            claimed_by: None,
+            memory: &memory,
+            settled: Duration::ZERO,
+            now: Duration::ZERO,
+        };
         match plan::plan(&facts) {
             Step::Report(wanted) => Ok(engine::status_patch(&robot, &wanted, None, self.now)),
             step => Err(Error(format!("a new robot is not taken in charge: {step:?}"))),

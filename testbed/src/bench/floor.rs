@@ -140,10 +140,24 @@ fn record(robot: &Robot, outcome: Outcome) -> Result<serde_json::Value> {
     let operation = Operation::DeleteRobot;
     let now = Now { since_start: Duration::ZERO, wall: Timestamp::now() };
     let class = outcome.class(operation);
-    let attempt = Attempt { operation, outcome, class, at: now.wall.as_second(), recorded: false };
+    let attempt = Attempt {
+        operation,
+        outcome,
+        class,
+        at: now.wall.as_second(),
+        recorded: false,
+        settled: Duration::ZERO,
+    };
     let memory = Memory { last: Some(Box::new(attempt)), ..Memory::default() };
     let application = Application::Found { deleting: false, admits: Some(true), held: true, hold: None };
-    let facts = Facts { robot, application, claimed_by: None, memory: &memory, now: now.since_start };
+    let facts = Facts {
+        robot,
+        application,
+        claimed_by: None,
+        memory: &memory,
+        settled: Duration::ZERO,
+        now: now.since_start,
+    };
     match plan::plan(&facts) {
         Step::Report(wanted) => Ok(engine::status_patch(robot, &wanted, memory.last.as_deref(), now)),
         step => Err(Error(format!("floor: nothing to record, but {step:?}"))),

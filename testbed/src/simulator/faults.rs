@@ -35,6 +35,8 @@ pub enum Kind {
     DelayMs(u64),
     /// No answer, ever.
     Hang,
+    /// The connection is reset at once; it happens after this many milliseconds.
+    Late(u64),
     /// The connection is reset before anything happens.
     ResetBefore,
     /// It happens; the connection is reset before the reply.
@@ -62,6 +64,12 @@ impl Fault {
     #[must_use]
     pub fn times(kind: Kind, times: u32) -> Self {
         Self { kind, times: Some(times), ..Self::default() }
+    }
+
+    /// Only for calls of `command`.
+    #[must_use]
+    pub fn command(self, command: &str) -> Self {
+        Self { command: Some(command.to_owned()), ..self }
     }
 
     /// Only for calls about `room`.

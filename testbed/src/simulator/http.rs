@@ -85,7 +85,7 @@ async fn answer(
     };
     Ok(match fault {
         Kind::Hang => std::future::pending().await,
-        Kind::ResetBefore | Kind::ResetAfter => return Err(reset()),
+        Kind::ResetBefore | Kind::ResetAfter | Kind::Late(_) => return Err(reset()),
         Kind::Http(status) => page(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)),
         Kind::Html => page(StatusCode::OK),
         Kind::Body(body) => whole(StatusCode::OK, "application/json", body),
@@ -110,6 +110,19 @@ fn verdict(shared: &Shared, request: Result<Request, (i64, String)>, fault: &Kin
             Ok(request),
             Kind::Hang | Kind::ResetBefore | Kind::Http(_) | Kind::Html | Kind::Body(_) | Kind::Huge(_),
         ) => (request, (None, String::new(), false)),
+        (Ok(request), Kind::Late(ms)) => {
+            let (late, shared, place) = (request.clone(), shared.clone(), state.calls.len());
+            let after = Duration::from_millis(*ms);
+            tokio::spawn(async move {
+                tokio::time::sleep(after).await;
+                let mut state = shared.lock();
+                let (code, _, effect) = state.judge(&late, wall);
+                if let Some(call) = state.calls.get_mut(place) {
+                    (call.code, call.effect) = (Some(code), effect);
+                }
+            });
+            (request, (None, String::new(), false))
+        }
         (
             Ok(request),
             Kind::None | Kind::DelayMs(_) | Kind::ResetAfter | Kind::Truncated | Kind::NoRequestId,
