@@ -9,6 +9,7 @@ use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
     env, fs,
+    fmt::Write as _,
     io::Write as _,
     process::{Command, Stdio},
     time::Duration,
@@ -117,9 +118,10 @@ impl States {
             assert!(name.starts_with(&status.to_lowercase()), "{name}: {status}: {message}\n{object:#}");
             assert_eq!(flux(object), *kstatus, "{name}: {object:#}");
             let message = serde_json::to_string(&message).unwrap();
-            tests.push_str(&format!(
+            let _ = write!(
+                tests,
                 "- healthStatus:\n    status: {status}\n    message: {message}\n  inputPath: testdata/{name}.yaml\n"
-            ));
+            );
             verdicts.insert(status);
             keep(&folder.join(format!("testdata/{name}.yaml")), &serde_saphyr::to_string(object).unwrap());
         }

@@ -151,7 +151,7 @@ fn table() -> Vec<(&'static str, Value, Value, &'static str)> {
             "extraObjects",
             json!([{"kind": "ConfigMap", "metadata": {"name": "{{ .Release.Name }}-x"}}]),
             json!({}),
-            "name: roomrobot-operator-x",
+            "name: 'roomrobot-operator-x'",
         ),
     ]
 }

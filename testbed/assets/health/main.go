@@ -11,6 +11,7 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
+	"io"
 	"os"
 	"time"
 
@@ -27,12 +28,16 @@ func main() {
 }
 
 func run(args []string) error {
-	var object map[string]any
-	if err := json.NewDecoder(os.Stdin).Decode(&object); err != nil {
+	text, err := io.ReadAll(os.Stdin)
+	if err != nil {
+		return err
+	}
+	// Reads whole numbers as Kubernetes does.
+	object := &unstructured.Unstructured{}
+	if err := object.UnmarshalJSON(text); err != nil {
 		return err
 	}
 	var verdict map[string]string
-	var err error
 	switch {
 	case len(args) == 2 && args[0] == "argo":
 		verdict, err = argo(object, args[1])
@@ -47,28 +52,34 @@ func run(args []string) error {
 	return json.NewEncoder(os.Stdout).Encode(verdict)
 }
 
-func flux(object map[string]any) (map[string]string, error) {
-	result, err := status.Compute(&unstructured.Unstructured{Object: object})
+func flux(object *unstructured.Unstructured) (map[string]string, error) {
+	result, err := status.Compute(object)
 	if err != nil {
 		return nil, err
 	}
 	return map[string]string{"status": result.Status.String(), "message": result.Message}, nil
 }
 
-func argo(object map[string]any, script string) (map[string]string, error) {
+func argo(object *unstructured.Unstructured, script string) (map[string]string, error) {
 	state := lua.NewState(lua.Options{SkipOpenLibs: true})
 	defer state.Close()
-	for name, open := range map[string]lua.LGFunction{
-		lua.LoadLibName: lua.OpenPackage, lua.BaseLibName: lua.OpenBase, lua.TabLibName: lua.OpenTable,
+	for _, library := range []struct {
+		name string
+		open lua.LGFunction
+	}{
+		{lua.LoadLibName, lua.OpenPackage}, // First: the others register there.
+		{lua.BaseLibName, lua.OpenBase},
+		{lua.TabLibName, lua.OpenTable},
 	} {
-		if err := state.CallByParam(lua.P{Fn: state.NewFunction(open), Protect: true}, lua.LString(name)); err != nil {
+		call := lua.P{Fn: state.NewFunction(library.open), Protect: true}
+		if err := state.CallByParam(call, lua.LString(library.name)); err != nil {
 			return nil, err
 		}
 	}
 	limit, cancel := context.WithTimeout(context.Background(), time.Second)
 	defer cancel()
 	state.SetContext(limit)
-	state.SetGlobal("obj", value(state, object))
+	state.SetGlobal("obj", value(state, object.Object))
 	if err := state.DoFile(script); err != nil {
 		return nil, err
 	}
@@ -89,21 +100,23 @@ func argo(object map[string]any, script string) (map[string]string, error) {
 	return nil, fmt.Errorf("the script returned the status %q", verdict["status"])
 }
 
-func value(state *lua.LState, any any) lua.LValue {
-	switch it := any.(type) {
+func value(state *lua.LState, from any) lua.LValue {
+	switch it := from.(type) {
 	case bool:
 		return lua.LBool(it)
+	case int64:
+		return lua.LNumber(it)
 	case float64:
 		return lua.LNumber(it)
 	case string:
 		return lua.LString(it)
-	case []interface{}:
+	case []any:
 		table := state.CreateTable(len(it), 0)
 		for _, item := range it {
 			table.Append(value(state, item))
 		}
 		return table
-	case map[string]interface{}:
+	case map[string]any:
 		table := state.CreateTable(0, len(it))
 		for key, item := range it {
 			table.RawSetString(key, value(state, item))
