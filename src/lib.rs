@@ -21,9 +21,9 @@
 //! - [`server`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
 //! - [`operator`]: the task that ties them together
 //!
-//! The kubectl plugin, which reads with the same types and asks the same decisions: [`plugin`].
+//! The kubectl plugin, which reads with the same types and asks the same decisions: `plugin`.
 //!
-//! The program: [`cli`], [`telemetry`]; for test builds: [`crash`].
+//! The program: [`cli`], [`telemetry`]; what the Helm chart's hooks run: [`hooks`]; for test builds: [`crash`].
 
 pub mod application;
 pub mod backoff;
@@ -34,6 +34,7 @@ pub mod crd;
 pub mod endpoint;
 pub mod engine;
 pub mod explain;
+pub mod hooks;
 pub mod index;
 pub mod kubernetes;
 pub mod leader;
