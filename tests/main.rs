@@ -5,10 +5,12 @@
 
 mod harness;
 
+mod alerts;
 mod born_with_finalizer;
 mod nothing_lost;
 mod nothing_stuck;
 mod one_call;
+mod plugin;
 mod program;
 mod quiet;
 mod quota;

@@ -2736,7 +2736,10 @@ fn a_snapshot_tells_the_line_the_pace_and_when_it_is_empty() {
     assert!((150..=250).contains(&quota.waiting), "{quota:?}");
     assert_eq!((quota.limit, quota.operation), (200, Operation::DeleteRobot));
     assert!((quota.pace - 200.0).abs() < 1e-9);
-    assert!((quota.eta.unwrap() - quota.waiting as f64 / 200.0).abs() < 1e-9, "{quota:?}");
+    assert!(
+        (quota.eta.unwrap() - f64::from(u32::try_from(quota.waiting).unwrap()) / 200.0).abs() < 1e-9,
+        "{quota:?}"
+    );
     assert!(draining.queues.contains(&("call", quota.waiting)), "{draining:?}");
     world.run(MINUTE);
     let over = world.engine.snapshot(world.moment());

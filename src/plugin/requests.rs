@@ -48,7 +48,8 @@ pub struct Source {
 #[serde(rename_all = "camelCase")]
 pub struct Request {
     time: String,
-    request_id: String,
+    #[serde(rename = "requestId")]
+    id: String,
     #[serde(skip_serializing_if = "Option::is_none")]
     error_code: Option<i64>,
     #[serde(skip_serializing_if = "String::is_empty")]
@@ -83,7 +84,7 @@ pub async fn run(cluster: Option<&Cluster>, source: &Source, out: &mut Out) -> R
         let within = at.is_ok_and(|at| (from..=to).contains(&at));
         let success = request.error_code.is_some_and(|code| matches!(code, 0 | 100_004 | 100_005));
         if within && !(source.failed && success) {
-            found.entry(request.request_id.clone()).or_insert(request);
+            found.entry(request.id.clone()).or_insert(request);
         }
     };
     if let Some(path) = &source.file {
@@ -113,7 +114,7 @@ pub async fn run(cluster: Option<&Cluster>, source: &Source, out: &mut Out) -> R
         }
     }
     let mut list: Vec<Request> = found.into_values().collect();
-    list.sort_by(|a, b| (&a.time, &a.request_id).cmp(&(&b.time, &b.request_id)));
+    list.sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
     if !out.for_people() {
         out.value(&list)?;
         return Ok(Finding::Fine);
@@ -142,7 +143,7 @@ pub async fn run(cluster: Option<&Cluster>, source: &Source, out: &mut Out) -> R
             let or = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
             vec![
                 request.time.as_str().into(),
-                super::output::Cell::new(request.request_id.as_str(), Tone::Heading),
+                super::output::Cell::new(request.id.as_str(), Tone::Heading),
                 code.into(),
                 or(&request.operation).into(),
                 or(&request.application).into(),
@@ -188,7 +189,7 @@ fn from_status(seen: &Seen) -> Option<Request> {
     let robot = &seen.robot;
     Some(Request {
         time: at(call, "/time").as_str()?.to_owned(),
-        request_id: at(call, "/requestId").as_str()?.to_owned(),
+        id: at(call, "/requestId").as_str()?.to_owned(),
         error_code: at(call, "/errorCode").as_i64(),
         operation: at(call, "/operation").as_str().unwrap_or_default().to_owned(),
         application: robot.application.to_string(),
@@ -220,7 +221,7 @@ fn from_event(event: &Event, scope: Option<&str>) -> Option<Request> {
     };
     Some(Request {
         time: event.event_time.as_ref()?.0.to_string(),
-        request_id: id.to_owned(),
+        id: id.to_owned(),
         error_code: code,
         operation: operation.to_owned(),
         namespace,
@@ -255,10 +256,10 @@ pub fn audit_line(line: &str) -> Option<Request> {
         _ => text_fields(line)?,
     };
     let get = |name: &str| fields.get(name).cloned().unwrap_or_default();
-    let request_id = get("request_id");
-    (!request_id.is_empty()).then(|| Request {
+    let id = get("request_id");
+    (!id.is_empty()).then(|| Request {
         time: get("timestamp"),
-        request_id,
+        id,
         error_code: get("code").parse().ok(),
         operation: get("operation"),
         application: get("application"),
@@ -323,7 +324,7 @@ mod tests {
             assert_eq!(request.time, "2026-11-23T06:44:28.799578Z", "{line}");
             assert_eq!((request.room.as_str(), request.robot.as_str()), ("main lobby", "robot name=x"));
             assert_eq!((request.name.as_str(), request.error_code), ("greeter", Some(0)));
-            assert_eq!((request.request_id.as_str(), request.operation.as_str()), (ID, "delete_robot"));
+            assert_eq!((request.id.as_str(), request.operation.as_str()), (ID, "delete_robot"));
         }
     }
 

@@ -500,9 +500,9 @@ async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
     let robot = format!("{namespace}/{name}");
     let screen = Screen { robot, summary, finding: "fine", reason: last.reason, details, next: Vec::new() };
     if out.for_people() {
-        screen.print(out)
+        screen.print(out);
     } else {
-        out.value(&screen)?
+        out.value(&screen)?;
     }
     Ok(Finding::Fine)
 }
