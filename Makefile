@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit matrix fmt fmt-check lint assets crds docs manifests deny simulator clean
+.PHONY: help demo test unit matrix fmt fmt-check lint assets crds docs manifests deny simulator picture clean
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -50,6 +50,10 @@ deny: ## Check licenses, versions and advisories of the dependencies; needs carg
 
 simulator: ## Run the room engine simulator; ARGS="--app 1400000000=KEY" gives it an application
 	cargo run --locked -q -p testbed --bin room-engine-simulator -- $(ARGS)
+
+picture: ## Draw docs/images/dashboard.png from a real drain; PYTHON names one that has matplotlib
+	cargo build --locked -p roomrobot-operator -p testbed
+	$(BIN)/dashboard docs/images/dashboard.png
 
 clean: ## Remove what cargo built; the control plane's programs stay in the cache folder
 	cargo clean

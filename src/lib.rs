@@ -21,6 +21,8 @@
 //! - [`server`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
 //! - [`operator`]: the task that ties them together
 //!
+//! The kubectl plugin, which reads with the same types and asks the same decisions: `plugin`.
+//!
 //! The program: [`cli`], [`telemetry`]; what the Helm chart's hooks run: [`hooks`]; for test builds: [`crash`].
 
 pub mod application;
@@ -40,6 +42,8 @@ pub mod metrics;
 pub mod operator;
 pub mod pace;
 pub mod plan;
+#[cfg(feature = "plugin")]
+pub mod plugin;
 pub mod robot;
 pub mod room_engine;
 pub mod server;

@@ -92,6 +92,19 @@ impl RoomEngine {
     }
 }
 
+impl RoomEngine {
+    /// Asks `endpoint` for its root, with nothing signed: whether it can be reached at all, and what its clock says.
+    ///
+    /// # Errors
+    /// What stands in the way.
+    pub async fn knock(&self, endpoint: &Endpoint) -> Result<Option<String>, TroubleKind> {
+        let response =
+            self.http.get(endpoint.to_string()).send().await.map_err(|error| TroubleKind::of(&error))?;
+        let date = response.headers().get(reqwest::header::DATE).and_then(|date| date.to_str().ok());
+        Ok(date.map(str::to_owned))
+    }
+}
+
 /// The request's URL; `None` only if the endpoint, which was parsed before, cannot be parsed.
 fn url(operation: Operation, caller: &Caller, random: u32) -> Option<Url> {
     let mut url = Url::parse(&caller.endpoint.to_string()).ok()?;

@@ -5,12 +5,14 @@
 
 mod harness;
 
+mod alerts;
 mod born_with_finalizer;
 mod create;
 mod installation;
 mod nothing_lost;
 mod nothing_stuck;
 mod one_call;
+mod plugin;
 mod program;
 mod quiet;
 mod quota;

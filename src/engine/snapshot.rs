@@ -5,6 +5,8 @@ use crate::{
     application::Breaker,
     codes::Operation,
     index::State,
+    plan::Step,
+    robot::Key,
     status::{Kind, Reason},
 };
 use std::{
@@ -121,6 +123,12 @@ impl Engine {
             ],
             in_flight: [("call", self.calls_in_flight), ("write", self.writes_in_flight)],
         }
+    }
+
+    /// What would be done next for the robot of `key`, as far as it is known now.
+    #[must_use]
+    pub fn would_do(&self, key: &Key, now: Now) -> Option<Step> {
+        self.step(self.index.find(key)?, now.since_start)
     }
 
     /// Counts the unfinished robots of one application. A walk at each scrape, some hundred nanoseconds a robot, costs

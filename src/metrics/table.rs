@@ -73,13 +73,13 @@ rows! {
     CALL_SECONDS: Histogram "roomrobot_call_duration" "seconds" ["application"]
         "Time from the start of a call to its answer or failure";
     PENDING: Gauge "roomrobot_deletions_pending" "" ["application", "reason"]
-        "RoomRobots whose deletion waits, by the reason of their RobotDeleted condition; `Queued` before the first answer";
+        "RoomRobots whose deletion waits, by the reason of their `RobotDeleted` condition; `Queued` before the first answer";
     OLDEST: Gauge "roomrobot_deletion_oldest" "seconds" ["application"]
         "Age of the oldest deletion that waits; 0 where none does";
     DELETION_SECONDS: Histogram "roomrobot_deletion_duration" "seconds" ["application"]
         "Time from deletionTimestamp, which has whole seconds, to the removal of the finalizer by this process";
     FINISHED: Counter "roomrobot_deletions_finished" "" ["application", "reason"]
-        "RoomRobots whose finalizer this process removed, by the reason of their RobotDeleted condition; `None` where they were never accepted";
+        "RoomRobots whose finalizer this process removed, by the reason of their `RobotDeleted` condition; `None` where they were never accepted";
     ROBOTS: Gauge "roomrobot_robots" "" ["application"]
         "RoomRobots that are watched";
     GRANTED: Counter "roomrobot_quota_granted" "" ["application", "command"]
@@ -95,7 +95,7 @@ rows! {
     BREAKER: Gauge "roomrobot_breaker" "" ["application", "state"]
         "1 for the state that the application is in: `closed` calls go out, `trial` few at a time until the first verdict, `open` refused, one probe a minute, `off` suspended or without what a call needs";
     READY: Gauge "roomrobot_application_ready" "" ["application", "reason"]
-        "1 where the stored Ready condition of the RtcApplication is True, else 0, with its reason";
+        "1 where the stored `Ready` condition of the RtcApplication is True, else 0, with its reason";
     LEADER: Gauge "roomrobot_leader" "" []
         "1 where this process acts, 0 where it stands by";
     RECONCILES: Counter "roomrobot_reconciles" "" []

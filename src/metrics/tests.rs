@@ -158,3 +158,55 @@ fn fifty_applications_cost_little() {
         .unwrap();
     assert!(least < Duration::from_millis(200), "{least:?}");
 }
+
+/// Ten thousand deletions that wait, in fifty applications: what a scrape takes of the engine's task and of memory.
+/// `cargo test --release --lib metrics -- --nocapture` shows the numbers of a release build.
+#[test]
+fn a_scrape_of_ten_thousand_robots_and_fifty_applications_is_quick_and_small() {
+    use crate::{
+        endpoint::Allowed,
+        engine::{Engine, Input, Now, Settings},
+    };
+    let settings =
+        Settings { allowed: Allowed::default(), namespace: "ns".into(), concurrency: 32, shard: None };
+    let mut engine = Engine::new(settings, 1, 0);
+    let now = Now {
+        since_start: Duration::from_secs(1),
+        wall: k8s_openapi::jiff::Timestamp::from_second(1_767_225_661).unwrap(),
+    };
+    engine.handle(Input::RobotsListing(None), now);
+    for n in 0..10_000 {
+        let json = serde_json::json!({
+            "metadata": {"name": format!("r{n}"), "namespace": "ns", "uid": n.to_string(), "generation": 2,
+                "deletionTimestamp": "2026-01-01T00:00:00Z", "finalizers": ["roomrobot.dev/delete-robot"]},
+            "spec": {"roomId": "r", "memberAccount": n.to_string(), "applicationRef": {"name": format!("app-{}", n % 50)}},
+            "status": {"conditions": [
+                {"type": "Accepted", "status": "True", "reason": "Accepted"},
+                {"type": "RobotDeleted", "status": "False", "reason": (["InternalError", "Throttled"][n % 2])}]},
+        });
+        let robot = serde_json::from_value::<Stored>(json).unwrap().into();
+        engine.handle(Input::Robot(Box::new(robot)), now);
+    }
+    let metrics = counted();
+    let resident = || procfs::process::Process::myself().unwrap().stat().unwrap().rss * procfs::page_size();
+    let before = resident();
+    let times: Vec<Duration> =
+        (0..20)
+            .map(|_| {
+                let start = Instant::now();
+                let text = metrics.text(&engine.snapshot(now)).unwrap();
+                assert!(text.contains(
+                    r#"roomrobot_deletions_pending{application="app-0",reason="InternalError"} 200"#
+                ));
+                start.elapsed()
+            })
+            .collect();
+    let least = times.iter().min().copied().unwrap();
+    let grown = resident().saturating_sub(before) / 1024;
+    println!(
+        "a scrape: {least:?} at best, {:?} at worst; resident memory grew by {grown} KiB",
+        times.iter().max()
+    );
+    let limit = if cfg!(debug_assertions) { 200 } else { 20 };
+    assert!(least < Duration::from_millis(limit), "{times:?}");
+}

@@ -125,6 +125,12 @@ impl<'a> Operator<'a> {
         Some(text)
     }
 
+    /// Where it serves HTTP.
+    #[must_use]
+    pub fn url(&self, path: &str) -> String {
+        format!("http://127.0.0.1:{}{path}", self.port)
+    }
+
     /// Its log so far.
     #[must_use]
     pub fn log(&self) -> String {

@@ -33,11 +33,27 @@ pub(super) async fn serve(listener: TcpListener, shared: Shared) {
         tokio::spawn(async move {
             let service = service_fn(move |request| {
                 let (shared, handle) = (shared.clone(), Arc::clone(&handle));
-                async move { answer(&shared, request, &handle).await }
+                async move { answer(&shared, request, &handle).await.map(|response| dated(&shared, response)) }
             });
             let _ = http1::Builder::new().serve_connection(TokioIo::new(stream), service).await;
         });
     }
+}
+
+/// `response` with the time of the simulator's own clock.
+fn dated(shared: &Shared, mut response: Response<Body>) -> Response<Body> {
+    let now = k8s_openapi::jiff::Timestamp::now().as_second() + shared.lock().clock_skew;
+    let date = k8s_openapi::jiff::Timestamp::from_second(now).ok().and_then(|now| {
+        k8s_openapi::jiff::fmt::rfc2822::DateTimePrinter::new()
+            .timestamp_to_rfc9110_string(&now)
+            .ok()?
+            .parse()
+            .ok()
+    });
+    if let Some(date) = date {
+        response.headers_mut().insert(hyper::header::DATE, date);
+    }
+    response
 }
 
 async fn answer(

@@ -1,0 +1,344 @@
+//! `requests`: RequestIds of a time span, ready to send to the vendor: from statuses, Events and audit lines.
+
+use super::{
+    Error, Finding, Result, cli,
+    cluster::{Cluster, Seen, at},
+    output::{Out, Tone},
+};
+use clap::Args;
+use k8s_openapi::{api::events::v1::Event, jiff::Timestamp};
+use kube::{Api, api::ListParams};
+use serde::Serialize;
+use serde_json::Value;
+use std::{
+    collections::BTreeMap,
+    fs::File,
+    io::{BufRead, BufReader},
+    path::PathBuf,
+    time::Duration,
+};
+
+/// Where RequestIds are looked for, and of when.
+#[derive(Debug, Args)]
+#[command(
+    after_help = "Example:\n  kubectl logs -n roomrobot-system -l app.kubernetes.io/name=roomrobot-operator --tail=-1 | kubectl roomrobot requests -A --since 2h -"
+)]
+pub struct Source {
+    /// The operator's log, text or JSON; `-` reads standard input.
+    file: Option<PathBuf>,
+    /// Not older than this: 90s, 15m, 2h, 3d.
+    #[arg(long, default_value = "1h", value_name = "SPAN", value_parser = cli::span)]
+    since: Duration,
+    /// Not before this time, such as 2026-01-31T12:00:00Z; in place of --since.
+    #[arg(long, value_name = "TIME", conflicts_with = "since")]
+    from: Option<Timestamp>,
+    /// Not after this time [default: now].
+    #[arg(long, value_name = "TIME")]
+    to: Option<Timestamp>,
+    /// Only answers that were no success.
+    #[arg(long)]
+    failed: bool,
+    /// Read the file only and ask no cluster.
+    #[arg(long, requires = "file")]
+    pub offline: bool,
+}
+
+/// One answered call.
+#[derive(Clone, Debug, Default, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+pub struct Request {
+    time: String,
+    #[serde(rename = "requestId")]
+    id: String,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error_code: Option<i64>,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    operation: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    application: String,
+    namespace: String,
+    name: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    room: String,
+    #[serde(skip_serializing_if = "String::is_empty")]
+    robot: String,
+    /// `audit`, `status` or `event`
+    source: &'static str,
+}
+
+/// Reads and prints.
+///
+/// # Errors
+/// If the file cannot be read, or the cluster cannot be asked.
+pub async fn run(cluster: Option<&Cluster>, source: &Source, out: &mut Out) -> Result<Finding> {
+    let now = Timestamp::now();
+    let to = source.to.unwrap_or(now);
+    let from = source.from.unwrap_or_else(|| {
+        let seconds = i64::try_from(source.since.as_secs()).unwrap_or(i64::MAX);
+        Timestamp::from_second(now.as_second().saturating_sub(seconds)).unwrap_or(Timestamp::MIN)
+    });
+    // The richest source first: what is known already is not taken from a poorer one.
+    let mut found: BTreeMap<String, Request> = BTreeMap::new();
+    let mut take = |request: Request| {
+        let at = request.time.parse::<Timestamp>();
+        let within = at.is_ok_and(|at| (from..=to).contains(&at));
+        let success = request.error_code.is_some_and(|code| matches!(code, 0 | 100_004 | 100_005));
+        if within && !(source.failed && success) {
+            found.entry(request.id.clone()).or_insert(request);
+        }
+    };
+    if let Some(path) = &source.file {
+        let why = |error: std::io::Error| Error(format!("{}: {error}", path.display()));
+        let lines: Box<dyn BufRead> = if path.as_os_str() == "-" {
+            Box::new(std::io::stdin().lock())
+        } else {
+            Box::new(BufReader::new(File::open(path).map_err(why)?))
+        };
+        for (at, line) in lines.split(b'\n').enumerate() {
+            if at % 100_000 == 99_999 {
+                out.progress(&format!("read {at} lines"));
+            }
+            if let Some(request) = audit_line(&String::from_utf8_lossy(&line.map_err(why)?)) {
+                take(request);
+            }
+        }
+        out.progress_over();
+    }
+    if let Some(cluster) = cluster {
+        let scope = cluster.scope.as_deref();
+        for seen in cluster.robots(scope, None, out).await? {
+            from_status(&seen).map(&mut take);
+        }
+        for event in events(cluster).await? {
+            from_event(&event, scope).map(&mut take);
+        }
+    }
+    let mut list: Vec<Request> = found.into_values().collect();
+    list.sort_by(|a, b| (&a.time, &a.id).cmp(&(&b.time, &b.id)));
+    if !out.for_people() {
+        out.value(&list)?;
+        return Ok(Finding::Fine);
+    }
+    if list.is_empty() {
+        out.line(&format!("No RequestId between {from} and {to}."));
+        out.note("Events live for an hour in most clusters; the operator's log has every call: give its lines on standard input.");
+        return Ok(Finding::Fine);
+    }
+    let heads = [
+        "TIME",
+        "REQUESTID",
+        "CODE",
+        "COMMAND",
+        "APPLICATION",
+        "NAMESPACE",
+        "NAME",
+        "ROOM",
+        "ROBOT",
+        "SOURCE",
+    ];
+    let rows: Vec<Vec<super::output::Cell>> = list
+        .iter()
+        .map(|request| {
+            let code = request.error_code.map_or_else(|| "-".to_owned(), |code| code.to_string());
+            let or = |text: &str| if text.is_empty() { "-".to_owned() } else { text.to_owned() };
+            vec![
+                request.time.as_str().into(),
+                super::output::Cell::new(request.id.as_str(), Tone::Heading),
+                code.into(),
+                or(&request.operation).into(),
+                or(&request.application).into(),
+                request.namespace.as_str().into(),
+                request.name.as_str().into(),
+                or(&request.room).into(),
+                or(&request.robot).into(),
+                request.source.into(),
+            ]
+        })
+        .collect();
+    out.table(&heads, &rows);
+    Ok(Finding::Fine)
+}
+
+/// Events of the namespace that was asked for, and of the operator's, where those of dying namespaces go.
+async fn events(cluster: &Cluster) -> Result<Vec<Event>> {
+    let places = match &cluster.scope {
+        None => vec![None],
+        Some(namespace) => vec![Some(namespace), Some(&cluster.operator_namespace)],
+    };
+    let mut events = Vec::new();
+    for place in places {
+        let api = match place {
+            None => Api::<Event>::all(cluster.client.clone()),
+            Some(namespace) => Api::namespaced(cluster.client.clone(), namespace),
+        };
+        let mut params = ListParams::default().limit(500);
+        loop {
+            let page = api.list(&params).await?;
+            events.extend(page.items);
+            match page.metadata.continue_.filter(|token| !token.is_empty()) {
+                Some(token) => params = params.continue_token(&token),
+                None => break,
+            }
+        }
+    }
+    Ok(events)
+}
+
+fn from_status(seen: &Seen) -> Option<Request> {
+    let call = at(&seen.value, "/status/lastRequest");
+    let robot = &seen.robot;
+    Some(Request {
+        time: at(call, "/time").as_str()?.to_owned(),
+        id: at(call, "/requestId").as_str()?.to_owned(),
+        error_code: at(call, "/errorCode").as_i64(),
+        operation: at(call, "/operation").as_str().unwrap_or_default().to_owned(),
+        application: robot.application.to_string(),
+        namespace: robot.key.namespace.to_string(),
+        name: robot.key.name.to_string(),
+        room: robot.room_id.to_string(),
+        robot: robot.member_account.to_string(),
+        source: "status",
+    })
+}
+
+/// The note of an Event ends as every message does: `ErrorCode N, RequestId X`.
+fn from_event(event: &Event, scope: Option<&str>) -> Option<Request> {
+    if event.reporting_controller.as_deref() != Some(crate::kubernetes::FIELD_MANAGER) {
+        return None;
+    }
+    let about = event.regarding.as_ref().filter(|object| object.kind.as_deref() == Some("RoomRobot"))?;
+    let namespace = about.namespace.clone()?;
+    if scope.is_some_and(|scope| scope != namespace) {
+        return None;
+    }
+    let note = event.note.as_deref()?;
+    let (before, id) = note.rsplit_once("RequestId ")?;
+    let code =
+        before.rsplit_once("ErrorCode ").and_then(|(_, code)| code.trim_end_matches([',', ' ']).parse().ok());
+    let operation = match event.action.as_deref() {
+        Some("DeleteRobot") => "delete_robot",
+        _ => "",
+    };
+    Some(Request {
+        time: event.event_time.as_ref()?.0.to_string(),
+        id: id.to_owned(),
+        error_code: code,
+        operation: operation.to_owned(),
+        namespace,
+        name: about.name.clone()?,
+        source: "event",
+        ..Request::default()
+    })
+}
+
+/// The fields of an audit line, in their order.
+const FIELDS: [&str; 13] = [
+    "namespace",
+    "name",
+    "uid",
+    "application",
+    "room",
+    "robot",
+    "operation",
+    "code",
+    "request_id",
+    "verdict",
+    "http_status",
+    "info",
+    "took_ms",
+];
+
+/// A line of the operator's log, text or JSON, also behind the prefix that `kubectl logs --prefix` puts.
+#[must_use]
+pub fn audit_line(line: &str) -> Option<Request> {
+    let fields = match line.find("{\"") {
+        Some(at) if line.get(at..)?.contains("\"target\":\"audit\"") => json_fields(line.get(at..)?)?,
+        _ => text_fields(line)?,
+    };
+    let get = |name: &str| fields.get(name).cloned().unwrap_or_default();
+    let id = get("request_id");
+    (!id.is_empty()).then(|| Request {
+        time: get("timestamp"),
+        id,
+        error_code: get("code").parse().ok(),
+        operation: get("operation"),
+        application: get("application"),
+        namespace: get("namespace"),
+        name: get("name"),
+        room: get("room"),
+        robot: get("robot"),
+        source: "audit",
+    })
+}
+
+fn json_fields(text: &str) -> Option<BTreeMap<String, String>> {
+    let Value::Object(object) = serde_json::from_str(text).ok()? else { return None };
+    let text = |value: Value| match value {
+        Value::String(text) => text,
+        other => other.to_string(),
+    };
+    Some(object.into_iter().map(|(key, value)| (key, text(value))).collect())
+}
+
+/// Values of rooms and robots stand there as they are, spaces included: each ends where the next field begins.
+fn text_fields(line: &str) -> Option<BTreeMap<String, String>> {
+    let (head, rest) = line.split_once(" audit: call ")?;
+    let time = head.split_whitespace().find(|word| word.parse::<Timestamp>().is_ok())?;
+    let mut fields = BTreeMap::from([("timestamp".to_owned(), time.to_owned())]);
+    let rest = format!(" {}", rest.trim_end());
+    let mut from = 0;
+    let mut starts = Vec::new();
+    for field in FIELDS {
+        let mark = format!(" {field}=");
+        if let Some(at) = rest.get(from..).and_then(|rest| rest.find(&mark)) {
+            starts.push((field, from + at, from + at + mark.len()));
+            from += at + mark.len();
+        }
+    }
+    for (at, (field, _, begin)) in starts.iter().enumerate() {
+        let end = starts.get(at + 1).map_or(rest.len(), |(_, next, _)| *next);
+        let value = rest.get(*begin..end)?;
+        let plain = serde_json::from_str::<String>(value).unwrap_or_else(|_| value.to_owned());
+        fields.insert((*field).to_owned(), plain);
+    }
+    Some(fields)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const ID: &str = "Id-ead4d1d6c88049ba54922168032df0b3-O-Seq-3";
+
+    #[test]
+    fn audit_lines_are_read_in_both_formats() {
+        let text = format!(
+            "2026-11-23T06:44:28.799578Z  INFO audit: call namespace=event name=greeter uid=0a80bf3c application=default room=main lobby robot=robot name=x operation=delete_robot code=0 request_id=\"{ID}\" verdict=\"done\" http_status=200 took_ms=2"
+        );
+        let json = format!(
+            r#"{{"timestamp":"2026-11-23T06:44:28.799578Z","level":"INFO","message":"call","namespace":"event","name":"greeter","uid":"u","application":"default","room":"main lobby","robot":"robot name=x","operation":"delete_robot","code":0,"request_id":"{ID}","verdict":"done","target":"audit"}}"#
+        );
+        let prefixed = format!("[pod/roomrobot-operator-1/operator] {json}");
+        for line in [&text, &json, &prefixed, &format!("[pod/x/operator] {text}")] {
+            let request = audit_line(line).unwrap_or_else(|| panic!("{line}"));
+            assert_eq!(request.time, "2026-11-23T06:44:28.799578Z", "{line}");
+            assert_eq!((request.room.as_str(), request.robot.as_str()), ("main lobby", "robot name=x"));
+            assert_eq!((request.name.as_str(), request.error_code), ("greeter", Some(0)));
+            assert_eq!((request.id.as_str(), request.operation.as_str()), (ID, "delete_robot"));
+        }
+    }
+
+    #[test]
+    fn other_lines_and_calls_without_an_answer_have_no_request_id() {
+        for line in [
+            "",
+            "{",
+            "2026-11-23T06:44:28.799578Z  INFO roomrobot_operator::operator: this replica leads",
+            r#"{"timestamp":"2026-11-23T06:44:28Z","target":"roomrobot_operator","request_id":"Id-1"}"#,
+            r#"{"timestamp":"2026-11-23T06:44:28Z","target":"audit","namespace":"n","name":"m"}"#,
+            "2026-11-23T06:44:28.799578Z  INFO audit: call namespace=event name=greeter operation=delete_robot verdict=\"retry\"",
+        ] {
+            assert_eq!(audit_line(line), None, "{line}");
+        }
+    }
+}

@@ -1,0 +1,508 @@
+//! `why`: one screen about a RoomRobot: what it waits for, since when, and what to type next.
+//!
+//! [`explain`] is pure: it makes the screen of what was read. [`run`] reads and prints.
+
+use super::{
+    Error, Finding, Result,
+    cluster::{Cluster, Leader, Seen, SeenCondition, at, condition, gauge},
+    output::{self, Out, Tone},
+};
+use crate::{
+    codes,
+    crd::{DeletionPolicy, RtcApplication},
+    explain::{self, Step, Subject},
+    status::{Kind, Reason},
+};
+use k8s_openapi::{
+    api::{core::v1::Namespace, events::v1::Event},
+    jiff::Timestamp,
+};
+use kube::{Api, ResourceExt as _, api::ListParams};
+use serde::Serialize;
+use std::collections::BTreeMap;
+
+/// Everything that a screen is made of.
+#[derive(Debug)]
+pub struct Facts<'a> {
+    /// The RoomRobot.
+    pub seen: &'a Seen,
+    /// Its application, where there is one.
+    pub application: Option<&'a RtcApplication>,
+    /// Whether its namespace is being deleted.
+    pub namespace_goes: bool,
+    /// Who acts; `None` where that may not be read.
+    pub leaders: Option<&'a [Leader]>,
+    /// The operator's metrics, where they could be had.
+    pub metrics: Option<&'a str>,
+    /// Other deletions that wait for the same reason.
+    pub more: usize,
+    /// The operator's namespace.
+    pub operator_namespace: &'a str,
+    /// Now.
+    pub now: Timestamp,
+}
+
+/// A screen.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+#[serde(rename_all = "camelCase")]
+pub struct Screen {
+    /// `namespace/name`
+    pub robot: String,
+    /// What is the matter, as one sentence.
+    pub summary: String,
+    /// `fine`, `waits` or `person`
+    pub finding: &'static str,
+    /// The reason of the condition that tells most.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub reason: Option<String>,
+    /// What that reason means and more, in the order in which it reads.
+    pub details: Vec<Detail>,
+    /// What to type, the most likely first.
+    pub next: Vec<Next>,
+}
+
+/// A line of a screen.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+pub struct Detail {
+    /// What it is about.
+    pub about: &'static str,
+    /// What there is to say.
+    pub text: String,
+}
+
+/// Something to type.
+#[derive(Clone, Debug, Serialize, PartialEq)]
+pub struct Next {
+    /// What it is good for.
+    pub purpose: &'static str,
+    /// The command.
+    pub command: String,
+}
+
+impl Screen {
+    /// What the screen comes to.
+    #[must_use]
+    pub fn finding(&self) -> Finding {
+        match self.finding {
+            "fine" => Finding::Fine,
+            "waits" => Finding::Waits,
+            _ => Finding::NeedsAPerson,
+        }
+    }
+
+    fn print(&self, out: &mut Out) {
+        let tone = match self.finding() {
+            Finding::Fine => Tone::Good,
+            Finding::Waits => Tone::Waiting,
+            Finding::NeedsAPerson => Tone::Bad,
+        };
+        out.toned(&self.summary, tone);
+        out.line("");
+        for Detail { about, text } in &self.details {
+            out.line(&format!("  {about:<14} {text}"));
+        }
+        if !self.next.is_empty() {
+            out.line("");
+            out.toned("What to type next", Tone::Heading);
+            for Next { purpose, command } in &self.next {
+                out.line(&format!("  {purpose}:"));
+                out.line(&format!("    {command}"));
+            }
+        }
+    }
+}
+
+/// What is the matter with a robot.
+struct Matter {
+    summary: String,
+    finding: Finding,
+    kind: Kind,
+    condition: Option<SeenCondition>,
+    /// What to type though no reason names it.
+    steps: &'static [Step],
+}
+
+/// The screen for `facts`.
+#[must_use]
+pub fn explain(facts: &Facts<'_>) -> Screen {
+    let Facts { seen, application, now, .. } = facts;
+    let matter = matter(facts);
+    let reason = matter.condition.as_ref().map(|condition| condition.reason.clone());
+    let explanation = reason
+        .as_deref()
+        .and_then(|reason| explain::look_up(Subject::RoomRobot, matter.kind, Reason::parse(reason)));
+    let mut details = Vec::new();
+    let mut say = |about, text: String| details.push(Detail { about, text });
+    if let Some(condition) = &matter.condition {
+        say(
+            "says",
+            format!(
+                "{}={} {}: {}",
+                matter.kind.as_str(),
+                condition.status,
+                condition.reason,
+                condition.message
+            ),
+        );
+    }
+    if let Some(row) = explanation {
+        say("means", row.when.replace('`', ""));
+    }
+    let call = at(&seen.value, "/status/lastRequest");
+    let code = at(call, "/errorCode").as_i64();
+    if let Some(code) = code {
+        say("ErrorCode", explain_code(code));
+    }
+    if let Some(row) = explanation.filter(|row| !row.remedy.is_empty()) {
+        let own = code.and_then(codes::look_up).filter(|row| !row.remedy.is_empty());
+        say("what to do", own.map_or_else(|| row.remedy.replace('`', ""), |own| own.remedy.to_owned()));
+    }
+    if let Some(operation) = at(call, "/operation").as_str() {
+        let id = at(call, "/requestId").as_str().unwrap_or("none");
+        let ago = at(call, "/time").as_str().and_then(|time| time.parse::<Timestamp>().ok());
+        let ago = ago.map_or_else(String::new, |at| {
+            format!(", {} ago", output::span(now.as_second() - at.as_second()))
+        });
+        say("last call", format!("{operation}{ago}, RequestId {id}"));
+    }
+    say("robot", format!("{} in room {}", seen.robot.member_account, seen.robot.room_id));
+    say("application", tell_application(&seen.robot.application, *application));
+    if let Some(text) = facts.metrics.and_then(|text| tell_quota(text, &seen.robot.application)) {
+        say("quota", text);
+    }
+    say("operator", tell_leader(facts.leaders));
+    if facts.namespace_goes {
+        say(
+            "namespace",
+            format!("{} is being deleted and waits for this RoomRobot", seen.robot.key.namespace),
+        );
+    }
+    if facts.more > 0 {
+        say("and more", format!("{} more wait for the same reason", facts.more));
+    }
+    let deleting = seen.robot.deleting_since.is_some() && seen.robot.finalizers.ours.is_some();
+    let release =
+        deleting && matter.finding > Finding::Fine && seen.robot.deletion_policy == DeletionPolicy::Delete;
+    let mut steps: Vec<Step> = explanation
+        .map(|row| row.steps)
+        .unwrap_or_default()
+        .iter()
+        .chain(matter.steps)
+        .copied()
+        .filter(|step| fits(*step, facts, code))
+        .collect();
+    if release {
+        steps.push(Step::Release);
+    }
+    if matter.finding == Finding::Fine {
+        steps.clear();
+    }
+    Screen {
+        robot: seen.robot.key.to_string(),
+        summary: matter.summary,
+        finding: match matter.finding {
+            Finding::Fine => "fine",
+            Finding::Waits => "waits",
+            Finding::NeedsAPerson => "person",
+        },
+        reason,
+        details,
+        next: steps.into_iter().map(|step| next(step, facts)).collect(),
+    }
+}
+
+fn matter(facts: &Facts<'_>) -> Matter {
+    let Facts { seen, now, .. } = facts;
+    let Seen { robot, finalizers, value } = seen;
+    let key = &robot.key;
+    let nobody = facts.leaders.is_some_and(|leaders| leaders.iter().all(|leader| leader.expired));
+    let stalled = robot.conditions.is_true(Kind::Stalled);
+    let person = if stalled { "and a person must act" } else { "and goes on by itself" };
+    let finding = if stalled { Finding::NeedsAPerson } else { Finding::Waits };
+    let shown = |kind: Kind| condition(value, kind.as_str());
+    let Some(since) = robot.deleting_since else {
+        let kind = if robot.accepted() { Kind::Ready } else { Kind::Accepted };
+        let condition = shown(kind);
+        let (summary, finding) = match &condition {
+            None if nobody => {
+                (format!("RoomRobot {key} is new, and no operator acts"), Finding::NeedsAPerson)
+            }
+            None => {
+                (format!("RoomRobot {key} is new; the operator has not said anything yet"), Finding::Waits)
+            }
+            Some(ready) if ready.status == "True" => {
+                (format!("RoomRobot {key} is well and nothing waits: it is not being deleted"), Finding::Fine)
+            }
+            Some(ready) => (format!("RoomRobot {key} is not ready ({}), {person}", ready.reason), finding),
+        };
+        let steps: &[Step] = if nobody { &[Step::OperatorLog] } else { &[] };
+        return Matter { summary, finding, kind, condition, steps };
+    };
+    let waits = output::span(now.as_second() - since);
+    let condition = shown(Kind::RobotDeleted);
+    let kind = Kind::RobotDeleted;
+    if robot.finalizers.ours.is_none() {
+        let others = finalizers.join(", ");
+        let summary = format!(
+            "RoomRobot {key} waits since {waits} for somebody else: this operator is done with it, the finalizer {others} is not its own"
+        );
+        return Matter {
+            summary,
+            finding: Finding::NeedsAPerson,
+            kind,
+            condition,
+            steps: &[Step::Finalizers],
+        };
+    }
+    if nobody {
+        let summary = format!("The deletion of RoomRobot {key} waits since {waits}, and no operator acts");
+        let steps = &[Step::OperatorLog];
+        return Matter { summary, finding: Finding::NeedsAPerson, kind, condition, steps };
+    }
+    match condition {
+        None => Matter {
+            summary: format!(
+                "The deletion of RoomRobot {key} is in line for its first call since {waits}, and goes on by itself"
+            ),
+            finding: Finding::Waits,
+            kind,
+            condition: None,
+            steps: &[Step::OperatorLog],
+        },
+        Some(told) if told.status == "True" || told.reason == Reason::StillClaimed.as_str() => Matter {
+            summary: format!(
+                "The deletion of RoomRobot {key} is over ({}); its finalizer goes now",
+                told.reason
+            ),
+            finding: Finding::Waits,
+            kind,
+            condition: Some(told),
+            steps: &[],
+        },
+        Some(told) => Matter {
+            summary: format!(
+                "The deletion of RoomRobot {key} waits since {waits} ({}), {person}",
+                told.reason
+            ),
+            finding,
+            kind,
+            condition: Some(told),
+            steps: &[],
+        },
+    }
+}
+
+/// A code in one sentence.
+#[must_use]
+pub fn explain_code(code: i64) -> String {
+    match codes::look_up(code) {
+        Some(row) => format!("{code} ({}): {}", row.class.as_str(), row.meaning),
+        None => format!("{code}: the vendor documents no such code"),
+    }
+}
+
+fn tell_application(name: &str, application: Option<&RtcApplication>) -> String {
+    let Some(application) = application else {
+        return format!("{name} does not exist");
+    };
+    let ready = application.status.iter().flat_map(|status| &status.conditions);
+    match ready.into_iter().find(|condition| condition.type_ == "Ready") {
+        Some(ready) if ready.status == "True" => format!("{name} is ready ({})", ready.reason),
+        Some(ready) => format!("{name} is not ready ({}): {}", ready.reason, ready.message),
+        None => format!("{name}; the operator has not said anything of it yet"),
+    }
+}
+
+/// The pace and the place in the line, as the operator's metrics have them.
+fn tell_quota(text: &str, application: &str) -> Option<String> {
+    let of = |name| gauge(text, name, &[("application", application), ("command", "delete_robot")]);
+    let (waiting, pace, limit) =
+        (of("roomrobot_quota_waiting")?, of("roomrobot_quota_pace")?, of("roomrobot_quota_limit")?);
+    let eta = match of("roomrobot_quota_eta_seconds") {
+        Some(eta) => format!("the line is empty in about {:.0} s", eta.ceil()),
+        None => "nothing may be called now".to_owned(),
+    };
+    Some(format!("{waiting} in line for a call, at {pace:.0} of {limit} a second; {eta}"))
+}
+
+fn tell_leader(leaders: Option<&[Leader]>) -> String {
+    match leaders {
+        None => "you may not read its Lease".to_owned(),
+        Some([]) => "nobody holds its Lease: no operator acts".to_owned(),
+        Some(leaders) => {
+            let told: Vec<String> = leaders
+                .iter()
+                .map(|leader| {
+                    let state = if leader.expired { "held it last; it has run out" } else { "acts" };
+                    format!("{} {state}", leader.pod)
+                })
+                .collect();
+            told.join(", ")
+        }
+    }
+}
+
+/// Whether typing `step` makes sense for what is known.
+fn fits(step: Step, facts: &Facts<'_>, code: Option<i64>) -> bool {
+    let application = facts.application;
+    let suspended = application.is_some_and(|application| application.spec.suspend);
+    let ready = application
+        .and_then(|application| application.status.as_ref())
+        .and_then(|status| status.conditions.iter().find(|condition| condition.type_ == "Ready"))
+        .map(|condition| Reason::parse(&condition.reason));
+    match step {
+        Step::ResumeRobot => facts.seen.robot.suspend,
+        Step::ResumeApplication => suspended,
+        Step::CreateApplication => application.is_none(),
+        Step::ReplaceSecret => matches!(
+            ready,
+            Some(Reason::SecretNotFound | Reason::SecretInvalid | Reason::CredentialsRejected)
+        ),
+        Step::EditApplication => application.is_some() && code != Some(100_006),
+        Step::Doctor => application.is_some(),
+        // The application's refusals are not waited for by the robot: its own spec changes nothing.
+        Step::TryNow => {
+            code.is_none_or(|code| !codes::class(codes::Operation::DeleteRobot, code).stops_application())
+        }
+        Step::LabelNamespace | Step::Requests | Step::OperatorLog | Step::Finalizers | Step::Release => true,
+    }
+}
+
+fn next(step: Step, facts: &Facts<'_>) -> Next {
+    let robot = &facts.seen.robot;
+    let secret = facts.application.map_or("SECRET", |found| &found.spec.credentials.secret_ref.name);
+    let mut command = step.command().to_owned();
+    for (place, value) in [
+        ("{name}", &*robot.key.name),
+        ("{namespace}", &*robot.key.namespace),
+        ("{application}", &*robot.application),
+        ("{secret}", secret),
+        ("{operator}", facts.operator_namespace),
+    ] {
+        command = command.replace(place, value);
+    }
+    Next { purpose: step.purpose(), command }
+}
+
+/// Reads and prints.
+///
+/// # Errors
+/// If it cannot be read.
+pub async fn run(cluster: &Cluster, name: Option<&str>, out: &mut Out) -> Result<Finding> {
+    let chosen = match name {
+        Some(name) => match cluster.robot(&cluster.default_namespace, name).await? {
+            Some(seen) => vec![(seen, 0)],
+            None => return gone(cluster, name, out).await,
+        },
+        None => one_for_each_reason(cluster.robots(cluster.scope.as_deref(), None, out).await?),
+    };
+    let applications = cluster.applications().await?;
+    let namespaces: Vec<String> = match cluster.namespaces().await {
+        Ok(namespaces) => namespaces.into_iter().filter(goes).map(|namespace| namespace.name_any()).collect(),
+        // A user of one namespace may not read the others.
+        Err(_) => Vec::new(),
+    };
+    let leaders = cluster.leaders().await;
+    let metrics = cluster.metrics(leaders.as_deref().unwrap_or_default()).await;
+    let screens: Vec<Screen> = chosen
+        .iter()
+        .map(|(seen, more)| {
+            explain(&Facts {
+                seen,
+                application: applications.iter().find(|found| found.name_any() == *seen.robot.application),
+                namespace_goes: namespaces.iter().any(|name| *name == *seen.robot.key.namespace),
+                leaders: leaders.as_deref(),
+                metrics: metrics.as_deref(),
+                more: *more,
+                operator_namespace: &cluster.operator_namespace,
+                now: Timestamp::now(),
+            })
+        })
+        .collect();
+    if !out.for_people() {
+        match screens.as_slice() {
+            [screen] if name.is_some() => out.value(screen)?,
+            screens => out.value(&screens)?,
+        }
+    } else if screens.is_empty() {
+        out.toned("Nothing waits here.", Tone::Good);
+    }
+    if out.for_people() {
+        for (at, screen) in screens.iter().enumerate() {
+            if at > 0 {
+                out.line("");
+            }
+            screen.print(out);
+        }
+    }
+    Ok(screens.iter().map(Screen::finding).max().unwrap_or(Finding::Fine))
+}
+
+fn goes(namespace: &Namespace) -> bool {
+    namespace.metadata.deletion_timestamp.is_some()
+}
+
+/// Of everything that waits, the one that waits longest for each reason and application, and how many more do.
+fn one_for_each_reason(robots: Vec<Seen>) -> Vec<(Seen, usize)> {
+    let mut groups: BTreeMap<(String, String), (Seen, usize)> = BTreeMap::new();
+    for seen in robots {
+        let robot = &seen.robot;
+        let waits = robot.deleting_since.is_some() || robot.conditions.is_true(Kind::Stalled);
+        if !waits {
+            continue;
+        }
+        let kind = if robot.deleting_since.is_some() { Kind::RobotDeleted } else { Kind::Ready };
+        let reason = robot.conditions.reason(kind).map_or("Queued", Reason::as_str).to_owned();
+        match groups.entry((reason, robot.application.to_string())) {
+            std::collections::btree_map::Entry::Vacant(place) => drop(place.insert((seen, 0))),
+            std::collections::btree_map::Entry::Occupied(mut place) => {
+                let (longest, more) = place.get_mut();
+                *more += 1;
+                let since = |seen: &Seen| seen.robot.deleting_since.unwrap_or(i64::MAX);
+                if since(&seen) < since(longest) {
+                    *longest = seen;
+                }
+            }
+        }
+    }
+    let mut groups: Vec<_> = groups.into_values().collect();
+    groups.sort_by_key(|(seen, _)| seen.robot.deleting_since.unwrap_or(i64::MAX));
+    groups
+}
+
+/// There is no such RoomRobot any more: what its last Event said.
+async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
+    let namespace = &cluster.default_namespace;
+    let mut last: Option<Event> = None;
+    for place in [namespace, &cluster.operator_namespace] {
+        let api = Api::<Event>::namespaced(cluster.client.clone(), place);
+        let Ok(events) = api.list(&ListParams::default()).await else { continue };
+        let own = events.items.into_iter().filter(|event| {
+            event.regarding.as_ref().is_some_and(|object| {
+                object.kind.as_deref() == Some("RoomRobot")
+                    && object.name.as_deref() == Some(name)
+                    && object.namespace.as_ref() == Some(namespace)
+            })
+        });
+        let time = |event: &Event| event.event_time.as_ref().map(|time| time.0);
+        last = last.into_iter().chain(own).max_by_key(time);
+    }
+    let Some(last) = last else {
+        return Err(Error(format!(
+            "there is no RoomRobot {namespace}/{name}, and no Event of it is left; the operator's audit log has every call"
+        )));
+    };
+    let summary = format!(
+        "RoomRobot {namespace}/{name} is gone; the last Event about it says {}",
+        last.reason.as_deref().unwrap_or_default()
+    );
+    let details = vec![Detail { about: "says", text: last.note.unwrap_or_default() }];
+    let robot = format!("{namespace}/{name}");
+    let screen = Screen { robot, summary, finding: "fine", reason: last.reason, details, next: Vec::new() };
+    if out.for_people() {
+        screen.print(out);
+    } else {
+        out.value(&screen)?;
+    }
+    Ok(Finding::Fine)
+}

@@ -1,0 +1,189 @@
+//! `why` in every state that it is for, on the testbed.
+
+use super::{Ran, led, roomrobot};
+use crate::harness::{KEY, World, eventually};
+use serde_json::json;
+use testbed::simulator::{Fault, Kind};
+
+fn why(world: &World, name: &str) -> Ran {
+    roomrobot(world, &["why", name, "-n", &world.namespace])
+}
+
+/// The screen has all of `texts`, and the exit code says who must act.
+fn shows(ran: &Ran, code: i32, texts: &[&str]) {
+    for text in texts {
+        assert!(ran.out.contains(text), "{text} is not in:\n{}{}", ran.out, ran.err);
+    }
+    assert_eq!(ran.code, code, "{}{}", ran.out, ran.err);
+    assert!(!ran.out.contains(KEY) && !ran.out.contains("usersig="));
+}
+
+#[allow(clippy::too_many_lines, reason = "one world for all states: it takes longest to make")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_a_robot_waits_for_and_what_to_type() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    led(&world, &operator).await;
+    world.robot("well").await;
+    world.ready("well").await;
+    shows(&why(&world, "well"), 0, &["is well and nothing waits", "Ready=True Adopted"]);
+    for (fault, name, reason, code, texts) in [
+        (
+            Kind::Code(100_001),
+            "internal",
+            "InternalError",
+            3,
+            &["an internal error of the room engine", "goes on by itself", "try at once"][..],
+        ),
+        (Kind::Code(100_002), "invalid", "InvalidParameter", 4, &["Check roomId and memberAccount"]),
+        (
+            Kind::Code(100_006),
+            "private",
+            "PermissionDenied",
+            4,
+            &["100006 (robot_permission)", "vendor's console", "try at once"],
+        ),
+        (
+            Kind::Code(424_242),
+            "strange",
+            "UnknownErrorCode",
+            4,
+            &["the vendor documents no such code", "kubectl roomrobot requests"],
+        ),
+        (Kind::Http(502), "proxy", "UnexpectedReply", 3, &["HTTP 502", "kubectl roomrobot doctor"]),
+        (
+            Kind::ResetBefore,
+            "silent",
+            "Unreachable",
+            3,
+            &["the connection broke", "kubectl roomrobot doctor"],
+        ),
+    ] {
+        world.simulator.fail(Fault::always(fault).room(name));
+        world.robot(name).await;
+        world.ready(name).await;
+        world.delete(name).await;
+        world.waits_for(name, reason).await;
+        let screen = why(&world, name);
+        shows(&screen, code, texts);
+        shows(
+            &screen,
+            code,
+            &[
+                reason,
+                "What to type next",
+                &format!("kubectl roomrobot release {name} -n {} --reason TEXT", world.namespace),
+            ],
+        );
+        if let Kind::Code(number) =
+            world.simulator.calls_about(name, name)[0].code.map_or(Kind::None, Kind::Code)
+        {
+            // The last call's RequestId, whichever it is by now.
+            let calls = world.simulator.calls_about(name, name);
+            assert!(calls.iter().any(|call| screen.out.contains(&call.request_id)), "{}", screen.out);
+            assert!(screen.out.contains(&number.to_string()));
+        }
+    }
+    world.robot_with("paused", json!({"suspend": true})).await;
+    world.ready("paused").await;
+    world.delete("paused").await;
+    world.waits_for("paused", "Suspended").await;
+    shows(
+        &why(&world, "paused"),
+        4,
+        &["Suspended", "kubectl patch roomrobot paused", r#"{"spec":{"suspend":false}}"#],
+    );
+    // One command for a whole namespace: one screen for each reason.
+    let all = roomrobot(&world, &["why", "-n", &world.namespace]);
+    for reason in ["InternalError", "InvalidParameter", "PermissionDenied", "UnknownErrorCode", "Suspended"] {
+        assert!(all.out.contains(reason), "{reason} is not in:\n{}", all.out);
+    }
+    assert_eq!(all.code, 4);
+    let json = roomrobot(&world, &["why", "private", "-n", &world.namespace, "-o", "json"]).json();
+    assert_eq!((&json["reason"], &json["finding"]), (&json!("PermissionDenied"), &json!("person")));
+    // Another finalizer than ours.
+    world.robot("held").await;
+    world.ready("held").await;
+    world
+        .patch("held", json!({"metadata": {"finalizers": ["example.com/x", "roomrobot.dev/delete-robot"]}}))
+        .await;
+    world.delete("held").await;
+    eventually("ours is gone", || async {
+        let held = world.robots().get("held").await.unwrap();
+        held.metadata.finalizers.as_deref() == Some(&["example.com/x".to_owned()][..])
+    })
+    .await;
+    shows(&why(&world, "held"), 4, &["somebody else", "example.com/x", "metadata.finalizers"]);
+    world.patch("held", json!({"metadata": {"finalizers": null}})).await;
+    world.gone("held").await;
+    eventually("the Event of its end is there", || async { !world.events_about("held").await.is_empty() })
+        .await;
+    shows(&why(&world, "held"), 0, &["is gone", "RequestId"]);
+    let nobody = why(&world, "never-there");
+    assert!(nobody.code == 1 && nobody.err.contains("there is no RoomRobot"), "{}", nobody.err);
+    // The operator's numbers, as behind `kubectl port-forward`.
+    let metrics = operator.url("/metrics");
+    let placed = roomrobot(&world, &["why", "internal", "-n", &world.namespace, "--metrics", &metrics]);
+    shows(&placed, 3, &["in line for a call", "of 200 a second"]);
+    // Nobody acts.
+    operator.terminate(std::time::Duration::from_secs(15)).await.unwrap();
+    shows(&why(&world, "internal"), 4, &["no operator acts", "kubectl logs -n roomrobot-system"]);
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_application_lacks_and_what_to_type() {
+    let world = World::bare().await;
+    let operator = world.operator().await;
+    led(&world, &operator).await;
+    world.secret(&world.app, json!({"secretKey": KEY})).await;
+    world.robot("early").await;
+    world
+        .robot_until("early", "is refused", |robot| crate::harness::reason_of(robot, "Accepted").is_some())
+        .await;
+    shows(
+        &why(&world, "early"),
+        4,
+        &["ApplicationNotFound", "does not exist", "kubectl apply -f RTCAPPLICATION.yaml"],
+    );
+    let selector = json!({"allowedNamespaces": {"selector": {"matchLabels": {"robots": "yes"}}}});
+    world.application(&world.app, selector).await;
+    world
+        .robot_until("early", "is refused", |robot| {
+            crate::harness::reason_of(robot, "Accepted") == Some("NamespaceNotAllowed")
+        })
+        .await;
+    shows(
+        &why(&world, "early"),
+        4,
+        &["NamespaceNotAllowed", &format!("kubectl label namespace {}", world.namespace)],
+    );
+    world.patch_application(json!({"spec": {"allowedNamespaces": null}})).await;
+    world.ready("early").await;
+    world.secret(&world.app, json!({"secretKey": "wrong"})).await;
+    world.delete("early").await;
+    world.waits_for("early", "CredentialsRejected").await;
+    world.application_until("CredentialsRejected").await;
+    shows(
+        &why(&world, "early"),
+        4,
+        &[
+            "70009 (credentials)",
+            "another SDKAppID's key",
+            &format!("kubectl create secret generic {}", world.app),
+        ],
+    );
+    world.secret(&world.app, json!({"key": KEY})).await;
+    world.application_until("SecretInvalid").await;
+    world.waits_for("early", "ApplicationNotReady").await;
+    shows(
+        &why(&world, "early"),
+        4,
+        &["ApplicationNotReady", "neither secretKey nor userSig", "--from-file=secretKey=KEYFILE"],
+    );
+    world.patch_application(json!({"spec": {"suspend": true}})).await;
+    world.waits_for("early", "Suspended").await;
+    shows(&why(&world, "early"), 4, &["Suspended", &format!("kubectl patch rtcapplication {}", world.app)]);
+    world.delete_application_by_force().await;
+    world.waits_for("early", "ApplicationNotReady").await;
+    shows(&why(&world, "early"), 4, &["does not exist any more", "kubectl apply -f RTCAPPLICATION.yaml"]);
+}
