@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit matrix fmt fmt-check lint assets crds docs manifests deny simulator picture clean
+.PHONY: help demo test unit matrix fmt fmt-check lint assets crds docs manifests deny simulator picture bench clean
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -54,6 +54,16 @@ simulator: ## Run the room engine simulator; ARGS="--app 1400000000=KEY" gives i
 picture: ## Draw docs/images/dashboard.png from a real drain; PYTHON names one that has matplotlib
 	cargo build --locked -p roomrobot-operator -p testbed
 	$(BIN)/dashboard docs/images/dashboard.png
+
+# The operator as it ships: static, stripped, built alone so that nothing of the testbed changes it.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+bench: assets ## Measure on this machine, beside its limit; BENCH="a c" picks scenarios, N="2000 10000" sizes
+	RUSTFLAGS="-C target-feature=+crt-static" \
+	  cargo build --locked --release --target $(HOST) -p roomrobot-operator --bin roomrobot-operator
+	cargo build --locked --profile tools -p testbed --bin bench --bin room-engine-simulator
+	$(or $(CARGO_TARGET_DIR),target)/tools/bench --json bench.json \
+	  --operator $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release/roomrobot-operator
 
 clean: ## Remove what cargo built; the control plane's programs stay in the cache folder
 	cargo clean

@@ -9,18 +9,25 @@ use crate::{
     engine::{Announcement, ApplicationWrite, Change, Write, WriteError},
     robot::{Robot, Stored},
 };
+use hyper_timeout::TimeoutConnector;
+use hyper_util::{
+    client::legacy::{Client as HttpClient, connect::HttpConnector},
+    rt::TokioExecutor,
+};
 use k8s_openapi::{
     api::{core::v1::ObjectReference, events::v1::Event},
     apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta},
 };
 use kube::{
-    Api, Client, Resource as _,
+    Api, Client, Config, Resource as _,
     api::{Patch, PatchParams, PostParams},
+    client::{Body, ConfigExt as _},
     core::Status,
 };
 use serde::de::DeserializeOwned;
 use serde_json::{Value, json};
 use std::{fmt::Debug, future::Future, time::Duration};
+use tower::{BoxError, ServiceBuilder};
 
 /// The manager of the fields that the operator writes, and the reporter of its Events.
 pub const FIELD_MANAGER: &str = "roomrobot-operator";
@@ -30,6 +37,32 @@ const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// The longest note of an Event that the API takes, in bytes.
 const NOTE_LIMIT: usize = 1024;
+
+/// A client as `kube` makes it, but for one thing: it does not wait for the acknowledgement of a request's head before
+/// it sends the body. That wait, of Nagle's algorithm for a delayed acknowledgement, costs 40 ms for each patch.
+///
+/// # Errors
+/// If the configuration cannot be used.
+pub fn client(config: Config) -> kube::Result<Client> {
+    if config.proxy_url.is_some() {
+        // Rare, and `kube` knows how, or says why not.
+        return Client::try_from(config);
+    }
+    let mut connector = HttpConnector::new();
+    connector.enforce_http(false);
+    connector.set_nodelay(true);
+    let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(connector)?);
+    connector.set_connect_timeout(config.connect_timeout);
+    connector.set_read_timeout(config.read_timeout);
+    connector.set_write_timeout(config.write_timeout);
+    let service = ServiceBuilder::new()
+        .layer(config.base_uri_layer())
+        .option_layer(config.auth_layer()?)
+        .layer(config.extra_headers_layer()?)
+        .map_err(BoxError::from)
+        .service(HttpClient::builder(TokioExecutor::new()).build::<_, Body>(connector));
+    Ok(Client::new(service, config.default_namespace))
+}
 
 /// Writes `write`, and returns the robot as it is stored then.
 ///

@@ -152,7 +152,7 @@ pub async fn connect() -> Result<Client, Error> {
     // The engine is the retry loop; retries inside the client would hide minutes.
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);
-    Client::try_from(config).map_err(Error::Client)
+    kubernetes::client(config).map_err(Error::Client)
 }
 
 /// The engine, what feeds it and what acts for it.
