@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit fmt fmt-check lint assets crds docs deny simulator clean
+.PHONY: help demo test unit fmt fmt-check lint assets crds docs deny simulator image e2e clean
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -42,6 +42,12 @@ deny: ## Check licenses, versions and advisories of the dependencies; needs carg
 
 simulator: ## Run the room engine simulator; ARGS="--app 1400000000=KEY" gives it an application
 	cargo run --locked -q -p testbed --bin room-engine-simulator -- $(ARGS)
+
+image: ## Build the image with buildah, check what is in it, and run it; needs root, buildah, runc; ARGS="--profile image" is quick
+	cargo run --locked -q -p testbed --bin image -- $(ARGS)
+
+e2e: ## Install, use and remove the operator on the cluster of KUBECONFIG; needs E2E_LOAD, see docs/e2e.md
+	cargo run --locked -q -p testbed --bin e2e -- $(ARGS)
 
 clean: ## Remove what cargo built; the control plane's programs stay in the cache folder
 	cargo clean
