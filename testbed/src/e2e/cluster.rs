@@ -165,15 +165,14 @@ impl Cluster {
     /// # Errors
     /// If the cluster cannot be asked.
     pub fn left_over(&self) -> Result<Vec<String>> {
-        let kinds = "clusterroles,clusterrolebindings,mutatingadmissionpolicies,mutatingadmissionpolicybindings,validatingadmissionpolicies,validatingadmissionpolicybindings,priorityclasses";
-        let all = self.kubectl.run(&[
-            "get",
-            kinds,
-            "-o",
-            "name",
-            "-l",
-            &format!("app.kubernetes.io/instance={RELEASE}"),
-        ])?;
+        // A cluster does not serve every kind, and `kubectl get` fails for one that is not served.
+        let served =
+            self.kubectl.run(&["api-resources", "--namespaced=false", "--verbs=list", "-o", "name"])?;
+        let kinds = ["clusterrole", "admissionpolic", "priorityclass"];
+        let kinds: Vec<&str> =
+            served.lines().filter(|name| kinds.iter().any(|kind| name.contains(kind))).collect();
+        let selector = format!("app.kubernetes.io/instance={RELEASE}");
+        let all = self.kubectl.run(&["get", &kinds.join(","), "-o", "name", "-l", &selector])?;
         Ok(all.lines().map(str::to_owned).collect())
     }
 
