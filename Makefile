@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit fmt fmt-check lint assets crds docs deny simulator image e2e clean
+.PHONY: help demo test unit matrix fmt fmt-check lint assets crds docs deny simulator image e2e clean
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -18,6 +18,11 @@ test: fmt-check lint assets ## Check everything that CI checks
 
 unit: ## Run the tests that need no control plane
 	cargo test --locked --workspace --lib --bins
+
+matrix: assets ## Run the reliability matrix ROUNDS times in a row, 10 unless told
+	for round in $$(seq $(or $(ROUNDS),10)); do \
+	  cargo test --locked --test integration -- reliability one_call nothing_lost nothing_stuck program quota || exit 1; \
+	done
 
 fmt: ## Format the code
 	cargo fmt --all

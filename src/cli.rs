@@ -1,7 +1,9 @@
-//! The command line: `run` and `crds`. Every flag has an environment variable `ROOMROBOT_<FLAG>`.
+//! The command line: `run`, `crds`, and `hook` for the Helm chart. Every flag has an environment variable
+//! `ROOMROBOT_<FLAG>`.
 
 use crate::endpoint::Endpoint;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use serde::Deserialize;
 use std::net::SocketAddr;
 
 /// Kubernetes operator that makes the removal of Tencent RTC room robots declarative and certain.
@@ -20,6 +22,61 @@ pub enum Command {
     Run(Box<Run>),
     /// Print the CustomResourceDefinitions as YAML.
     Crds,
+    /// What the Helm chart's hooks run.
+    #[command(subcommand)]
+    Hook(Hook),
+}
+
+/// What the Helm chart's hooks run.
+#[derive(Debug, Subcommand)]
+pub enum Hook {
+    /// Create or update RtcApplications.
+    ApplyApplications {
+        /// The applications, as a JSON list of names and specs.
+        #[arg(long, env = "ROOMROBOT_APPLICATIONS", value_name = "JSON", value_parser = manifests)]
+        applications: Manifests,
+    },
+    /// Fail with a list while RoomRobots remain.
+    UninstallGuard(Guard),
+    /// Fail if the operator does not do its work.
+    Check(Check),
+}
+
+/// Whose RoomRobots the guard looks for: those that the operator watches.
+#[derive(Debug, Args)]
+pub struct Guard {
+    /// A namespace to look in; repeatable [default: all namespaces].
+    #[arg(long, env = "ROOMROBOT_WATCH_NAMESPACE", value_name = "NAMESPACE", value_delimiter = ',', value_parser = name)]
+    pub watch_namespace: Vec<String>,
+
+    /// Labels of the RoomRobots to look for.
+    #[arg(long, env = "ROOMROBOT_SELECTOR", value_name = "LABELS", value_parser = selector)]
+    pub selector: Option<String>,
+}
+
+/// What the check asks.
+#[derive(Debug, Args)]
+pub struct Check {
+    /// Where the operator's Service is.
+    #[arg(long, env = "ROOMROBOT_URL")]
+    pub url: String,
+
+    /// The applications that must be ready, as a JSON list of names and specs.
+    #[arg(long, env = "ROOMROBOT_APPLICATIONS", value_name = "JSON", value_parser = manifests, default_value = "[]")]
+    pub applications: Manifests,
+}
+
+/// Several applications.
+pub type Manifests = std::sync::Arc<[Manifest]>;
+
+/// An RtcApplication from the chart's values.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(deny_unknown_fields)]
+pub struct Manifest {
+    /// Its name.
+    pub name: String,
+    /// Its spec; the API server checks it.
+    pub spec: serde_json::Value,
 }
 
 /// How the operator runs.
@@ -81,6 +138,10 @@ fn name(text: &str) -> Result<String, String> {
     if well_formed { Ok(text.to_owned()) } else { Err("it is not the name of a namespace".to_owned()) }
 }
 
+fn manifests(text: &str) -> Result<Manifests, String> {
+    serde_json::from_str::<Vec<Manifest>>(text).map(Into::into).map_err(|why| why.to_string())
+}
+
 fn endpoint(text: &str) -> Result<Endpoint, String> {
     text.parse::<Endpoint>().map_err(|why| why.to_string())
 }
@@ -103,7 +164,7 @@ mod tests {
         let args = ["roomrobot-operator", "run"].iter().chain(args);
         match Cli::try_parse_from(args).map_err(|error| error.to_string())?.command {
             Command::Run(run) => Ok(*run),
-            Command::Crds => Err("crds".to_owned()),
+            other => Err(format!("{other:?}")),
         }
     }
 

@@ -54,10 +54,16 @@ impl Settings {
     /// its own, so that shards do not take it off one another's applications.
     #[must_use]
     pub fn application_finalizer(&self) -> String {
-        match &self.shard {
-            None => APPLICATION_FINALIZER.to_owned(),
-            Some(shard) => format!("{APPLICATION_FINALIZER}-{shard}"),
-        }
+        application_finalizer(self.shard.as_deref())
+    }
+}
+
+/// The finalizer on RtcApplications of the operator that has this shard of the RoomRobots.
+#[must_use]
+pub fn application_finalizer(shard: Option<&str>) -> String {
+    match shard {
+        None => APPLICATION_FINALIZER.to_owned(),
+        Some(shard) => format!("{APPLICATION_FINALIZER}-{shard}"),
     }
 }
 

@@ -20,7 +20,7 @@
 //! - [`server`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
 //! - [`operator`]: the task that ties them together
 //!
-//! The program: [`cli`], [`telemetry`]; for test builds: [`crash`].
+//! The program: [`cli`], [`telemetry`]; what the Helm chart's hooks run: [`hooks`]; for test builds: [`crash`].
 
 pub mod application;
 pub mod backoff;
@@ -30,6 +30,7 @@ pub mod crash;
 pub mod crd;
 pub mod endpoint;
 pub mod engine;
+pub mod hooks;
 pub mod index;
 pub mod kubernetes;
 pub mod leader;

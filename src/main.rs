@@ -3,17 +3,21 @@
 use clap::Parser as _;
 use roomrobot_operator::{
     cli::{Cli, Command},
-    crd, operator, telemetry,
+    crd, hooks, operator, telemetry,
 };
-use std::{io::Write as _, process::ExitCode};
+use std::{fmt::Display, io::Write as _, process::ExitCode};
 
 fn main() -> ExitCode {
     match Cli::parse().command {
         Command::Crds => print_crds(),
         Command::Run(args) => {
             telemetry::start(args.log_format);
-            run(*args)
+            run(operator::run(*args))
         }
+        Command::Hook(hook) => run(async {
+            print!("{}", hooks::run(hook).await?);
+            Ok::<(), hooks::Error>(())
+        }),
     }
 }
 
@@ -27,7 +31,7 @@ fn print_crds() -> ExitCode {
     }
 }
 
-fn run(args: roomrobot_operator::cli::Run) -> ExitCode {
+fn run<E: Display>(work: impl Future<Output = Result<(), E>>) -> ExitCode {
     // One TLS provider for both clients, installed before either exists.
     if rustls::crypto::ring::default_provider().install_default().is_err() {
         return fail("cannot set up TLS: another provider is installed already");
@@ -36,7 +40,7 @@ fn run(args: roomrobot_operator::cli::Run) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime {
         Err(error) => fail(&format!("cannot start: {error}")),
-        Ok(runtime) => match runtime.block_on(operator::run(args)) {
+        Ok(runtime) => match runtime.block_on(work) {
             Ok(()) => ExitCode::SUCCESS,
             Err(error) => fail(&error.to_string()),
         },

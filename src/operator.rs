@@ -35,6 +35,10 @@ use tokio::{
 /// How long what is under way may take to finish and be recorded after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
 
+/// How long after its last call a replica keeps the Lease: the next one's calls then never fall into the same second,
+/// and what the two of them send together keeps the quota.
+const LAST_SECOND: Duration = Duration::from_secs(1);
+
 /// Time to connect to the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -109,6 +113,7 @@ pub async fn run(args: cli::Run) -> Result<(), Error> {
     }
     let end = operator.work(&mut signals, candidate.as_mut(), asked).await;
     if let Some(candidate) = candidate {
+        sleep(operator.rest_of_last_second()).await;
         candidate.resign().await;
     }
     end
@@ -134,7 +139,11 @@ impl Signals {
     }
 }
 
-async fn connect() -> Result<Client, Error> {
+/// A client for the cluster of the Pod, else of `KUBECONFIG`.
+///
+/// # Errors
+/// If there is none.
+pub async fn connect() -> Result<Client, Error> {
     let mut config = match Config::incluster() {
         Ok(config) => config,
         // Not in a Pod; this looks there again only to say so if there is no kubeconfig either.
@@ -157,6 +166,8 @@ struct Operator {
     synced: bool,
     /// Since when it is ending.
     ending: Option<Instant>,
+    /// When a call was last answered or failed.
+    answered: Option<Instant>,
 }
 
 impl Operator {
@@ -192,6 +203,7 @@ impl Operator {
             start: Instant::now(),
             synced: false,
             ending: None,
+            answered: None,
         })
     }
 
@@ -253,6 +265,11 @@ impl Operator {
         }
     }
 
+    /// How long the last call is less than a second ago.
+    fn rest_of_last_second(&self) -> Duration {
+        self.answered.map_or(Duration::ZERO, |at| LAST_SECOND.saturating_sub(at.elapsed()))
+    }
+
     /// How long there is nothing to do, if nothing happens.
     fn wait(&self) -> Duration {
         let due =
@@ -274,6 +291,9 @@ impl Operator {
         let more =
             std::iter::from_fn(|| self.results.try_recv().ok().or_else(|| self.watched.try_recv().ok()));
         for input in input.into_iter().chain(more.take(BATCH)) {
+            if matches!(input, Input::Answered(_)) {
+                self.answered = Some(Instant::now());
+            }
             self.engine.handle(input, now);
         }
         for effect in self.engine.advance(now) {

@@ -9,7 +9,7 @@ mod objects;
 mod operator;
 mod room_engine;
 
-use crate::harness::{World, condition, is_true, reason_of};
+use crate::harness::{World, condition, is_true, message_of, reason_of};
 use kube::ResourceExt as _;
 use std::collections::BTreeMap;
 
@@ -21,6 +21,50 @@ impl World {
     /// without a final answer or `Retain`, every last view has its RequestId, and no robot was asked about more than
     /// `again` times after a final answer had been delivered.
     pub fn verify(&self, again: usize) {
+        self.verify_calls(again);
+        self.verify_audit(0);
+    }
+
+    /// As [`World::verify`], where the API server itself was killed and took the last lines of its audit log with it:
+    /// up to `lost` of them.
+    pub fn verify_with_lost_lines(&self, again: usize, lost: usize) {
+        self.verify_calls(again);
+        self.verify_audit(lost);
+    }
+
+    /// Compares what watchers saw with the API server's audit log: the operator took its finalizer off an accepted
+    /// robot only after it had written the very words that the robot left with.
+    fn verify_audit(&self, lost: usize) {
+        let mut records: BTreeMap<(String, String), String> = BTreeMap::new();
+        let mut left: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
+        for write in self.robot_writes() {
+            let object = (write.object_ref.namespace.clone(), write.object_ref.name.clone());
+            let body = &write.request_object;
+            if write.object_ref.subresource == "status" {
+                let conditions = body["status"]["conditions"].as_array().cloned().unwrap_or_default();
+                let told = conditions.iter().find(|condition| condition["type"] == "RobotDeleted");
+                if let Some(message) = told.and_then(|condition| condition["message"].as_str()) {
+                    records.insert(object, message.to_owned());
+                }
+            } else if body.as_array().is_some_and(|patch| patch.iter().any(|step| step["op"] == "remove")) {
+                left.entry(object.clone()).or_default().extend(records.remove(&object));
+            }
+        }
+        let deleted = self.all_deleted();
+        let unrecorded: Vec<String> = deleted
+            .iter()
+            .filter(|robot| is_true(robot, "Accepted"))
+            .filter(|robot| {
+                let object = (robot.namespace().unwrap(), robot.name_any());
+                let words = message_of(robot, "RobotDeleted");
+                !left.get(&object).is_some_and(|all| all.iter().any(|message| message == words))
+            })
+            .map(kube::ResourceExt::name_any)
+            .collect();
+        assert!(unrecorded.len() <= lost, "no record before the finalizer went: {unrecorded:?}");
+    }
+
+    fn verify_calls(&self, again: usize) {
         let calls = self.simulator.calls();
         let mut by_request: BTreeMap<&str, &testbed::simulator::Call> = BTreeMap::new();
         for call in &calls {

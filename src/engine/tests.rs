@@ -82,6 +82,8 @@ struct World {
     faults: Faults,
     call_takes: Duration,
     write_takes: Duration,
+    /// From the storing of a write to its reply.
+    reply_takes: Duration,
     watch_takes: Duration,
     // What is under way, and what has been.
     coming: BTreeMap<(Duration, u64), Coming>,
@@ -129,6 +131,7 @@ impl World {
             faults: Box::new(|_, _, _| None),
             call_takes: 50 * MS,
             write_takes: 5 * MS,
+            reply_takes: Duration::ZERO,
             watch_takes: 8 * MS,
             coming: BTreeMap::new(),
             sequence: 0,
@@ -522,8 +525,8 @@ impl World {
                         Err(WriteError::Other("the reply was lost".into()))
                     }
                 };
-                self.writing -= 1;
-                Input::Written(write.id, Box::new(result))
+                let written = Input::Written(write.id, Box::new(result));
+                return self.send(self.reply_takes, Coming::Input(written));
             }
             Coming::ApplicationWrite(write) => {
                 let result = match (self.faults)(&write.name, &write.change, self.now) {
@@ -534,10 +537,13 @@ impl World {
                         Err(WriteError::Other("the reply was lost".into()))
                     }
                 };
-                self.writing -= 1;
-                Input::ApplicationWritten(write.name, Box::new(result))
+                let written = Input::ApplicationWritten(write.name, Box::new(result));
+                return self.send(self.reply_takes, Coming::Input(written));
             }
         };
+        if matches!(input, Input::Written(..) | Input::ApplicationWritten(..)) {
+            self.writing -= 1;
+        }
         self.engine.handle(input, now);
     }
 
@@ -990,11 +996,12 @@ fn at_start_deletions_go_before_everything_else() {
     order.dedup();
     assert_eq!(order, ["ended", "waiting", "live"]);
     // Live robots never take the last quarter of the hands.
-    let mut at_once: BTreeMap<Duration, usize> = BTreeMap::new();
-    for write in world.writes[before..].iter().filter(|write| group(&write.name) == "live") {
-        *at_once.entry(write.at).or_default() += 1;
+    let live = world.writes[before..].iter().filter(|write| group(&write.name) == "live");
+    let begun: Vec<Duration> = live.map(|write| write.at).collect();
+    for (n, at) in begun.iter().enumerate() {
+        let under_way = begun[..=n].iter().filter(|before| **before + world.write_takes > *at).count();
+        assert!(under_way <= 3, "{under_way} at once");
     }
-    assert!(at_once.values().all(|writes| *writes <= 3), "{at_once:?}");
 }
 
 #[test]
@@ -1265,6 +1272,42 @@ fn a_write_whose_reply_is_lost_costs_no_second_call() {
         assert_eq!(world.calls_about(key), 1, "{key}");
     }
     assert_eq!(world.engine.robots().len(), 0);
+}
+
+#[test]
+fn what_was_seen_while_a_write_was_under_way_counts_when_it_is_over() {
+    let mut world = World::led();
+    let keys = world.crowd("team/r", 1, json!({}));
+    world.edit(&keys[0], json!({"spec": {"suspend": true}}));
+    world.reply_takes = 3 * SECOND;
+    world.delete(&keys[0]);
+    world.run(SECOND);
+    world.assert_waits(&keys[0], "Suspended");
+    // The watch shows the change before the reply to that write comes, which is older than the change.
+    world.edit(&keys[0], json!({"spec": {"suspend": false}}));
+    world.reply_takes = Duration::ZERO;
+    world.run(3 * SECOND);
+    world.assert_gone(&keys[0], "Deleted");
+}
+
+#[test]
+fn a_write_that_gets_through_ends_the_growing_of_the_waits() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    let (mut statuses, mut drops) = (0, 0);
+    world.failing(move |_, change, _| {
+        let tries = if matches!(change, Change::DropFinalizer(_)) { &mut drops } else { &mut statuses };
+        *tries += 1;
+        let failures = if matches!(change, Change::DropFinalizer(_)) { 1 } else { 8 };
+        (*tries <= failures).then(|| Fault::Refused(WriteError::Other("down".into())))
+    });
+    world.delete_all();
+    world.run(5 * MINUTE);
+    assert!(world.robots.is_empty());
+    let drops: Vec<_> =
+        world.writes.iter().filter(|write| word(&write.change) == "drop").map(|write| write.at).collect();
+    assert_eq!(drops.len(), 2);
+    assert!(drops[1] - drops[0] <= 110 * MS, "{:?}", drops[1] - drops[0]);
 }
 
 #[test]
@@ -1714,6 +1757,17 @@ fn an_application_that_is_being_deleted_serves_deletions_and_takes_no_new_robot(
 }
 
 #[test]
+fn no_finalizer_is_put_on_an_application_that_is_being_deleted() {
+    let mut world = World::led();
+    world.applications.get_mut("app").unwrap()["metadata"]["finalizers"] = json!(["example.com/a"]);
+    world.delete_application("app");
+    world.robot("team/r", json!({}));
+    world.run(MINUTE);
+    assert!(!world.application_changes("app").contains(&"hold"));
+    assert_eq!(world.condition("team/r", "Accepted"), Some(("False".into(), "ApplicationNotFound".into())));
+}
+
+#[test]
 fn an_application_that_is_missing_is_waited_for() {
     let mut world = World::led();
     world.robot("team/r", json!({"applicationRef": {"name": "later"}}));
@@ -2045,6 +2099,35 @@ fn a_wrong_key_costs_a_call_a_minute_and_a_word_to_each_robot() {
     world.run(MINUTE);
     assert!(world.robots.is_empty());
     assert_eq!(world.application_ready("app"), ("True".into(), "Verified".into()));
+}
+
+#[test]
+fn what_a_call_teaches_shows_at_once_on_the_application_and_on_its_robots() {
+    for (code, ready) in [(0, ("True", "Verified")), (70009, ("False", "CredentialsRejected"))] {
+        let mut world = World::led();
+        world.crowd("team/r", 1, json!({}));
+        world.answering(move |_, _| Says::Code(code));
+        world.delete_all();
+        world.run(100 * MS);
+        assert_eq!(world.application_ready("app"), (ready.0.into(), ready.1.into()));
+    }
+    // Also where the application itself cannot be written to.
+    let mut world = World::led();
+    let keys = world.crowd("team/r", 20, json!({}));
+    world.answering(|call, _| match call.caller.user_sig.expose() {
+        "right" => Says::Code(0),
+        _ => Says::Code(70009),
+    });
+    world
+        .failing(|name, _, _| (name == "app").then(|| Fault::Refused(WriteError::Other("forbidden".into()))));
+    world.delete_all();
+    world.run(100 * MS);
+    for key in &keys {
+        world.assert_waits(key, "CredentialsRejected");
+    }
+    world.secret("app-secret", user_sig("right"));
+    world.run(SECOND);
+    assert!(world.robots.is_empty());
 }
 
 #[test]

@@ -606,6 +606,15 @@ fn what_was_never_accepted_goes_without_a_call_and_without_a_word() {
 }
 
 #[test]
+fn what_was_refused_by_an_application_on_its_way_out_goes_without_a_call() {
+    let mut scene = Scene::new().finalizer().application(|app| app.deleting = true);
+    assert_report(scene.carry_out(), &refused(Reason::ApplicationNotFound));
+    let mut scene = scene.deleting();
+    assert_eq!(scene.carry_out(), Step::DropFinalizer);
+    assert_eq!(scene.plan(), Step::Rest);
+}
+
+#[test]
 fn a_robot_born_with_the_finalizer_is_accepted_on_its_way_out() {
     let unknown = Scene::new().finalizer().deleting().application(|app| app.admits = None);
     assert_eq!(unknown.plan(), Step::Rest, "whether it may be accepted is not known yet");

@@ -1,4 +1,5 @@
 //! The control plane's binaries: from `KUBEBUILDER_ASSETS` where that is set, else built once from pinned Go modules.
+//! And what only tests of the installation need: Helm, and the judges of Argo CD and Flux.
 //!
 //! The modules stand in `testbed/assets` with committed go.sum files; the binaries are kept outside `target`, under
 //! the user's cache folder, so that a clean checkout does not build them again.
@@ -9,6 +10,7 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
+    sync::Mutex,
     thread,
     time::{Duration, Instant},
 };
@@ -46,6 +48,16 @@ const TOOLS: [Tool; 4] = [
     },
 ];
 
+/// The Helm that the chart is tested with.
+const HELM: Tool =
+    Tool { name: "helm", module: "helm", package: "helm.sh/helm/v4/cmd/helm", about: "four minutes" };
+
+/// The version that [`HELM`] says it has.
+const HELM_VERSION: &str = "v4.3.1";
+
+/// What Argo CD and Flux judge resources by: Lua as Argo CD runs it, and kstatus.
+const HEALTH: Tool = Tool { name: "health", module: "health", package: ".", about: "a minute" };
+
 /// Between two lines of progress while a binary is built.
 const PROGRESS: Duration = Duration::from_secs(20);
 
@@ -62,7 +74,7 @@ pub fn folder() -> Result<PathBuf> {
         };
     }
     let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
-    let folder = cache()?.join(format!("assets-{:016x}", fingerprint(&modules)?));
+    let folder = cache()?.join(format!("assets-{:016x}", fingerprint(&modules, &TOOLS)?));
     fs::create_dir_all(&folder).map_err(|error| Error::new(folder.display(), error))?;
     for tool in &TOOLS {
         let binary = folder.join(tool.name);
@@ -71,6 +83,38 @@ pub fn folder() -> Result<PathBuf> {
         }
     }
     Ok(folder)
+}
+
+/// The `helm` that the tests of the chart run; builds it if it is missing.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn helm() -> Result<PathBuf> {
+    single(&HELM)
+}
+
+/// The program that judges resources as Argo CD and Flux do; builds it if it is missing.
+///
+/// # Errors
+/// If it cannot be built.
+pub fn health() -> Result<PathBuf> {
+    single(&HEALTH)
+}
+
+/// A binary with a folder of its own, so that a change of its module builds nothing else anew.
+fn single(tool: &Tool) -> Result<PathBuf> {
+    /// Tests ask for it at the same time; one builds.
+    static ONE: Mutex<()> = Mutex::new(());
+    let _one = ONE.lock().map_err(|error| Error::new(tool.name, error))?;
+    let modules = Path::new(env!("CARGO_MANIFEST_DIR")).join("assets");
+    let print = fingerprint(&modules, std::slice::from_ref(tool))?;
+    let folder = cache()?.join(format!("{}-{print:016x}", tool.name));
+    fs::create_dir_all(&folder).map_err(|error| Error::new(folder.display(), error))?;
+    let binary = folder.join(tool.name);
+    if !binary.is_file() {
+        build(tool, &modules.join(tool.module), &binary)?;
+    }
+    Ok(binary)
 }
 
 /// The user's cache folder for this project.
@@ -83,12 +127,16 @@ fn cache() -> Result<PathBuf> {
 }
 
 /// Changes when a pinned module changes.
-fn fingerprint(modules: &Path) -> Result<u64> {
+fn fingerprint(modules: &Path, tools: &[Tool]) -> Result<u64> {
     let mut hasher = DefaultHasher::new();
-    for tool in &TOOLS {
+    for tool in tools {
         for file in ["go.mod", "go.sum"] {
             let path = modules.join(tool.module).join(file);
             fs::read(&path).map_err(|error| Error::new(path.display(), error))?.hash(&mut hasher);
+        }
+        // Of a module with code of its own, the code.
+        if let Ok(code) = fs::read(modules.join(tool.module).join("main.go")) {
+            code.hash(&mut hasher);
         }
     }
     Ok(hasher.finish())
@@ -101,7 +149,8 @@ fn build(tool: &Tool, module: &Path, binary: &Path) -> Result<()> {
     let partial = binary.with_extension(format!("{}.partial", std::process::id()));
     let version = "k8s.io/component-base/version";
     let flags = format!(
-        "-s -w -X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor=1 -X {version}.gitMinor=37"
+        "-s -w -X {version}.gitVersion={KUBERNETES_VERSION} -X {version}.gitMajor=1 -X {version}.gitMinor=37 \
+         -X helm.sh/helm/v4/internal/version.version={HELM_VERSION}"
     );
     let start = Instant::now();
     let mut child = Command::new("go")
@@ -113,7 +162,7 @@ fn build(tool: &Tool, module: &Path, binary: &Path) -> Result<()> {
         .stdin(Stdio::null())
         .spawn()
         .map_err(|error| {
-            Error::new("cannot run `go`, which builds the control plane; install Go 1.26", error)
+            Error::new(format!("cannot run `go`, which builds {name}; install Go 1.26"), error)
         })?;
     let mut told = start;
     let status = loop {

@@ -10,6 +10,7 @@ use k8s_openapi::api::{
 };
 use kube::{Api, api::PostParams};
 use std::{
+    collections::BTreeSet,
     fs::{self, File},
     io::{Read as _, Write as _},
     net::TcpStream,
@@ -137,12 +138,28 @@ impl<'a> Operator<'a> {
     /// # Errors
     /// If it does not end within `limit`.
     pub async fn terminate(mut self, limit: Duration) -> Result<ExitStatus> {
-        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw);
-        if let Some(pid) = pid {
-            rustix::process::kill_process(pid, rustix::process::Signal::TERM)
-                .map_err(|error| Error::new("SIGTERM", error))?;
-        }
+        self.ask_to_end()?;
         self.ended(limit).await
+    }
+
+    /// Sends SIGTERM.
+    ///
+    /// # Errors
+    /// If the signal cannot be sent.
+    pub fn ask_to_end(&self) -> Result<()> {
+        let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw);
+        let pid = pid.ok_or_else(|| Error::new("SIGTERM", "no process"))?;
+        rustix::process::kill_process(pid, rustix::process::Signal::TERM)
+            .map_err(|error| Error::new("SIGTERM", error))
+    }
+
+    /// The calls of its audit log whose answer had a RequestId: these.
+    #[must_use]
+    pub fn request_ids(&self) -> BTreeSet<String> {
+        let lines = self.log();
+        let audit = lines.lines().filter_map(|line| serde_json::from_str::<serde_json::Value>(line).ok());
+        let audit = audit.filter(|line| line.get("target").is_some_and(|target| target == "audit"));
+        audit.filter_map(|line| Some(line.get("request_id")?.as_str()?.to_owned())).collect()
     }
 
     /// Waits for its end.

@@ -195,6 +195,12 @@ impl Simulator {
         self.shared.lock().clock_skew = seconds;
     }
 
+    /// Microseconds since the simulator started, as calls have them.
+    #[must_use]
+    pub fn elapsed(&self) -> u64 {
+        u64::try_from(self.shared.start.elapsed().as_micros()).unwrap_or(u64::MAX)
+    }
+
     /// Every call so far.
     #[must_use]
     pub fn calls(&self) -> Vec<Call> {

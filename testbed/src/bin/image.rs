@@ -94,7 +94,7 @@ async fn check(args: &Args, report: &mut Report) -> Result<()> {
         return Ok(());
     }
 
-    let world = World::start(temporary.path()).await?;
+    let world = World::start(temporary.path(), &content).await?;
     for (user, trusted) in [(65532, false), (12345, true)] {
         let name =
             format!("User {user}: it starts without a capability and with a root that it cannot write");
@@ -187,7 +187,7 @@ struct World {
 }
 
 impl World {
-    async fn start(folder: &Path) -> Result<Self> {
+    async fn start(folder: &Path, content: &Content) -> Result<Self> {
         let plane = ControlPlane::start().await?;
         plane.install_rights()?;
         plane.install_crds().await?;
@@ -217,7 +217,7 @@ impl World {
         );
         fs::write(folder.join("resolv.conf"), resolv).map_err(why)?;
         let bundle = folder.join("bundle.crt");
-        let mut authorities = fs::read(BUNDLE).map_err(why)?;
+        let mut authorities = fs::read(content.root.join(BUNDLE.trim_start_matches('/'))).map_err(why)?;
         authorities.extend(fs::read(&certificate).map_err(why)?);
         fs::write(&bundle, authorities).map_err(why)?;
 

@@ -7,8 +7,12 @@ use std::{
     path::{Path, PathBuf},
 };
 
-/// Where Debian and many others keep the CA certificates, and where the image has them.
+/// Where the image has the CA certificates: where Debian and many others have them.
 pub const BUNDLE: &str = "/etc/ssl/certs/ca-certificates.crt";
+
+/// Where Debian's package ca-certificates has them. Not the machine's own bundle, which may have authorities that only
+/// this machine shall trust.
+const AUTHORITIES: &str = "/usr/share/ca-certificates/mozilla";
 
 /// A built image.
 #[derive(Clone, Debug)]
@@ -40,9 +44,9 @@ pub fn operator(name: &str, arch: &str, profile: &str, folder: &Path) -> Result<
     let out = empty(&stage.join("out"))?;
     install(&static_binary(arch, profile, "roomrobot-operator")?, &out.join("roomrobot-operator"), 0o755)?;
     let bundle = out.join(BUNDLE.trim_start_matches('/'));
-    fs::create_dir_all(bundle.with_file_name("")).map_err(|error| Error::new(bundle.display(), error))?;
-    install(Path::new(BUNDLE), &bundle, 0o644)
-        .map_err(|error| Error::new("CA certificates (package ca-certificates)", error))?;
+    let why = |error: std::io::Error| Error::new(bundle.display(), error);
+    fs::create_dir_all(bundle.with_file_name("")).map_err(why)?;
+    fs::write(&bundle, authorities()?).map_err(why)?;
     let file = repository().join("deploy/Dockerfile");
     let context = format!("build={}", stage.display());
     build(name, arch, &file, &["--build-context", &context], &repository(), &folder.join("operator.tar"))
@@ -60,6 +64,15 @@ pub fn simulator(name: &str, arch: &str, profile: &str, folder: &Path) -> Result
     }
     let file = repository().join("testbed/images/simulator.Dockerfile");
     build(name, arch, &file, &[], &stage, &folder.join("simulator.tar"))
+}
+
+fn authorities() -> Result<String> {
+    let why =
+        |error: std::io::Error| Error::new(format!("{AUTHORITIES} (apt-get install ca-certificates)"), error);
+    let entries = fs::read_dir(AUTHORITIES).map_err(why)?.collect::<Result<Vec<_>, _>>().map_err(why)?;
+    let mut paths: Vec<PathBuf> = entries.iter().map(fs::DirEntry::path).collect();
+    paths.sort();
+    paths.iter().map(|path| fs::read_to_string(path).map_err(why)).collect()
 }
 
 fn static_binary(arch: &str, profile: &str, binary: &str) -> Result<PathBuf> {

@@ -1,0 +1,159 @@
+{{/* The chart's name in labels. */}}
+{{- define "roomrobot.name" -}}
+{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- end }}
+
+{{/* The name of the release's resources. 51 characters, so that the longest suffix still fits into a label. */}}
+{{- define "roomrobot.fullname" -}}
+{{- if .Values.fullnameOverride }}
+{{- .Values.fullnameOverride | trunc 51 | trimSuffix "-" }}
+{{- else }}
+{{- $name := default .Chart.Name .Values.nameOverride }}
+{{- if contains $name .Release.Name }}
+{{- .Release.Name | trunc 51 | trimSuffix "-" }}
+{{- else }}
+{{- printf "%s-%s" .Release.Name $name | trunc 51 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+{{- end }}
+
+{{/* The name of a resource that belongs to the cluster: two releases in two namespaces may have one name. */}}
+{{- define "roomrobot.clusterName" -}}
+{{- $name := include "roomrobot.fullname" . }}
+{{- if or (eq .Release.Namespace "roomrobot-system") (eq .Release.Namespace $name) -}}
+{{- $name }}
+{{- else -}}
+{{- printf "%s-%s" $name .Release.Namespace | trunc 115 | trimSuffix "-" }}
+{{- end }}
+{{- end }}
+
+{{- define "roomrobot.selectorLabels" -}}
+app.kubernetes.io/name: {{ include "roomrobot.name" . }}
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- end }}
+
+{{- define "roomrobot.labels" -}}
+{{ include "roomrobot.selectorLabels" . }}
+app.kubernetes.io/version: {{ .Chart.AppVersion | quote }}
+app.kubernetes.io/managed-by: {{ .Release.Service }}
+helm.sh/chart: {{ printf "%s-%s" .Chart.Name .Chart.Version | replace "+" "_" | trunc 63 | trimSuffix "-" }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{/* The same without what changes from version to version: for Pods of hooks, whose labels nobody selects by. */}}
+{{- define "roomrobot.hookLabels" -}}
+app.kubernetes.io/name: {{ include "roomrobot.name" . }}-hooks
+app.kubernetes.io/instance: {{ .Release.Name }}
+{{- with .Values.commonLabels }}
+{{ toYaml . }}
+{{- end }}
+{{- end }}
+
+{{- define "roomrobot.serviceAccountName" -}}
+{{- if .Values.serviceAccount.create }}
+{{- default (include "roomrobot.fullname" .) .Values.serviceAccount.name }}
+{{- else }}
+{{- default "default" .Values.serviceAccount.name }}
+{{- end }}
+{{- end }}
+
+{{- define "roomrobot.image" -}}
+{{- if .Values.image.digest -}}
+{{ .Values.image.repository }}@{{ .Values.image.digest }}
+{{- else -}}
+{{ .Values.image.repository }}:{{ default .Chart.AppVersion .Values.image.tag }}
+{{- end }}
+{{- end }}
+
+{{/* Whether the admission policy is part of the release: "true" or "". */}}
+{{- define "roomrobot.admissionPolicy" -}}
+{{- $wanted := toString .Values.admissionPolicy.enabled }}
+{{- if eq $wanted "true" }}true
+{{- else if and (eq $wanted "auto") (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy") }}true
+{{- end }}
+{{- end }}
+
+{{/* What the operator does in namespaces of RoomRobots. */}}
+{{- define "roomrobot.robotRules" -}}
+- apiGroups: [roomrobot.dev]
+  resources: [roomrobots]
+  verbs: [list, watch, patch]
+- apiGroups: [roomrobot.dev]
+  resources: [roomrobots/status]
+  verbs: [patch]
+- apiGroups: [events.k8s.io]
+  resources: [events]
+  verbs: [create]
+{{- end }}
+
+{{/* The name of the Secret of an application from the values. */}}
+{{- define "roomrobot.applicationSecret" -}}
+{{- $application := index . 1 }}
+{{- if $application.existingSecret -}}
+{{ $application.existingSecret }}
+{{- else -}}
+{{ printf "%s-%s" (include "roomrobot.fullname" (index . 0)) $application.name }}
+{{- end }}
+{{- end }}
+
+{{/* The applications from the values, as the operator's `hook` commands take them. No key is in it. */}}
+{{- define "roomrobot.applications" -}}
+{{- $root := . }}
+{{- $applications := list }}
+{{- range .Values.applications }}
+{{- if hasKey (default dict .spec) "credentials" }}
+{{- fail (printf "applications: %s: name its Secret with existingSecret, not in spec.credentials" .name) }}
+{{- end }}
+{{- if eq (empty .existingSecret) (empty .secret) }}
+{{- fail (printf "applications: %s: it needs either existingSecret or secret" .name) }}
+{{- end }}
+{{- $secret := include "roomrobot.applicationSecret" (list $root .) }}
+{{- $spec := merge (dict "credentials" (dict "secretRef" (dict "name" $secret))) .spec }}
+{{- $applications = append $applications (dict "name" .name "spec" $spec) }}
+{{- end }}
+{{- toJson $applications }}
+{{- end }}
+
+{{/* What all Pods of hooks have in common: a Pod spec without its container's arguments. */}}
+{{- define "roomrobot.hookPod" -}}
+restartPolicy: Never
+serviceAccountName: {{ include "roomrobot.fullname" . }}-hooks
+{{- with .Values.imagePullSecrets }}
+imagePullSecrets:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.podSecurityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.priorityClassName }}
+priorityClassName: {{ . }}
+{{- end }}
+{{- with .Values.nodeSelector }}
+nodeSelector:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.tolerations }}
+tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
+{{- define "roomrobot.hookContainer" -}}
+image: {{ include "roomrobot.image" . | quote }}
+imagePullPolicy: {{ .Values.image.pullPolicy }}
+# What it says at the end also shows in the status of its Pod.
+terminationMessagePolicy: FallbackToLogsOnError
+{{- with .Values.securityContext }}
+securityContext:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+resources:
+  requests:
+    cpu: 10m
+    memory: 32Mi
+  limits:
+    memory: 128Mi
+{{- end }}

@@ -1,0 +1,304 @@
+//! What the Helm chart's hooks run: `hook apply-applications`, `hook uninstall-guard`, `hook check`.
+//!
+//! Touches the API server with rights of its own, and standard output; nothing of the running operator.
+
+use crate::{
+    cli::{Check, Guard, Hook, Manifest},
+    crd::{APPLICATION_FINALIZER, RoomRobot, RtcApplication},
+    engine::application_finalizer,
+    kubernetes::explain,
+    operator::{self, connect},
+    watch::Scope,
+};
+use kube::{
+    Api, Client, ResourceExt as _,
+    api::{ListParams, Patch, PatchParams},
+};
+use serde::de::DeserializeOwned;
+use serde_json::json;
+use std::{
+    fmt::{Debug, Write as _},
+    time::Duration,
+};
+use tokio::time::{Instant, sleep, timeout};
+
+/// The manager of the fields that come from the chart's values.
+const FIELD_MANAGER: &str = "roomrobot-operator-chart";
+
+/// How long the definitions may take to be served after an install created them, the operator to let go of its
+/// applications, and the checks to come out well.
+const PATIENCE: Duration = Duration::from_secs(60);
+
+/// Between two looks.
+const PAUSE: Duration = Duration::from_millis(500);
+
+/// The longest that one look may take.
+const LOOK: Duration = Duration::from_secs(10);
+
+/// Pages of a list.
+const PAGE: u32 = 500;
+
+/// RoomRobots that the guard names; it counts the rest.
+const NAMED: usize = 50;
+
+/// Why a hook failed.
+#[derive(Debug, thiserror::Error)]
+pub enum Error {
+    /// No way to the cluster.
+    #[error(transparent)]
+    Connect(#[from] operator::Error),
+    /// The API server refused something, or did not answer.
+    #[error("{0}: {1}")]
+    Kubernetes(String, String),
+    /// RoomRobots or held applications remain; the text says which, and what to do.
+    #[error("{0}")]
+    Remaining(String),
+    /// A check did not come out well.
+    #[error("{0}")]
+    Check(String),
+}
+
+/// Runs `hook`, and returns what to print.
+///
+/// # Errors
+/// As [`Error`] has them.
+pub async fn run(hook: Hook) -> Result<String, Error> {
+    let client = connect().await?;
+    match hook {
+        Hook::ApplyApplications { applications } => apply(&client, &applications).await,
+        Hook::UninstallGuard(guard) => guard_uninstall(&client, guard).await,
+        Hook::Check(check) => self::check(&client, &check).await,
+    }
+}
+
+/// Applies the applications of the chart's values; waits until their definition is served.
+async fn apply(client: &Client, applications: &[Manifest]) -> Result<String, Error> {
+    let api = Api::<RtcApplication>::all(client.clone());
+    let params = PatchParams::apply(FIELD_MANAGER).force();
+    let mut said = String::new();
+    for Manifest { name, spec } in applications {
+        let object = json!({
+            "apiVersion": "roomrobot.dev/v1alpha1", "kind": "RtcApplication",
+            "metadata": {"name": name}, "spec": spec,
+        });
+        let start = Instant::now();
+        loop {
+            match api.patch(name, &params, &Patch::Apply(&object)).await {
+                Ok(_) => break,
+                // The definition is stored and not served yet.
+                Err(error) if is_not_found(&error) && start.elapsed() < PATIENCE => sleep(PAUSE).await,
+                Err(error) => return Err(refused(format!("RtcApplication {name}"), &error)),
+            }
+        }
+        let _ = writeln!(said, "RtcApplication {name} applied");
+    }
+    Ok(said)
+}
+
+/// Fails with a list while RoomRobots remain, or while the operator still holds an application.
+async fn guard_uninstall(client: &Client, guard: Guard) -> Result<String, Error> {
+    let scope = Scope { namespaces: guard.watch_namespace, selector: guard.selector };
+    let mut robots = Vec::new();
+    for namespace in scope.lists() {
+        let api = match &namespace {
+            None => Api::<RoomRobot>::all(client.clone()),
+            Some(namespace) => Api::namespaced(client.clone(), namespace),
+        };
+        robots.extend(all(&api, "RoomRobots", scope.selector.as_deref()).await?);
+    }
+    if !robots.is_empty() {
+        return Err(Error::Remaining(remaining(&robots)));
+    }
+    // With the last robot the operator lets go of the application; taken away before that, it never would.
+    let shard = scope.shard();
+    let finalizer = application_finalizer(shard.as_deref());
+    let holds = |name: &String| match shard {
+        Some(_) => *name == finalizer,
+        // The definitions may go with the release, so no part's finalizer may be left.
+        None => name.starts_with(APPLICATION_FINALIZER),
+    };
+    let api = Api::<RtcApplication>::all(client.clone());
+    let start = Instant::now();
+    loop {
+        let mut held = all(&api, "RtcApplications", None).await?;
+        held.retain(|application| application.finalizers().iter().any(holds));
+        if held.is_empty() {
+            return Ok("No RoomRobot remains: the operator can go.\n".to_owned());
+        }
+        if start.elapsed() > PATIENCE {
+            let names: Vec<String> = held.iter().map(ResourceExt::name_any).collect();
+            return Err(Error::Remaining(format!(
+                "No RoomRobot remains, but the operator has not let go of {}.\n\
+                 Without it they could never be deleted. Is the operator running?",
+                names.join(", ")
+            )));
+        }
+        sleep(PAUSE).await;
+    }
+}
+
+/// The list, and what to do.
+fn remaining(robots: &[RoomRobot]) -> String {
+    let count = robots.len();
+    let (are, them) = if count == 1 { ("1 RoomRobot remains", "it") } else { ("RoomRobots remain", "them") };
+    let mut text = if count == 1 { String::new() } else { format!("{count} ") };
+    let _ =
+        writeln!(text, "{are}. Without the operator nothing deletes {them}, and nothing lets {them} go:\n");
+    for robot in robots.iter().take(NAMED) {
+        let conditions = robot.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        let reason = |kind: &str| conditions.iter().find(|it| it.type_ == kind).map(|it| it.reason.as_str());
+        let state = match (&robot.metadata.deletion_timestamp, reason("RobotDeleted")) {
+            (None, _) => reason("Ready").unwrap_or("not seen yet").to_owned(),
+            (Some(_), None) => "Deleting".to_owned(),
+            (Some(_), Some(reason)) => format!("Deleting, {reason}"),
+        };
+        let namespace = robot.namespace().unwrap_or_default();
+        let _ = writeln!(text, "  {namespace}/{}  ({state})", robot.name_any());
+    }
+    if count > NAMED {
+        let _ = writeln!(text, "  and {} more", count - NAMED);
+    }
+    text.push_str(
+        "\nDelete them, which removes the robots from their rooms:\n\
+         \x20 kubectl delete roomrobots --all -n NAMESPACE\n\
+         or leave the robots in their rooms; do this first, then delete:\n\
+         \x20 kubectl get roomrobots -n NAMESPACE -o name | xargs -I{} kubectl patch {} -n NAMESPACE --type merge -p '{\"spec\":{\"deletionPolicy\":\"Retain\"}}'\n\
+         Then run helm uninstall again.",
+    );
+    text
+}
+
+/// Whether the release does its work: definitions served, the operator ready, the applications of the values as well.
+async fn check(client: &Client, check: &Check) -> Result<String, Error> {
+    let start = Instant::now();
+    loop {
+        match look(client, check).await {
+            Ok(said) => return Ok(said),
+            Err(error) if start.elapsed() > PATIENCE => return Err(error),
+            Err(_) => sleep(PAUSE).await,
+        }
+    }
+}
+
+async fn look(client: &Client, check: &Check) -> Result<String, Error> {
+    let one = ListParams::default().limit(1);
+    let robots = Api::<RoomRobot>::all(client.clone()).list(&one).await;
+    robots.map_err(|error| refused("RoomRobots".to_owned(), &error))?;
+    let stored = all(&Api::<RtcApplication>::all(client.clone()), "RtcApplications", None).await?;
+    let mut said = String::from("The resources are served.\n");
+    ready(&check.url).await?;
+    let _ = writeln!(said, "The operator is ready.");
+    for Manifest { name, .. } in &check.applications {
+        let found = stored.iter().find(|application| application.name_any() == *name);
+        let application =
+            found.ok_or_else(|| Error::Check(format!("RtcApplication {name} does not exist")))?;
+        let conditions =
+            application.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+        match conditions.iter().find(|condition| condition.type_ == "Ready") {
+            Some(ready) if ready.status == "True" => {
+                let _ = writeln!(said, "RtcApplication {name} is ready: {}.", ready.reason);
+            }
+            Some(not) => {
+                let (reason, message) = (&not.reason, &not.message);
+                return Err(Error::Check(format!("RtcApplication {name} is not ready: {reason}: {message}")));
+            }
+            None => return Err(Error::Check(format!("RtcApplication {name} has no status yet"))),
+        }
+    }
+    Ok(said)
+}
+
+/// Asks the operator's Service.
+async fn ready(url: &str) -> Result<(), Error> {
+    let url = format!("{}/readyz", url.trim_end_matches('/'));
+    let why = |why: String| Error::Check(format!("{url}: {why}"));
+    let answer = timeout(LOOK, reqwest::get(&url)).await.map_err(|_| why("no answer".to_owned()))?;
+    let answer = answer.map_err(|error| why(cause(&error.without_url())))?;
+    if answer.status().is_success() { Ok(()) } else { Err(why(format!("answered {}", answer.status()))) }
+}
+
+fn cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
+}
+
+/// Everything of a list; nothing where the kind is not served.
+async fn all<K>(api: &Api<K>, what: &str, selector: Option<&str>) -> Result<Vec<K>, Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
+    let mut params = ListParams::default().limit(PAGE);
+    params.label_selector = selector.map(str::to_owned);
+    let mut items = Vec::new();
+    loop {
+        let page = match api.list(&params).await {
+            Ok(page) => page,
+            Err(error) if is_not_found(&error) => return Ok(items),
+            Err(error) => return Err(refused(what.to_owned(), &error)),
+        };
+        items.extend(page.items);
+        match page.metadata.continue_ {
+            Some(token) if !token.is_empty() => params = params.continue_token(&token),
+            _ => return Ok(items),
+        }
+    }
+}
+
+fn is_not_found(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 404)
+}
+
+fn refused(what: String, error: &kube::Error) -> Error {
+    Error::Kubernetes(what, explain(error))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::{Value, from_value};
+
+    fn robot(name: usize, more: Value) -> RoomRobot {
+        let mut object = json!({
+            "apiVersion": "roomrobot.dev/v1alpha1", "kind": "RoomRobot",
+            "metadata": {"name": format!("r-{name}"), "namespace": "event"},
+            "spec": {"roomId": "a", "memberAccount": "b"},
+        });
+        for (key, value) in more.as_object().unwrap() {
+            object[key] = value.clone();
+        }
+        from_value(object).unwrap()
+    }
+
+    #[test]
+    fn the_guard_names_each_robot_with_its_state_and_says_what_to_do() {
+        let condition = |kind: &str, reason: &str| {
+            json!({"conditions": [{"type": kind, "status": "False", "reason": reason, "message": "",
+                "lastTransitionTime": "2026-01-01T00:00:00Z"}]})
+        };
+        let deleting =
+            json!({"name": "r-2", "namespace": "event", "deletionTimestamp": "2026-01-01T00:00:00Z"});
+        let text = remaining(&[
+            robot(0, json!({})),
+            robot(1, json!({"status": condition("Ready", "Adopted")})),
+            robot(2, json!({"metadata": deleting, "status": condition("RobotDeleted", "Throttled")})),
+        ]);
+        assert!(text.starts_with("3 RoomRobots remain. "), "{text}");
+        for line in ["event/r-0  (not seen yet)", "event/r-1  (Adopted)", "event/r-2  (Deleting, Throttled)"]
+        {
+            assert!(text.contains(&format!("  {line}\n")), "{text}");
+        }
+        assert!(text.contains("kubectl delete roomrobots") && text.contains("Retain"), "{text}");
+    }
+
+    #[test]
+    fn a_long_list_is_cut_and_counted() {
+        let robots: Vec<RoomRobot> = (0..NAMED + 7).map(|n| robot(n, json!({}))).collect();
+        let text = remaining(&robots);
+        assert_eq!(text.matches("event/r-").count(), NAMED);
+        assert!(text.contains("and 7 more"));
+        assert!(remaining(&robots[..1]).starts_with("1 RoomRobot remains. "));
+    }
+}
