@@ -11,7 +11,7 @@ use crate::{
     watch::Scope,
 };
 use kube::{
-    Api, Client, ResourceExt as _,
+    Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams},
 };
 use serde::de::DeserializeOwned;
@@ -188,7 +188,7 @@ async fn look(client: &Client, check: &Check) -> Result<String, Error> {
     let mut said = String::from("The resources are served.\n");
     ready(&check.url).await?;
     let _ = writeln!(said, "The operator is ready.");
-    for Manifest { name, .. } in &check.applications {
+    for Manifest { name, .. } in &*check.applications {
         let found = stored.iter().find(|application| application.name_any() == *name);
         let application =
             found.ok_or_else(|| Error::Check(format!("RtcApplication {name} does not exist")))?;
