@@ -284,7 +284,8 @@ fn plain_endpoint(simulator: &Simulator) -> String {
 }
 
 fn tls_endpoint(tls: &Front) -> String {
-    format!("https://localhost:{}", tls.port)
+    // A name that the API server's certificate is for.
+    format!("https://kubernetes.default.svc:{}", tls.port)
 }
 
 fn objects(simulator: &Simulator, tls: &Front) -> String {
@@ -376,10 +377,13 @@ async fn refused(world: &World, name: &str) -> Result<Vec<String>> {
 /// The robot that waited for its certificate to be trusted goes.
 async fn over_tls(world: &World, name: &str) -> Result<Vec<String>> {
     let robots = world.robots();
-    wait_for(PATIENCE, "the deletion over https", || async {
+    let gone = wait_for(PATIENCE, "the deletion over https", || async {
         robots.get_opt(name).await.is_ok_and(|robot| robot.is_none())
-    })
-    .await?;
+    });
+    if let Err(error) = gone.await {
+        let robot = robots.get(name).await.map_err(told)?;
+        return Err(Error::new(error, format!("{:?}", condition(&robot, "RobotDeleted"))));
+    }
     let calls = world.simulator.calls_about(name, "robot");
     ensure(calls.len() == 1 && calls.iter().all(|call| call.code == Some(0)), || {
         format!("the room engine got {calls:?}")

@@ -104,13 +104,20 @@ pub async fn drain(cluster: &Cluster, engine: &RoomEngine<'_>) -> Result<Vec<Str
         start.elapsed().as_secs_f32()
     )];
 
+    // The emergency brake is on until all are being deleted, so that the drain starts with all of them waiting.
     let departures = Departures::watch(&cluster.client, ROBOTS).await?;
+    suspend(cluster, true)?;
+    let all = ListParams::default();
+    cluster.robots(ROBOTS).delete_collection(&DeleteParams::default(), &all).await.map_err(told)?;
+    let waiting = cluster.robots(ROBOTS).list(&all).await.map_err(told)?.items;
+    let deleting = waiting.iter().filter(|robot| robot.metadata.deletion_timestamp.is_some()).count();
+    ensure(deleting == DRAIN && engine.calls("drain-").await?.is_empty(), || {
+        format!(
+            "{deleting} of {DRAIN} wait with the application suspended; calls were made all the same, or some left"
+        )
+    })?;
     let start = Instant::now();
-    cluster
-        .robots(ROBOTS)
-        .delete_collection(&DeleteParams::default(), &ListParams::default())
-        .await
-        .map_err(told)?;
+    suspend(cluster, false)?;
     while departures.count() < DRAIN / 3 {
         ensure(start.elapsed() < PATIENCE, || {
             format!("{} of {DRAIN} left before the leader was to go", departures.count())
@@ -118,8 +125,11 @@ pub async fn drain(cluster: &Cluster, engine: &RoomEngine<'_>) -> Result<Vec<Str
         sleep(Duration::from_millis(20)).await;
     }
     let leader = pods::leader(cluster).await?;
-    let at_change = departures.count();
     cluster.kubectl.run(&["delete", "pod", &leader, "-n", SYSTEM, "--wait=false"])?;
+    let at_change = departures.count();
+    ensure(at_change < DRAIN * 4 / 5, || {
+        format!("the drain was nearly over, at {at_change}, when the leader went")
+    })?;
     let ends = departures.wait(DRAIN, PATIENCE).await?;
     let took = start.elapsed();
 
@@ -140,6 +150,11 @@ pub async fn drain(cluster: &Cluster, engine: &RoomEngine<'_>) -> Result<Vec<Str
     facts.push(format!("the leader {leader} was deleted after {at_change}; {next} went on; the longest time without a call was {:.1} s", gap.as_secs_f32()));
     facts.extend(pods::healthy(cluster, 2).await?);
     Ok(facts)
+}
+
+fn suspend(cluster: &Cluster, suspended: bool) -> Result<()> {
+    let patch = json!({"spec": {"suspend": suspended}}).to_string();
+    cluster.kubectl.run(&["patch", "rtcapplication", APPLICATION, "--type=merge", "-p", &patch]).map(drop)
 }
 
 /// Every robot had exactly one call, which succeeded, and nobody else had one.
