@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit matrix fmt fmt-check lint assets crds docs manifests deny simulator picture bench clean
+.PHONY: help demo test unit matrix fmt fmt-check lint assets crds docs manifests deny simulator picture bench image e2e clean
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -64,6 +64,12 @@ bench: assets ## Measure on this machine, beside its limit; BENCH="a c" picks sc
 	cargo build --locked --profile tools -p testbed --bin bench --bin room-engine-simulator
 	$(or $(CARGO_TARGET_DIR),target)/tools/bench --json bench.json \
 	  --operator $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release/roomrobot-operator
+
+image: ## Build the image with buildah, check what is in it, and run it; needs root, buildah, runc; ARGS="--profile image" is quick
+	cargo run --locked -q -p testbed --bin image -- $(ARGS)
+
+e2e: ## Install, use and remove the operator on the cluster of KUBECONFIG; needs E2E_LOAD, see docs/e2e.md
+	cargo run --locked -q -p testbed --bin e2e -- $(ARGS)
 
 clean: ## Remove what cargo built; the control plane's programs stay in the cache folder
 	cargo clean

@@ -64,6 +64,11 @@ impl Guardian {
         Ok(child)
     }
 
+    /// Kills the process of `pid` too when the testbed ends: one that another program has started.
+    pub fn adopt(&self, pid: u32) {
+        self.tell('+', pid);
+    }
+
     /// Kills `child` and waits for it.
     pub fn end(&self, child: &mut Child) {
         let _ = child.kill();

@@ -8,15 +8,23 @@
 //! - [`proxy`]: what can go wrong between the operator and the API server
 //! - [`operator`]: the operator as a process
 //! - [`bench`]: how fast and how small it is, beside the machine's limit
+//! - [`image`]: the container images, built and run
+//! - [`e2e`]: an installation with Helm on any cluster
+//! - [`observe`], [`report`], [`tool`]: what these two share
 
 pub mod assets;
 pub mod audit;
 pub mod bench;
 pub mod control_plane;
+pub mod e2e;
 pub mod guardian;
+pub mod image;
+pub mod observe;
 pub mod operator;
 pub mod proxy;
+pub mod report;
 pub mod simulator;
+pub mod tool;
 
 /// An error of the testbed: always a sentence for a person.
 #[derive(Debug, thiserror::Error)]

@@ -145,6 +145,12 @@ impl Simulator {
         format!("http://{}", self.address)
     }
 
+    /// Where it listens.
+    #[must_use]
+    pub const fn address(&self) -> SocketAddr {
+        self.address
+    }
+
     /// Adds or replaces an application.
     pub fn add_app(&self, sdk_app_id: u32, secret_key: &str) {
         let app = App { sdk_app_id, secret_key: secret_key.to_owned(), administrators: administrators() };

@@ -32,7 +32,10 @@ fn every_scenario_runs_and_keeps_what_holds_at_any_size() {
         let scenario = row["scenario"].as_str().unwrap();
         assert!(row["rssPeak"].as_u64().unwrap() > 1_000_000, "{row:#}");
         if scenario == "c restart" {
-            assert_eq!((row["calls"].as_u64(), row["writesPerLife"].as_object().unwrap().len()), (Some(0), 0));
+            assert_eq!(
+                (row["calls"].as_u64(), row["writesPerLife"].as_object().unwrap().len()),
+                (Some(0), 0)
+            );
             let others: Vec<&String> = row["otherWrites"].as_object().unwrap().keys().collect();
             assert!(others.iter().all(|write| write.ends_with(" leases")), "{row:#}");
             continue;

@@ -61,6 +61,23 @@ async fn main() -> ExitCode {
         simulator.add_app(*id, key);
     }
     println!("listening on {}", simulator.endpoint());
-    let _ = tokio::signal::ctrl_c().await;
+    ended().await;
     ExitCode::SUCCESS
+}
+
+/// Ctrl-C, or the SIGTERM by which a Pod is ended.
+async fn ended() {
+    use tokio::signal::{
+        ctrl_c,
+        unix::{SignalKind, signal},
+    };
+    match signal(SignalKind::terminate()) {
+        Ok(mut terminate) => {
+            tokio::select! {
+                _ = ctrl_c() => {}
+                _ = terminate.recv() => {}
+            }
+        }
+        Err(_) => drop(ctrl_c().await),
+    }
 }
