@@ -30,7 +30,7 @@ impl Lines {
     }
 
     /// How many ids stand in each lane, the most urgent first.
-    pub(super) fn depths(&self) -> [usize; 3] {
+    pub(super) fn depths(&self) -> [usize; 4] {
         self.lanes.each_ref().map(Line::depth)
     }
 }

@@ -22,7 +22,7 @@ pub struct Snapshot {
     /// Times that a robot was looked at.
     pub reconciles: u64,
     /// Entries in each line.
-    pub queues: [(&'static str, usize); 5],
+    pub queues: [(&'static str, usize); 6],
     /// What is under way.
     pub in_flight: [(&'static str, usize); 2],
     /// One for each application that there is or that robots refer to.
@@ -109,7 +109,7 @@ impl Engine {
                 ready,
             }
         });
-        let [last, waiting, live] = self.lines.depths();
+        let [last, waiting, told, live] = self.lines.depths();
         Snapshot {
             leading: self.leading,
             reconciles: self.reconciles,
@@ -117,6 +117,7 @@ impl Engine {
             queues: [
                 ("write_final", last),
                 ("write_waiting", waiting),
+                ("write_told", told),
                 ("write_live", live),
                 ("call", calls),
                 ("timer", self.timers.len()),
@@ -136,7 +137,7 @@ impl Engine {
     fn walk(&self, tally: &Tally, now: Now) -> Waiting {
         let mut waiting = Waiting::default();
         for entry in tally.unfinished.iter().filter_map(|id| self.index.get(*id)) {
-            let queued = usize::from(entry.state == State::CallQueued);
+            let queued = usize::from(matches!(entry.state, State::CallQueued(_)));
             let [deletions, additions] = &mut waiting.in_line;
             let Some(since) = entry.robot.deleting_since else {
                 *additions += queued;

@@ -101,7 +101,7 @@ rows! {
     RECONCILES: Counter "roomrobot_reconciles" "" []
         "Times that the engine looked at a RoomRobot to decide its next step";
     QUEUE: Gauge "roomrobot_queue_depth" "" ["queue"]
-        "Entries in line: `write_final`, `write_waiting` and `write_live` for a write, `call` for a call, `timer` for a time; one that has become needless is counted until its turn";
+        "Entries in line: `write_final`, `write_waiting`, `write_told` (the answer to an addition) and `write_live` for a write, `call` for a call, `timer` for a time; one that has become needless is counted until its turn";
     IN_FLIGHT: Gauge "roomrobot_in_flight" "" ["what"]
         "What is under way: `call`, `write`";
     WRITES: Counter "roomrobot_writes" "" ["verb", "resource", "change", "result"]
