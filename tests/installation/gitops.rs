@@ -8,8 +8,9 @@ use serde::Serialize;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeSet,
-    env, fs,
+    env,
     fmt::Write as _,
+    fs,
     io::Write as _,
     process::{Command, Stdio},
     time::Duration,
