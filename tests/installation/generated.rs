@@ -209,7 +209,6 @@ fn the_version_is_one() {
     assert_eq!(chart["appVersion"], env!("CARGO_PKG_VERSION"));
     let kustomization = fs::read_to_string(file("deploy/kustomization.yaml")).unwrap();
     assert!(kustomization.contains(&format!("newTag: {}\n", env!("CARGO_PKG_VERSION"))));
-    // What Artifact Hub shows as examples is what the API server takes; `release` applies the same samples.
     for example in ["artifacthub.io/crds", "artifacthub.io/crdsExamples"] {
         let listed: Value = serde_saphyr::from_str(chart["annotations"][example].as_str().unwrap()).unwrap();
         let kinds: Vec<_> =

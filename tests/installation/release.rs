@@ -371,6 +371,19 @@ async fn plain_manifests_work_as_well() {
     Cluster { world: &world, service: None }.admit(RELEASE, &pod).await;
     let operator = start(&world).await;
 
+    // What is shown elsewhere is what the server takes.
+    world.plane.run_kubectl(&["create", "namespace", "event"], None).unwrap();
+    let about: Value =
+        serde_saphyr::from_str(&fs::read_to_string(chart().join("Chart.yaml")).unwrap()).unwrap();
+    let examples: Value =
+        serde_saphyr::from_str(about["annotations"]["artifacthub.io/crdsExamples"].as_str().unwrap())
+            .unwrap();
+    let waves = fs::read_to_string(file("deploy/samples/argocd-waves.yaml")).unwrap();
+    for text in [json!({"apiVersion": "v1", "kind": "List", "items": examples}).to_string(), waves] {
+        let check = ["apply", "--dry-run=server", "--warnings-as-errors", "-f", "-"];
+        assert_eq!(world.plane.run_kubectl(&check, Some(&text)).unwrap().lines().count(), 2);
+    }
+
     // The samples as they are.
     for sample in ["application.yaml", "robot.yaml", "many-robots"] {
         let path = file(&format!("deploy/samples/{sample}"));

@@ -305,6 +305,15 @@ fn the_policy_comes_where_it_is_served_and_rights_follow_the_namespaces() {
     let off = [&served[..], &["--set", "admissionPolicy.enabled=false"]].concat();
     assert!(!template(&off).quietly().contains("kind: MutatingAdmissionPolicy\n"));
 
+    // Only what this release serves is born with its finalizer.
+    let policy = |selector: &str| {
+        let on = ["--set", "admissionPolicy.enabled=true", "--set-literal", selector];
+        template(&[&on[..], &["--show-only", "templates/admissionpolicy.yaml"]].concat())
+    };
+    let said = policy("selector=shard=a, tier==gold").quietly();
+    assert!(said.contains("matchLabels:\n        shard: \"a\"\n        tier: \"gold\"\n"), "{said}");
+    assert!(policy("selector=shard in (a,b)").err.contains("admissionPolicy.enabled"));
+
     // The notes say the next command.
     let chart = chart();
     let notes = helm(&["install", "x", chart.to_str().unwrap(), "--dry-run=client", "-n", "rtc"]).quietly();

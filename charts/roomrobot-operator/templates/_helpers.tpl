@@ -67,12 +67,18 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- end }}
 
-{{/* Whether the admission policy is part of the release: "true" or "". */}}
+{{/*
+Whether the admission policy is part of the release: "true" or "". It must not put a finalizer on what this release does not
+serve, and the server knows labels by equality only.
+*/}}
 {{- define "roomrobot.admissionPolicy" -}}
 {{- $wanted := toString .Values.admissionPolicy.enabled }}
-{{- if eq $wanted "true" }}true
-{{- else if and (eq $wanted "auto") (.Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy") }}true
+{{- $plain := or (not .Values.selector) (regexMatch "^[A-Za-z0-9._/-]+==?[A-Za-z0-9._-]+( *, *[A-Za-z0-9._/-]+==?[A-Za-z0-9._-]+)*$" .Values.selector) }}
+{{- if and (eq $wanted "true") (not $plain) }}
+{{- fail "admissionPolicy.enabled: with a selector that is not only key=value, set it to false" }}
 {{- end }}
+{{- $served := .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}
+{{- if or (eq $wanted "true") (and (eq $wanted "auto") $served $plain) }}true{{ end }}
 {{- end }}
 
 {{/* What the operator does in namespaces of RoomRobots. */}}
