@@ -145,7 +145,7 @@ async fn plan_says_what_a_deletion_then_calls() {
 
     let one = roomrobot(&world, &["plan", "-n", &world.namespace, "plain-1", "nobody"]);
     assert!(
-        one.out.contains("1 calls of delete_robot") && one.err.contains("nobody"),
+        one.out.contains("Calls of delete_robot: 1.") && one.err.contains("nobody"),
         "{}{}",
         one.out,
         one.err
@@ -162,7 +162,17 @@ async fn plan_says_what_a_deletion_then_calls() {
 
     let api = kube::Api::<k8s_openapi::api::core::v1::Namespace>::all(world.client.clone());
     api.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
-    world.waits_for("paused", "Suspended").await;
+    // The namespace controller waits for some seconds by itself before it deletes what is in a namespace.
+    testbed::control_plane::wait_for(
+        std::time::Duration::from_secs(90),
+        "the namespace's deletion",
+        || async {
+            let paused = world.robots().get("paused").await.unwrap();
+            crate::harness::reason_of(&paused, "RobotDeleted") == Some("Suspended")
+        },
+    )
+    .await
+    .unwrap();
     eventually("the others are gone", || async {
         world.robots().list(&kube::api::ListParams::default()).await.unwrap().items.len() == 1
     })

@@ -632,7 +632,7 @@ fn of_robots(name: &str, robots: &[Seen], report: &mut Report<'_>) {
         let (namespace, robot) = first.split_once('/').unwrap_or_default();
         report.fault(
             &format!("{name}: RoomRobots"),
-            format!("{} suspended: {first}", suspended.len()),
+            format!("suspended, so nothing is called for them: {}, the first is {first}", suspended.len()),
             format!(r#"kubectl patch roomrobot {robot} -n {namespace} --type merge -p '{{"spec":{{"suspend":false}}}}'"#),
         );
     }

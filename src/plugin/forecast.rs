@@ -407,7 +407,9 @@ fn print(forecast: &Forecast, out: &mut Out) {
     }
     let Forecast { calls, without_a_call, waiting, .. } = forecast;
     out.toned(
-        &format!("{calls} calls of delete_robot; {without_a_call} go without a call; {waiting} would wait."),
+        &format!(
+            "Calls of delete_robot: {calls}. Gone without a call: {without_a_call}. Would wait: {waiting}."
+        ),
         Tone::Heading,
     );
     for (application, seconds) in &forecast.seconds {

@@ -244,7 +244,7 @@ fn matter(facts: &Facts<'_>) -> Matter {
     if robot.finalizers.ours.is_none() {
         let others = finalizers.join(", ");
         let summary = format!(
-            "RoomRobot {key} waits since {waits} for somebody else: this operator is done with it, the finalizer {others} is not its own"
+            "RoomRobot {key} has waited for {waits} for somebody else: this operator is done with it, the finalizer {others} is not its own"
         );
         return Matter {
             summary,
@@ -255,14 +255,14 @@ fn matter(facts: &Facts<'_>) -> Matter {
         };
     }
     if nobody {
-        let summary = format!("The deletion of RoomRobot {key} waits since {waits}, and no operator acts");
+        let summary = format!("The deletion of RoomRobot {key} has waited for {waits}, and no operator acts");
         let steps = &[Step::OperatorLog];
         return Matter { summary, finding: Finding::NeedsAPerson, kind, condition, steps };
     }
     match condition {
         None => Matter {
             summary: format!(
-                "The deletion of RoomRobot {key} is in line for its first call since {waits}, and goes on by itself"
+                "The deletion of RoomRobot {key} has been in line for its first call for {waits}, and goes on by itself"
             ),
             finding: Finding::Waits,
             kind,
@@ -281,7 +281,7 @@ fn matter(facts: &Facts<'_>) -> Matter {
         },
         Some(told) => Matter {
             summary: format!(
-                "The deletion of RoomRobot {key} waits since {waits} ({}), {person}",
+                "The deletion of RoomRobot {key} has waited for {waits} ({}), {person}",
                 told.reason
             ),
             finding,

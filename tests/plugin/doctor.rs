@@ -119,7 +119,12 @@ async fn ten_planted_faults_are_found_and_their_mends_named() {
 
     // 9. Suspended: the robot, and the application.
     world.patch("r", json!({"spec": {"suspend": true}})).await;
-    finds(&doctor(&world, &[]), "RoomRobots", "1 suspended", "kubectl patch roomrobot r");
+    finds(
+        &doctor(&world, &[]),
+        "RoomRobots",
+        "suspended, so nothing is called for them: 1",
+        "kubectl patch roomrobot r",
+    );
     world.patch("r", json!({"spec": {"suspend": false}})).await;
     world.patch_application(json!({"spec": {"suspend": true}})).await;
     finds(&doctor(&world, &[]), "suspend", "is true", &format!("kubectl patch rtcapplication {app}"));

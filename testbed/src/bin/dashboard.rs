@@ -27,8 +27,7 @@ use testbed::{
 use tokio::time::sleep;
 
 /// Name, SDKAppID, robots.
-const APPLICATIONS: [(&str, u32, usize); 2] =
-    [("asia", 1_400_000_001, 2400), ("europe", 1_400_000_002, 1200)];
+const APPLICATIONS: [(&str, u32, usize); 2] = [("asia", 1_400_000_001, 1200), ("europe", 1_400_000_002, 600)];
 
 const DASHBOARD: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/roomrobot-operator/files/dashboard.json");
@@ -97,6 +96,7 @@ async fn create(client: &Client, simulator: &Simulator) -> Result<()> {
     let read = |error: serde_json::Error| Error::new("manifest", error);
     let params = PostParams::default();
     for (name, sdk_app_id, count) in APPLICATIONS {
+        let rate = count / 40;
         simulator.add_app(sdk_app_id, "key");
         let namespace: Namespace =
             serde_json::from_value(json!({"metadata": {"name": name}})).map_err(read)?;
@@ -107,7 +107,7 @@ async fn create(client: &Client, simulator: &Simulator) -> Result<()> {
         Api::namespaced(client.clone(), OPERATOR_NAMESPACE).create(&params, &secret).await.map_err(told)?;
         let application: RtcApplication = serde_json::from_value(json!({
             "apiVersion": "roomrobot.dev/v1alpha1", "kind": "RtcApplication", "metadata": {"name": name},
-            "spec": {"sdkAppId": sdk_app_id, "endpoint": simulator.endpoint(), "requestsPerSecond": 60,
+            "spec": {"sdkAppId": sdk_app_id, "endpoint": simulator.endpoint(), "requestsPerSecond": rate,
                 "credentials": {"secretRef": {"name": name}}},
         }))
         .map_err(read)?;
@@ -178,16 +178,27 @@ async fn drain(client: &Client, simulator: &Simulator) -> Result<()> {
     for room in ["room-7", "room-77"] {
         simulator.fail(Fault::always(Kind::Code(100_006)).room(room));
     }
-    for (name, ..) in APPLICATIONS {
-        Api::<RoomRobot>::namespaced(client.clone(), name)
-            .delete_collection(&DeleteParams::default(), &ListParams::default())
-            .await
-            .map_err(told)?;
+    // One by one: a collection of this size may take longer than the API server gives a request.
+    for (name, _, count) in APPLICATIONS {
+        let robots = Api::<RoomRobot>::namespaced(client.clone(), name);
+        tokio::spawn(futures::stream::iter(0..count).for_each_concurrent(8, move |n| {
+            let robots = robots.clone();
+            async move {
+                let name = format!("robot-{n}");
+                loop {
+                    match robots.delete(&name, &DeleteParams::default()).await {
+                        Ok(_) => break,
+                        Err(kube::Error::Api(status)) if status.code == 404 => break,
+                        Err(_) => sleep(Duration::from_millis(200)).await,
+                    }
+                }
+            }
+        }));
     }
     sleep(Duration::from_secs(8)).await;
     simulator.fail(Fault::times(Kind::Code(100_001), 120).app(APPLICATIONS[1].1));
     sleep(Duration::from_secs(8)).await;
-    simulator.set(|settings| settings.quota = 25);
+    simulator.set(|settings| settings.quota = 8);
     sleep(Duration::from_secs(6)).await;
     simulator.set(|settings| (settings.quota, settings.latency) = (200, Duration::from_millis(180)));
     sleep(Duration::from_secs(8)).await;
