@@ -39,7 +39,7 @@ assets: ## Build the control plane's programs, once, and print their folder
 crds: ## Write crds/*.yaml from the types in src/crd
 	UPDATE_CRDS=1 cargo test --locked --lib crd::tests
 
-docs: ## Write the table of codes in docs/reference.md from src/codes.rs
+docs: ## Write the tables of docs/ that come from the code
 	UPDATE_DOCS=1 cargo test --locked --lib docs
 
 deny: ## Check licenses, versions and advisories of the dependencies; needs cargo-deny

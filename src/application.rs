@@ -206,6 +206,35 @@ pub struct Application {
     hold_off: Duration,
 }
 
+/// Whether calls go out, as a metric shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breaker {
+    /// They do.
+    Closed,
+    /// Few at a time, until the first verdict on these credentials.
+    Trial,
+    /// Refused: one probe a minute.
+    Open,
+    /// Suspended, or without what a call needs.
+    Off,
+}
+
+impl Breaker {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Closed, Self::Trial, Self::Open, Self::Off];
+
+    /// The state as a word for the metric's label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Trial => "trial",
+            Self::Open => "open",
+            Self::Off => "off",
+        }
+    }
+}
+
 /// What the answer to a call means for its application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -322,6 +351,17 @@ impl Application {
         !self.spec.suspend
             && self.spec.endpoint.is_ok()
             && matches!(self.credentials, Credentials::Key(_) | Credentials::UserSig(_))
+    }
+
+    /// Whether its calls go out.
+    #[must_use]
+    pub fn breaker(&self) -> Breaker {
+        match self.trust {
+            _ if !self.able() => Breaker::Off,
+            Trust::Proven => Breaker::Closed,
+            Trust::Unproven { .. } => Breaker::Trial,
+            Trust::Refused { .. } => Breaker::Open,
+        }
     }
 
     /// Whether a queued call may go out now, as far as the application is concerned. Additions that wait for their

@@ -16,7 +16,7 @@ mod writes;
 pub use messages::{
     Announcement, Answer, ApplicationWrite, Call, Change, Effect, Input, Now, Write, WriteError,
 };
-pub use snapshot::{ApplicationSnapshot, Snapshot};
+pub use snapshot::{ApplicationSnapshot, QuotaSnapshot, Snapshot};
 pub use writes::status_patch;
 
 use crate::{
@@ -146,6 +146,8 @@ pub struct Engine {
     /// When this process began to act.
     acting_since: Duration,
     stopping: bool,
+    /// Times that a robot was looked at.
+    reconciles: u64,
     budgets: Budgets,
     random: fastrand::Rng,
     effects: Vec<Effect>,
@@ -215,6 +217,7 @@ impl Engine {
             active: false,
             acting_since: Duration::ZERO,
             stopping: false,
+            reconciles: 0,
             budgets: Budgets::default(),
             random: fastrand::Rng::with_seed(seed),
             effects: Vec::new(),
@@ -561,6 +564,7 @@ impl Engine {
         let Some(step) = self.step(id, now.since_start) else {
             return;
         };
+        self.reconciles += 1;
         let blocked =
             self.index.get(id).map(|entry| entry.blocked_until).filter(|until| *until > now.since_start);
         match step {

@@ -128,12 +128,17 @@ pub fn explain(error: &kube::Error) -> String {
 }
 
 /// Publishes an Event, once and without regret: it must never be in the way of a deletion.
-pub async fn announce(client: &Client, announcement: &Announcement, pod: &str) {
+///
+/// # Errors
+/// As [`WriteError`] has them; only to be counted.
+pub async fn announce(client: &Client, announcement: &Announcement, pod: &str) -> Result<(), WriteError> {
     let event = event(announcement, pod);
     let api = Api::<Event>::namespaced(client.clone(), &announcement.namespace);
-    if let Err(error) = timely(api.create(&PostParams::default(), &event)).await {
+    let result = timely(api.create(&PostParams::default(), &event)).await.map(drop);
+    if let Err(error) = &result {
         tracing::debug!(?error, name = %announcement.name, "could not publish an Event");
     }
+    result
 }
 
 fn event(announcement: &Announcement, pod: &str) -> Event {

@@ -5,6 +5,7 @@
 //! Pure, without client, clock or async; nearly every decision is tested here:
 //! - [`crd`]: the two resources, their schema and limits
 //! - [`codes`]: what the room engine's ErrorCodes mean: one table
+//! - [`explain`]: what each reason of a condition means and what a person can type: one table
 //! - [`plan`]: the next step for one robot
 //! - [`status`]: conditions and their reasons
 //! - [`robot`], [`application`]: what is kept of the stored objects; the breaker
@@ -30,6 +31,7 @@ pub mod crash;
 pub mod crd;
 pub mod endpoint;
 pub mod engine;
+pub mod explain;
 pub mod index;
 pub mod kubernetes;
 pub mod leader;

@@ -375,6 +375,7 @@ impl Hands {
                     if until.passed() {
                         return;
                     }
+                    metrics.granted(&call.application, call.operation);
                     let begun = Instant::now();
                     let outcome = room_engine.call(call.operation, &call.caller, &call.target).await;
                     crash::Point::AfterCall.pass();
@@ -400,7 +401,10 @@ impl Hands {
                     before.pass();
                     let result = kubernetes::write_robot(&client, &write).await;
                     after.pass();
-                    metrics.wrote(&write.change, &result);
+                    metrics.wrote("roomrobots", &write.change, &result);
+                    if let (Change::DropFinalizer(_), Ok(robot)) = (&write.change, &result) {
+                        metrics.finished(robot, Timestamp::now().as_second());
+                    }
                     let _ = done.send(Input::Written(write.id, Box::new(result)));
                 });
             }
@@ -408,13 +412,15 @@ impl Hands {
                 let (allowed, finalizer) = (self.allowed.clone(), self.application_finalizer.clone());
                 tokio::spawn(async move {
                     let result = kubernetes::write_application(&client, &write, &allowed, &finalizer).await;
-                    metrics.wrote(&write.change, &result);
+                    metrics.wrote("rtcapplications", &write.change, &result);
                     let _ = done.send(Input::ApplicationWritten(write.name, Box::new(result)));
                 });
             }
             Effect::Announce(announcement) => {
                 let pod = self.pod.clone();
-                tokio::spawn(async move { kubernetes::announce(&client, &announcement, &pod).await });
+                tokio::spawn(async move {
+                    metrics.announced(&kubernetes::announce(&client, &announcement, &pod).await);
+                });
             }
             Effect::WatchSecret(name) => {
                 let follow =

@@ -3,6 +3,9 @@
 //! Pure: time comes in as the duration since the process started. Starts are evenly spaced. Between its start and its
 //! arrival at the room engine a call can be held up, and another that starts later can overtake the delay; so a start
 //! also waits until no more than the quota can have arrived within one second of it, whatever happened on the way.
+//!
+//! The way itself costs nothing: where even the quickest answer takes `quickest`, a call that was answered at `t` had
+//! arrived so much earlier, less the time that a new one takes to get there; the two together are `quickest`.
 
 use std::{collections::VecDeque, time::Duration};
 
@@ -16,7 +19,13 @@ const MARGIN: f64 = 0.995;
 const CATCH_UP: Duration = Duration::from_millis(50);
 
 /// A call has arrived when its answer is here, and at the latest this long after its start.
-const ON_THE_WAY: Duration = Duration::from_millis(250);
+const ON_THE_WAY: Duration = SECOND;
+
+/// The quickest answer counts for this long, and for as long again.
+const QUICKEST_OF: Duration = Duration::from_secs(5);
+
+/// The quickest of fewer answers than these says too little of how quick the next can be.
+const QUICKEST_OF_AT_LEAST: u32 = 100;
 
 /// After a throttle answer the pace is left alone for this long, before it halves again or recovers by a step.
 const STEP: Duration = SECOND;
@@ -42,6 +51,11 @@ pub struct Pace {
     recent: VecDeque<Sent>,
     /// When the quota has room for one more, as far as is known from `recent`.
     room_at: Duration,
+    /// The time that the quickest answer took, and of how many it is, in this span of [`QUICKEST_OF`] and in the one
+    /// before.
+    quickest: [(Duration, u32); 2],
+    /// When this span began.
+    span: Duration,
 }
 
 /// A call that went out.
@@ -59,7 +73,8 @@ impl Pace {
     pub fn new(limit: u32) -> Self {
         let limit = limit.max(1);
         let (next, changed, room_at) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-        Self { limit, rate: f64::from(limit), next, changed, recent: VecDeque::new(), room_at }
+        let (recent, quickest, span) = (VecDeque::new(), [(Duration::MAX, 0); 2], Duration::ZERO);
+        Self { limit, rate: f64::from(limit), next, changed, recent, room_at, quickest, span }
     }
 
     /// Changes the limit; a pace that is slowed down stays so.
@@ -88,13 +103,23 @@ impl Pace {
         };
         let mut arrivals: Vec<Duration> = self.recent.iter().map(|sent| sent.arrived).collect();
         let (_, nth, _) = arrivals.select_nth_unstable(at);
-        self.room_at = *nth + SECOND;
+        let [(this, of), (before, of_before)] = self.quickest;
+        let quickest = if of + of_before >= QUICKEST_OF_AT_LEAST { this.min(before) } else { Duration::ZERO };
+        self.room_at = (*nth + SECOND).saturating_sub(quickest);
     }
 
     /// Calls a second at the moment.
     #[must_use]
     pub const fn rate(&self) -> f64 {
         self.rate
+    }
+
+    /// Calls a second that a start at `now` would go by.
+    #[must_use]
+    pub fn rate_at(&self, now: Duration) -> f64 {
+        let limit = f64::from(self.limit);
+        let steps = (now.saturating_sub(self.changed).as_secs_f64() / STEP.as_secs_f64()).floor();
+        (self.rate + steps * limit / STEPS).min(limit)
     }
 
     /// Takes the next start, if it may be now.
@@ -123,8 +148,23 @@ impl Pace {
         if let Some(sent) = sent {
             sent.answered = true;
             sent.arrived = sent.arrived.min(now);
+            self.learn(now.saturating_sub(started), now);
             self.look_for_room();
         }
+    }
+
+    /// Takes what an answer says of the way: it was there `took` after its call started.
+    fn learn(&mut self, took: Duration, now: Duration) {
+        let age = now.saturating_sub(self.span);
+        if age >= QUICKEST_OF {
+            let [this, _] = self.quickest;
+            let none = (Duration::MAX, 0);
+            self.quickest = [none, if age < 2 * QUICKEST_OF { this } else { none }];
+            self.span = now;
+        }
+        let [(quickest, of), _] = &mut self.quickest;
+        *quickest = took.min(*quickest);
+        *of += 1;
     }
 
     /// A call that started at `started` was throttled: halves the pace, once for all calls of the same moment.
@@ -245,6 +285,42 @@ mod tests {
         }
     }
 
+    /// The way to the room engine and back takes its time: the quota is used up all the same.
+    #[test]
+    fn a_long_way_costs_no_part_of_the_quota() {
+        for latency in [20, 100, 300, 900].map(Duration::from_millis) {
+            let starts = starts_with(&mut Pace::new(200), 5000 * MS, 30_000 * MS, MS, latency);
+            assert!(most_in_a_second(&starts) <= 200);
+            // The first calls are answered late, so that nothing is known of the way yet.
+            let later: Vec<_> = starts.iter().filter(|start| **start >= 8000 * MS).collect();
+            assert!(later.len() >= 5300, "{} starts in 27 s where answers take {latency:?}", later.len());
+        }
+    }
+
+    /// The room engine, or the way there, stands still for most of a second, and then takes all at once.
+    #[test]
+    fn what_piles_up_on_the_way_keeps_the_quota() {
+        for stall in [200, 400, 600, 900] {
+            let mut pace = Pace::new(200);
+            let (mut waiting, mut arrivals) = (Vec::new(), Vec::new());
+            for ms in 0..12_000_u64 {
+                let now = Duration::from_millis(ms);
+                while pace.take(now) {
+                    waiting.push(now);
+                }
+                let stands_still = ms % 3000 > 3000 - stall;
+                if !stands_still {
+                    for started in waiting.drain(..) {
+                        arrivals.push(now);
+                        pace.answered(started, now + 2 * MS);
+                    }
+                }
+            }
+            let most = most_in_a_second(&arrivals);
+            assert!(most <= 200, "{most} arrivals in a second around a stall of {stall} ms");
+        }
+    }
+
     #[test]
     fn a_long_rest_is_no_credit() {
         let mut pace = Pace::new(200);
@@ -272,6 +348,21 @@ mod tests {
         }
         pace.take(now + Duration::from_secs(40));
         assert!((pace.rate() - 200.0).abs() < 1e-9);
+    }
+
+    #[test]
+    fn the_rate_that_is_shown_is_the_one_that_the_next_start_goes_by() {
+        let mut pace = Pace::new(200);
+        let now = Duration::from_secs(10);
+        pace.throttled(now, now);
+        for ms in [0, 999, 1000, 2500, 9_000, 60_000] {
+            let at = now + Duration::from_millis(ms);
+            let shown = pace.rate_at(at);
+            let mut taken = pace.clone();
+            taken.recover(at);
+            assert!((shown - taken.rate()).abs() < 1e-9, "{shown} after {ms} ms");
+        }
+        assert!((pace.rate_at(now) - 100.0).abs() < 1e-9);
     }
 
     #[test]

@@ -5,7 +5,7 @@
 
 use crate::{
     codes::{self, Class, Operation},
-    room_engine::{Outcome, TroubleKind},
+    room_engine::Outcome,
 };
 use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
@@ -30,7 +30,8 @@ pub enum Kind {
 }
 
 impl Kind {
-    const ALL: [Self; 4] = [Self::Accepted, Self::Ready, Self::Stalled, Self::RobotDeleted];
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Accepted, Self::Ready, Self::Stalled, Self::RobotDeleted];
 
     /// The `type` of the condition.
     #[must_use]
@@ -56,7 +57,9 @@ pub enum Is {
 }
 
 impl Is {
-    const fn as_str(self) -> &'static str {
+    /// The status as it stands in the condition.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
         match self {
             Self::True => "True",
             Self::False => "False",
@@ -88,7 +91,9 @@ macro_rules! reasons {
                 }
             }
 
-            fn parse(text: &str) -> Self {
+            /// The reason that a condition names.
+            #[must_use]
+            pub fn parse(text: &str) -> Self {
                 match text {
                     $(stringify!($name) => Self::$name,)*
                     _ => Self::Other,
@@ -367,12 +372,7 @@ pub fn remedy(outcome: &Outcome) -> String {
             .map_or("The operator tries again every few minutes; ask the vendor's support.", |row| {
                 row.remedy
             }),
-        Outcome::Trouble(trouble) => match trouble.kind {
-            TroubleKind::Name | TroubleKind::Refused | TroubleKind::Certificate | TroubleKind::Connect => {
-                "The operator tries again by itself; if it stays, check spec.endpoint of the RtcApplication and the way out of the cluster."
-            }
-            _ => "The operator tries again by itself.",
-        },
+        Outcome::Trouble(trouble) => trouble.kind.remedy(),
     };
     clause(text)
 }
@@ -393,7 +393,7 @@ pub fn with_reference(text: &str, reference: &str) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::room_engine::{Reply, Trouble};
+    use crate::room_engine::{Reply, Trouble, TroubleKind};
 
     fn at(second: i64) -> Timestamp {
         Timestamp::from_second(second).unwrap()

@@ -29,7 +29,7 @@ use testbed::{
 use tokio::task::AbortHandle;
 
 /// How long anything may take that should not take long.
-pub const PATIENCE: Duration = Duration::from_secs(30);
+pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The key of the test's application.
 pub const KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
@@ -343,6 +343,14 @@ impl World {
         self.robots().delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
     }
 
+    /// Asks for the deletion of all robots of the namespace, and lets them go at `rate` a second only once all of them
+    /// are being deleted: however slow the machine is, what a test does next happens in the drain.
+    pub async fn drain_at(&self, rate: u32) {
+        self.patch_application(json!({"spec": {"requestsPerSecond": 1}})).await;
+        self.delete_all().await;
+        self.patch_application(json!({"spec": {"requestsPerSecond": rate}})).await;
+    }
+
     /// Waits until a robot is gone, and returns what the DELETED event carried.
     pub async fn gone(&self, name: &str) -> RoomRobot {
         let found = || self.deleted(name);
@@ -416,14 +424,22 @@ impl World {
         self.writes().into_iter().filter(|entry| entry.object_ref.resource == "roomrobots").collect()
     }
 
-    /// What the operator wrote, and got through, but for its Lease.
+    /// What the operator wrote, and got through, but for its Lease; in the order in which it came in. The log has it in
+    /// the order in which its lines were written, a moment after the answers.
     pub fn writes(&self) -> Vec<Entry> {
+        self.attempts().into_iter().filter(|entry| entry.response_status.code < 300).collect()
+    }
+
+    /// As [`World::writes`], with those that failed.
+    pub fn attempts(&self) -> Vec<Entry> {
         let entries = self.audit.entries().unwrap();
         let by_operator = entries.into_iter().filter(|entry| entry.user.username == OPERATOR);
-        by_operator
+        let mut writes: Vec<Entry> = by_operator
             .filter(|entry| matches!(entry.verb.as_str(), "create" | "update" | "patch" | "delete"))
-            .filter(|entry| entry.response_status.code < 300 && entry.object_ref.resource != "leases")
-            .collect()
+            .filter(|entry| entry.object_ref.resource != "leases")
+            .collect();
+        writes.sort_by_key(|entry| entry.request_received_timestamp.0);
+        writes
     }
 
     /// Events about an object, from all namespaces.

@@ -37,7 +37,7 @@ async fn a_robot_deleted_while_no_operator_runs_is_deleted_later() {
     operator.kill();
     world.delete_all().await;
     let _operator = world.operator_with(&["--leader-elect=false"]).await;
-    world.all_gone(Duration::from_secs(20)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     assert_eq!(world.simulator.calls().len(), 5);
     assert_eq!(world.simulator.population(), 0);
 }

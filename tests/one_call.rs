@@ -10,7 +10,7 @@ async fn a_deletion_is_one_call_and_two_writes_and_a_whole_life_four() {
     let operator = world.operator().await;
     let names = world.crowd("r", 20).await;
     world.delete_all().await;
-    world.all_gone(Duration::from_secs(20)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     assert_eq!(world.simulator.population(), 0);
     let mut writes: BTreeMap<String, Vec<String>> = BTreeMap::new();
     for write in world.robot_writes() {

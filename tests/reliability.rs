@@ -9,9 +9,12 @@ mod objects;
 mod operator;
 mod room_engine;
 
-use crate::harness::{World, condition, is_true, message_of, reason_of};
+use crate::harness::{PATIENCE, World, condition, is_true, message_of, reason_of};
 use kube::ResourceExt as _;
-use std::collections::BTreeMap;
+use std::{
+    collections::BTreeMap,
+    time::{Duration, Instant},
+};
 
 /// ErrorCodes that end a deletion.
 const FINAL: [i64; 3] = [0, 100_004, 100_005];
@@ -35,33 +38,44 @@ impl World {
     /// Compares what watchers saw with the API server's audit log: the operator took its finalizer off an accepted
     /// robot only after it had written the very words that the robot left with.
     fn verify_audit(&self, lost: usize) {
-        let mut records: BTreeMap<(String, String), String> = BTreeMap::new();
+        let start = Instant::now();
+        loop {
+            let unrecorded = self.unrecorded();
+            if unrecorded.len() <= lost {
+                return;
+            }
+            // The last lines come a moment after what they tell of.
+            assert!(start.elapsed() < PATIENCE, "no record before the finalizer went: {unrecorded:?}");
+            std::thread::sleep(Duration::from_millis(50));
+        }
+    }
+
+    /// The accepted robots that left without such a record.
+    fn unrecorded(&self) -> Vec<String> {
+        let mut told: BTreeMap<(String, String), String> = BTreeMap::new();
         let mut left: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-        for write in self.robot_writes() {
+        // Whatever came of it: a write that the API server gave up on may be stored all the same.
+        for write in self.attempts().iter().filter(|write| write.object_ref.resource == "roomrobots") {
             let object = (write.object_ref.namespace.clone(), write.object_ref.name.clone());
             let body = &write.request_object;
             if write.object_ref.subresource == "status" {
                 let conditions = body["status"]["conditions"].as_array().cloned().unwrap_or_default();
-                let told = conditions.iter().find(|condition| condition["type"] == "RobotDeleted");
-                if let Some(message) = told.and_then(|condition| condition["message"].as_str()) {
-                    records.insert(object, message.to_owned());
+                let deleted = conditions.iter().find(|condition| condition["type"] == "RobotDeleted");
+                if let Some(message) = deleted.and_then(|condition| condition["message"].as_str()) {
+                    told.insert(object, message.to_owned());
                 }
             } else if body.as_array().is_some_and(|patch| patch.iter().any(|step| step["op"] == "remove")) {
-                left.entry(object.clone()).or_default().extend(records.remove(&object));
+                left.entry(object.clone()).or_default().extend(told.remove(&object));
             }
         }
         let deleted = self.all_deleted();
-        let unrecorded: Vec<String> = deleted
-            .iter()
-            .filter(|robot| is_true(robot, "Accepted"))
-            .filter(|robot| {
-                let object = (robot.namespace().unwrap(), robot.name_any());
-                let words = message_of(robot, "RobotDeleted");
-                !left.get(&object).is_some_and(|all| all.iter().any(|message| message == words))
-            })
-            .map(kube::ResourceExt::name_any)
-            .collect();
-        assert!(unrecorded.len() <= lost, "no record before the finalizer went: {unrecorded:?}");
+        let accepted = deleted.iter().filter(|robot| is_true(robot, "Accepted"));
+        let unrecorded = accepted.filter(|robot| {
+            let object = (robot.namespace().unwrap(), robot.name_any());
+            let words = message_of(robot, "RobotDeleted");
+            !left.get(&object).is_some_and(|all| all.iter().any(|message| message == words))
+        });
+        unrecorded.map(kube::ResourceExt::name_any).collect()
     }
 
     fn verify_calls(&self, again: usize) {

@@ -9,7 +9,7 @@ async fn every_watchers_last_view_has_the_request_id_and_so_have_log_and_event()
     let operator = world.operator().await;
     let names = world.crowd("r", 5).await;
     world.delete_all().await;
-    world.all_gone(Duration::from_secs(20)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     for name in &names {
         let call = world.simulator.calls_about(name, name).remove(0);
         let last = world.gone(name).await;

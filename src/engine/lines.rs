@@ -28,6 +28,11 @@ impl Lines {
             .filter(|lane| *lane <= last)
             .find_map(|lane| self.lanes.get_mut(lane as usize)?.pop().map(|id| (lane, id)))
     }
+
+    /// How many ids stand in each lane, the most urgent first.
+    pub(super) fn depths(&self) -> [usize; 4] {
+        self.lanes.each_ref().map(Line::depth)
+    }
 }
 
 /// Robots of one application in line for a call or a write: each namespace in its turn.
@@ -93,6 +98,8 @@ pub(super) trait Line: Default {
     fn next(&mut self) -> Option<Id>;
     /// Whether nobody is left.
     fn is_over(&self) -> bool;
+    /// How many are left.
+    fn depth(&self) -> usize;
 }
 
 impl Line for VecDeque<Id> {
@@ -103,6 +110,10 @@ impl Line for VecDeque<Id> {
     fn is_over(&self) -> bool {
         self.is_empty()
     }
+
+    fn depth(&self) -> usize {
+        self.len()
+    }
 }
 
 impl<L: Line> Line for Turns<L> {
@@ -112,6 +123,10 @@ impl<L: Line> Line for Turns<L> {
 
     fn is_over(&self) -> bool {
         self.is_empty()
+    }
+
+    fn depth(&self) -> usize {
+        self.lines.values().map(Line::depth).sum()
     }
 }
 

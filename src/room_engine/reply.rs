@@ -68,6 +68,19 @@ pub enum TroubleKind {
 }
 
 impl TroubleKind {
+    /// All of them.
+    pub const ALL: [Self; 9] = [
+        Self::Name,
+        Self::Refused,
+        Self::Certificate,
+        Self::Connect,
+        Self::Timeout,
+        Self::Broken,
+        Self::TooLarge,
+        Self::Http,
+        Self::NotAReply,
+    ];
+
     /// The kind of a `reqwest` error; of its text, which may show the URL, nothing is kept.
     pub(super) fn of(error: &reqwest::Error) -> Self {
         let mut cause = error.source();
@@ -125,6 +138,19 @@ impl TroubleKind {
             Self::TooLarge => "the answer is too large to be a reply of the room engine",
             Self::Http => "the answer is an HTTP error",
             Self::NotAReply => "the answer is not a reply of the room engine",
+        }
+    }
+
+    /// What a person can do about it, as one sentence.
+    #[must_use]
+    pub const fn remedy(self) -> &'static str {
+        match self {
+            Self::Name | Self::Refused | Self::Certificate | Self::Connect => {
+                "The operator tries again by itself; if it stays, check spec.endpoint of the RtcApplication and the way out of the cluster."
+            }
+            Self::Timeout | Self::Broken | Self::TooLarge | Self::Http | Self::NotAReply => {
+                "The operator tries again by itself."
+            }
         }
     }
 }

@@ -11,6 +11,7 @@ mod usersig;
 pub use faults::{Fault, Kind};
 
 use crate::{Error, Result};
+use roomrobot_operator::codes;
 use serde::{Deserialize, Serialize};
 use std::{
     collections::{BTreeMap, BTreeSet, VecDeque},
@@ -244,6 +245,16 @@ pub fn most_in(times: &[u64], span: u64) -> usize {
     most
 }
 
+/// ErrorInfo: what the code means, from the operator's own table, and what this very request lacks.
+fn error_info(code: Option<i64>, detail: &str) -> String {
+    let meaning = code.filter(|code| *code != 0).and_then(codes::look_up).map(|row| row.meaning);
+    match (meaning, detail) {
+        (Some(meaning), "") => meaning.to_owned(),
+        (Some(meaning), detail) => format!("{meaning} ({detail})"),
+        (None, detail) => detail.to_owned(),
+    }
+}
+
 /// What a request asks for, once its query is understood.
 #[derive(Clone, Debug, Default)]
 struct Request {
@@ -336,7 +347,32 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::most_in;
+    use super::{App, Request, Settings, State, administrators, error_info, most_in};
+    use roomrobot_operator::codes;
+
+    /// The simulator answers with codes that the operator's table explains, in the table's words.
+    #[test]
+    fn every_code_that_is_answered_is_in_the_table() {
+        let settings = Settings { quota: 1, robots_per_room: 0, second_add: 100_002, ..Settings::default() };
+        let mut state = State { settings, ..State::default() };
+        let app = App { sdk_app_id: 1, secret_key: "k".to_owned(), administrators: administrators() };
+        state.apps.insert(1, app);
+        let bad = Request { sdk_app_id: 1, random: Some(1), ..Request::default() };
+        let unknown = Request { sdk_app_id: 2, ..bad.clone() };
+        let bare = Request { random: None, ..bad.clone() };
+        let mut answers = vec![state.judge(&bare, 0), state.judge(&unknown, 0)];
+        answers.extend((0..12).map(|_| state.judge(&bad, 0)));
+        let mut codes_seen = std::collections::BTreeSet::new();
+        for (code, detail, effect) in answers {
+            let row = codes::look_up(code).unwrap_or_else(|| panic!("{code} is not in the table"));
+            assert!(error_info(Some(code), &detail).starts_with(row.meaning) && !effect);
+            codes_seen.insert(code);
+        }
+        assert_eq!(codes_seen, [60002, 70002, 70020, 70050].into());
+        assert_eq!(error_info(Some(0), ""), "");
+        assert_eq!(error_info(Some(424_242), ""), "");
+        assert_eq!(error_info(None, ""), "");
+    }
 
     #[test]
     fn the_fullest_second_is_found() {

@@ -25,10 +25,10 @@ async fn api_server_restarted_in_a_drain() {
     let world = World::new().await;
     let _operator = world.operator_with(&["--leader-elect=false"]).await;
     world.crowd("r", 300).await;
-    world.delete_all().await;
+    world.drain_at(200).await;
     eventually("a part of the drain", || async { world.simulator.calls().len() > 60 }).await;
     world.plane.restart_api_server().await.unwrap();
-    world.all_gone(Duration::from_secs(60)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     // What was answered while nobody could record it is remembered, and not asked again.
     assert_eq!(world.simulator.calls().len(), 300);
     // As many writes as the operator has under way at once.
@@ -40,12 +40,12 @@ async fn etcd_stopped_for_20_s() {
     let world = World::new().await;
     let operator = world.operator_with(&["--leader-elect=false"]).await;
     world.crowd("r", 200).await;
-    world.delete_all().await;
+    world.drain_at(100).await;
     eventually("a part of the drain", || async { world.simulator.calls().len() > 40 }).await;
     let paused = world.plane.pause_etcd().unwrap();
     tokio::time::sleep(Duration::from_secs(20)).await;
     drop(paused);
-    world.all_gone(Duration::from_secs(60)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     assert_eq!(world.simulator.calls().len(), 200);
     world.verify(0);
     drop(operator);
@@ -63,7 +63,7 @@ async fn api_server_answers_409_429_and_504_to_writes() {
         }
     }
     world.delete_all().await;
-    world.all_gone(Duration::from_secs(60)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     assert_eq!(
         world.simulator.calls().len(),
         30,
@@ -78,12 +78,12 @@ async fn watch_cut() {
     let proxy = Proxy::start(&world.plane).await.unwrap();
     let _operator = through(&world, &proxy).await;
     world.crowd("r", 100).await;
-    world.delete_all().await;
+    world.drain_at(50).await;
     for _ in 0..10 {
         proxy.cut_watches();
         tokio::time::sleep(Duration::from_millis(100)).await;
     }
-    world.all_gone(Duration::from_secs(30)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     world.robot("after").await;
     world.ready("after").await;
     proxy.cut_watches();
@@ -103,7 +103,7 @@ async fn a_write_succeeds_but_its_reply_is_lost() {
         proxy.add(Rule { method: Method::PATCH, path, times: 15, action: Action::LoseReply });
     }
     world.delete_all().await;
-    world.all_gone(Duration::from_secs(30)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     assert_eq!(world.simulator.calls().len(), 20);
     world.verify(0);
 }

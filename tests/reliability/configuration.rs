@@ -19,8 +19,7 @@ async fn secret_deleted_emptied_and_replaced_in_a_drain() {
     let world = World::new().await;
     let _operator = world.operator().await;
     world.crowd("r", 120).await;
-    world.patch_application(json!({"spec": {"requestsPerSecond": 20}})).await;
-    world.delete_all().await;
+    world.drain_at(20).await;
     let secrets = Api::<Secret>::namespaced(world.client.clone(), OPERATOR_NAMESPACE);
     eventually("the drain begins", || async { world.simulator.calls().len() > 10 }).await;
     secrets.delete(&world.app, &DeleteParams::default()).await.unwrap();
@@ -35,7 +34,7 @@ async fn secret_deleted_emptied_and_replaced_in_a_drain() {
     world.secret(&world.app, json!({"secretKey": "wrong"})).await;
     world.application_until("CredentialsRejected").await;
     world.secret(&world.app, json!({"secretKey": KEY})).await;
-    world.all_gone(Duration::from_secs(30)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     world.verify(0);
     assert_eq!(world.simulator.population(), 0);
 }
@@ -50,11 +49,10 @@ async fn endpoint_changed_in_a_drain() {
     for name in &names {
         other.add_members(world.sdk_app_id, name, [name.as_str()]);
     }
-    world.patch_application(json!({"spec": {"requestsPerSecond": 25}})).await;
-    world.delete_all().await;
+    world.drain_at(25).await;
     eventually("the drain begins", || async { world.simulator.calls().len() > 20 }).await;
     world.patch_application(json!({"spec": {"endpoint": other.endpoint()}})).await;
-    world.all_gone(Duration::from_secs(30)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     let (before, after) = (world.simulator.calls().len(), other.calls().len());
     assert!(after > 0 && before + after == 100, "{before} and {after}");
 }
@@ -64,8 +62,7 @@ async fn application_created_again_after_a_forced_removal_in_a_drain() {
     let world = World::new().await;
     let _operator = world.operator().await;
     world.crowd("r", 60).await;
-    world.patch_application(json!({"spec": {"requestsPerSecond": 20}})).await;
-    world.delete_all().await;
+    world.drain_at(20).await;
     eventually("the drain begins", || async { world.simulator.calls().len() > 10 }).await;
     // By force: the operator puts its finalizer back on what it still sees alive, so delete first.
     world.applications().delete(&world.app, &DeleteParams::default()).await.unwrap();
@@ -73,7 +70,7 @@ async fn application_created_again_after_a_forced_removal_in_a_drain() {
     let waits = |robot: &_| reason_of(robot, "RobotDeleted") == Some("ApplicationNotReady");
     world.robot_until("r-59", "waits for its application", waits).await;
     world.application(&world.app, json!({})).await;
-    world.all_gone(Duration::from_secs(30)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     world.verify(0);
     assert_eq!(world.simulator.calls().len(), 60);
 }

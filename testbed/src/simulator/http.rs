@@ -105,7 +105,7 @@ fn verdict(shared: &Shared, request: Result<Request, (i64, String)>, fault: &Kin
     let mut state = shared.lock();
     let (request, (code, info, effect)) = match (request, fault) {
         (Err((code, why)), _) => (Request::default(), (Some(code), why, false)),
-        (Ok(request), Kind::Code(code)) => (request, (Some(*code), "scripted".to_owned(), false)),
+        (Ok(request), Kind::Code(code)) => (request, (Some(*code), String::new(), false)),
         (
             Ok(request),
             Kind::Hang | Kind::ResetBefore | Kind::Http(_) | Kind::Html | Kind::Body(_) | Kind::Huge(_),
@@ -145,7 +145,7 @@ fn verdict(shared: &Shared, request: Result<Request, (i64, String)>, fault: &Kin
     });
     let mut reply = json!({
         "ActionStatus": if code == Some(0) { "OK" } else { "FAIL" },
-        "ErrorCode": code, "ErrorInfo": info, "RequestId": request_id,
+        "ErrorCode": code, "ErrorInfo": super::error_info(code, &info), "RequestId": request_id,
     });
     if matches!(fault, Kind::NoRequestId)
         && let Some(reply) = reply.as_object_mut()
