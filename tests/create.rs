@@ -2,6 +2,7 @@
 //! came in. `docs/creating-robots.md` has the reasoning.
 
 use crate::harness::{World, create, eventually, is_true, manifest, message_of, reason_of};
+use futures::StreamExt as _;
 use roomrobot_operator::{
     codes::{CODES, Class},
     crash::Point,
@@ -102,7 +103,8 @@ impl World {
             let additions = calls.iter().take_while(|call| call.command == ADD).count();
             let deletions = calls.len() - additions;
             assert!(calls[additions..].iter().all(|call| call.command == DELETE), "{robot:?}: {calls:#?}");
-            assert!(additions > 0, "{robot:?} was deleted and never added");
+            // After a restart nobody knows whether an addition that was in line was sent.
+            assert!(additions > 0 || again > 0, "{robot:?} was deleted and never added");
             // An answer that was not final, such as a throttle, is no deletion.
             let last =
                 calls[additions..].iter().filter(|call| matches!(call.code, Some(0 | 100_005))).count();
@@ -324,6 +326,7 @@ async fn an_addition_that_could_not_be_sent_leaves_nothing_open() {
 async fn each_possible_answer_to_a_second_addition_is_told_as_it_is() {
     let world = World::new().await;
     let _operator = world.operator().await;
+    let mut names = Vec::new();
     for (code, reason) in [
         (0, "Added"),
         (100_001, "InternalError"),
@@ -352,14 +355,17 @@ async fn each_possible_answer_to_a_second_addition_is_told_as_it_is() {
             assert!(!is_true(&adopted, "Stalled"), "{code}");
         }
         assert!(world.was_seen(&name, "Unknown", "Unreachable"), "{code}");
-        world.removed(&name).await;
+        names.push(name);
     }
     // There is no such room any more: the robot is nowhere, whatever the first call did.
     world.simulator.fail(on_add(Kind::ResetAfter, 1, "dismissed"));
     world.simulator.fail(on_add(Kind::Code(100_004), 1, "dismissed"));
     world.newcomer("dismissed").await;
     world.ready_is("dismissed", "False", "RoomNotFound").await;
-    world.removed("dismissed").await;
+    names.push("dismissed".to_owned());
+    for name in names {
+        world.removed(&name).await;
+    }
     world.verify(0);
     world.verify_order(0);
 }
@@ -492,25 +498,23 @@ async fn sigterm_records_an_addition_that_is_under_way() {
 async fn additions_that_hang_do_not_slow_deletions() {
     let world = World::new().await;
     let _operator = world.operator().await;
-    world.crowd("old", 101).await;
-    world.delete("old-100").await;
-    world.gone("old-100").await;
+    world.crowd("old", 51).await;
+    world.delete("old-50").await;
+    world.gone("old-50").await;
     world.simulator.fail(Fault::always(Kind::Hang).command(ADD));
-    for n in 0..400 {
-        world.newcomer(&format!("new-{n}")).await;
-    }
+    let names: Vec<String> = (0..400).map(|n| format!("new-{n}")).collect();
+    futures::stream::iter(&names)
+        .for_each_concurrent(16, |name| async { drop(world.newcomer(name).await) })
+        .await;
     world.called(1 + 256).await;
-    let began = Instant::now();
-    let from = world.simulator.elapsed();
-    for n in 0..100 {
-        world.delete(&format!("old-{n}")).await;
+    for n in 0..50 {
+        let (name, asked) = (format!("old-{n}"), world.simulator.elapsed());
+        world.delete(&name).await;
+        assert_eq!(reason_of(&world.gone(&name).await, "RobotDeleted"), Some("Deleted"));
+        // An addition holds its place for 8 s.
+        let waited = world.simulator.calls_about(&name, &name)[0].at - asked;
+        assert!(waited < 3_000_000, "{name} waited for {waited} us");
     }
-    for n in 0..100 {
-        assert_eq!(reason_of(&world.gone(&format!("old-{n}")).await, "RobotDeleted"), Some("Deleted"));
-    }
-    assert!(began.elapsed() < Duration::from_secs(5), "{:?}", began.elapsed());
-    let hanging = world.simulator.calls().iter().filter(|call| call.command == ADD && call.at < from).count();
-    assert!(hanging >= 256, "{hanging} additions were under way");
 }
 
 /// One quota for each command: both drains at once, each as fast as if it were alone.
@@ -518,24 +522,34 @@ async fn additions_that_hang_do_not_slow_deletions() {
 async fn additions_and_deletions_have_a_quota_each() {
     let world = World::new().await;
     let _operator = world.operator().await;
-    world.patch_application(json!({"spec": {"requestsPerSecond": 20}})).await;
     world.crowd("old", 60).await;
-    let began = Instant::now();
+    world.patch_application(json!({"spec": {"requestsPerSecond": 20, "suspend": true}})).await;
+    world.application_until("Suspended").await;
     world.delete_all().await;
     for n in 0..60 {
         world.newcomer(&format!("new-{n}")).await;
     }
-    eventually("all are added", || async { world.simulator.calls().len() == 120 }).await;
-    let took = began.elapsed();
-    assert!(took > Duration::from_millis(2900) && took < Duration::from_secs(6), "{took:?} for 60 and 60");
+    world.ready_is("new-59", "False", "Suspended").await;
+    world.patch_application(json!({"spec": {"suspend": false}})).await;
+    world.called(120).await;
+    let times = |command: &str| -> Vec<u64> {
+        let calls = world.simulator.calls().into_iter().filter(|call| call.command == command);
+        calls.map(|call| call.at).collect()
+    };
+    let (additions, deletions) = (times(ADD), times(DELETE));
+    for times in [&additions, &deletions] {
+        let took = times[59] - times[0];
+        assert!((2_800_000..5_000_000).contains(&took), "{took} us for 60 at 20 a second");
+    }
+    assert!(additions[0] < deletions[59] && deletions[0] < additions[59], "one waited for the other");
     assert!(world.simulator.most_in_a_second() <= 20, "{} in a second", world.simulator.most_in_a_second());
 }
 
 // Many.
 
-/// A thousand robots for twenty rooms.
-async fn a_thousand(world: &World) -> Vec<(String, String)> {
-    use futures::StreamExt as _;
+/// A thousand robots for twenty rooms; their additions begin in earnest when this returns.
+async fn a_thousand(world: &World, pace: u32) -> Vec<(String, String)> {
+    world.patch_application(json!({"spec": {"requestsPerSecond": 1}})).await;
     for room in 0..20 {
         world.simulator.add_members(world.sdk_app_id, &format!("room-{room}"), [""; 0]);
     }
@@ -547,6 +561,7 @@ async fn a_thousand(world: &World) -> Vec<(String, String)> {
             world.robot_with(robot, spec).await;
         })
         .await;
+    world.patch_application(json!({"spec": {"requestsPerSecond": pace}})).await;
     robots
 }
 
@@ -555,9 +570,8 @@ async fn a_thousand(world: &World) -> Vec<(String, String)> {
 async fn a_thousand_deleted_while_their_additions_still_run() {
     let world = World::new().await;
     let _operator = world.operator().await;
-    world.patch_application(json!({"spec": {"requestsPerSecond": 50}})).await;
     world.simulator.set(|settings| settings.latency = Duration::from_millis(100));
-    let robots = a_thousand(&world).await;
+    let robots = a_thousand(&world, 100).await;
     world.called(300).await;
     assert!(world.simulator.calls().len() < 900, "the additions are over already");
     world.delete_all().await;
@@ -584,7 +598,6 @@ async fn a_thousand_deleted_while_their_additions_still_run() {
 async fn a_thousand_deleted_while_their_additions_still_run_and_much_goes_wrong() {
     let world = World::new().await;
     let operator = world.operator_with(&["--leader-elect=false"]).await;
-    world.patch_application(json!({"spec": {"requestsPerSecond": 100}})).await;
     for room in 0..20 {
         let room = format!("room-{room}");
         world.simulator.fail(on_add(Kind::ResetAfter, 3, &room));
@@ -592,7 +605,7 @@ async fn a_thousand_deleted_while_their_additions_still_run_and_much_goes_wrong(
         world.simulator.fail(on_add(Kind::Code(100_001), 3, &room));
     }
     world.simulator.fail(Fault::times(Kind::Code(60011), 5).command(ADD));
-    a_thousand(&world).await;
+    a_thousand(&world, 100).await;
     world.called(300).await;
     operator.kill();
     let operator = world.operator_with(&["--leader-elect=false"]).await;

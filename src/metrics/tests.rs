@@ -24,7 +24,8 @@ fn application(name: &str) -> ApplicationSnapshot {
 }
 
 fn snapshot(applications: Vec<ApplicationSnapshot>) -> Snapshot {
-    let queues = ["write_final", "write_waiting", "write_told", "write_live", "call", "timer"].map(|queue| (queue, 5));
+    let queues =
+        ["write_final", "write_waiting", "write_told", "write_live", "call", "timer"].map(|queue| (queue, 5));
     let in_flight = [("call", 1), ("write", 2)];
     Snapshot { leading: true, reconciles: 42, queues, in_flight, applications }
 }
