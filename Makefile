@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit fmt fmt-check lint assets crds docs deny simulator clean
+.PHONY: help demo test unit fmt fmt-check lint assets crds docs deny simulator bench clean
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -42,6 +42,16 @@ deny: ## Check licenses, versions and advisories of the dependencies; needs carg
 
 simulator: ## Run the room engine simulator; ARGS="--app 1400000000=KEY" gives it an application
 	cargo run --locked -q -p testbed --bin room-engine-simulator -- $(ARGS)
+
+# The operator as it ships: static, stripped, built alone so that nothing of the testbed changes it.
+HOST = $(shell rustc -vV | sed -n 's/^host: //p')
+
+bench: assets ## Measure on this machine, beside its limit; BENCH="a c" picks scenarios, N="2000 10000" sizes
+	RUSTFLAGS="-C target-feature=+crt-static" \
+	  cargo build --locked --release --target $(HOST) -p roomrobot-operator --bin roomrobot-operator
+	cargo build --locked --profile tools -p testbed --bin bench --bin room-engine-simulator
+	$(or $(CARGO_TARGET_DIR),target)/tools/bench --json $(or $(CARGO_TARGET_DIR),target)/bench.json \
+	  --operator $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release/roomrobot-operator
 
 clean: ## Remove what cargo built; the control plane's programs stay in the cache folder
 	cargo clean
