@@ -62,7 +62,7 @@ bench: assets ## Measure on this machine, beside its limit; BENCH="a c" picks sc
 	RUSTFLAGS="-C target-feature=+crt-static" \
 	  cargo build --locked --release --target $(HOST) -p roomrobot-operator --bin roomrobot-operator
 	cargo build --locked --profile tools -p testbed --bin bench --bin room-engine-simulator
-	$(or $(CARGO_TARGET_DIR),target)/tools/bench --json bench.json \
+	$(or $(CARGO_TARGET_DIR),target)/tools/bench --json $(or $(CARGO_TARGET_DIR),target)/bench.json \
 	  --operator $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release/roomrobot-operator
 
 image: ## Build the image with buildah, check what is in it, and run it; needs root, buildah, runc; ARGS="--profile image" is quick

@@ -12,21 +12,30 @@ use std::{
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     lanes: [Turns<CallLine>; 4],
+    waiting: usize,
 }
 
 impl Lines {
     pub(super) fn push(&mut self, lane: Lane, application: &Arc<str>, namespace: &Arc<str>, id: Id) {
         if let Some(line) = self.lanes.get_mut(lane as usize) {
             line.of(application).push(namespace, id, false);
+            self.waiting += 1;
         }
+    }
+
+    /// How many stand in line.
+    pub(super) const fn waiting(&self) -> usize {
+        self.waiting
     }
 
     /// The next id of the most urgent lane, up to the lane `last`.
     pub(super) fn pop(&mut self, last: Lane) -> Option<(Lane, Id)> {
-        [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live]
+        let next = [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live]
             .into_iter()
             .filter(|lane| *lane <= last)
-            .find_map(|lane| self.lanes.get_mut(lane as usize)?.pop().map(|id| (lane, id)))
+            .find_map(|lane| self.lanes.get_mut(lane as usize)?.pop().map(|id| (lane, id)));
+        self.waiting = self.waiting.saturating_sub(usize::from(next.is_some()));
+        next
     }
 
     /// How many ids stand in each lane, the most urgent first.
@@ -187,6 +196,7 @@ mod tests {
         }
         let out: Vec<Id> = std::iter::from_fn(|| lines.pop(Lane::Final)).map(|(_, id)| id).collect();
         assert_eq!(out, [0, 4, 3, 5, 1, 6, 2].map(|n| ids[n]));
+        assert_eq!(lines.waiting(), 0);
         assert!(lines.lanes.iter().all(|lane| lane.turns.is_empty() && lane.lines.is_empty()));
     }
 }

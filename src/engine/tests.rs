@@ -2738,6 +2738,28 @@ fn events_keep_their_budget_and_deletions_do_not_wait_for_them() {
     assert!((50..=70).contains(&deleted), "{deleted} in some six seconds");
 }
 
+/// An Event about what went well is a write like any other: it does not take the place of one that waits.
+#[test]
+fn good_news_waits_for_no_write_and_no_write_for_good_news() {
+    let mut world = World::led_with(4);
+    world.crowd("team/r", 300, json!({}));
+    world.run(MINUTE);
+    world.events.clear();
+    world.write_takes = 50 * MS;
+    world.delete_all();
+    world.run(4 * SECOND);
+    let told = world.events.len();
+    assert!(world.gone.len() > 50 && told < 8, "{told} Events beside {} ends", world.gone.len());
+    world.run(10 * SECOND);
+    assert_eq!(world.engine.robots().len(), 0);
+    world.write_takes = 5 * MS;
+    world.crowd("team/s", 5, json!({}));
+    world.events.clear();
+    world.delete_all();
+    world.run(5 * SECOND);
+    assert_eq!(world.events.len(), 5, "told where nothing waits");
+}
+
 #[test]
 fn an_event_is_about_a_change_and_is_stored_where_that_is_possible() {
     let mut world = World::led();

@@ -154,6 +154,11 @@ impl Engine {
             return;
         }
         let warning = want.is == Is::False && want.reason != Reason::StillClaimed;
+        // Where writes wait for the API server, good news would take the place of one; the log line has it.
+        let free = self.settings.concurrency.saturating_sub(self.writes_in_flight);
+        if !warning && self.lines.waiting() > free {
+            return;
+        }
         let budget = match (kind, warning) {
             (_, true) => &mut self.budgets.warnings,
             (Kind::RobotDeleted, false) => &mut self.budgets.ended,

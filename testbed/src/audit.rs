@@ -5,7 +5,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
 use serde::Deserialize;
 use std::{
     fs::File,
-    io::{BufRead as _, BufReader, Seek as _, SeekFrom},
+    io::{BufRead as _, BufReader, Read as _, Seek as _, SeekFrom},
     path::{Path, PathBuf},
 };
 
@@ -93,5 +93,22 @@ impl AuditLog {
             }
         }
         Ok(entries)
+    }
+
+    /// How many lines since `from`, which moves on, have all of `words` in them.
+    ///
+    /// # Errors
+    /// If the log cannot be read.
+    pub fn count(&self, from: &mut u64, words: &[&str]) -> Result<usize> {
+        let why = |error: std::io::Error| Error::new("audit log", error);
+        let mut file = File::open(&self.path).map_err(why)?;
+        file.seek(SeekFrom::Start((*from).max(self.from))).map_err(why)?;
+        let mut text = Vec::new();
+        file.read_to_end(&mut text).map_err(why)?;
+        // The last line may still be being written.
+        let whole = text.iter().rposition(|byte| *byte == b'\n').map_or(0, |at| at + 1);
+        *from = (*from).max(self.from) + u64::try_from(whole).unwrap_or_default();
+        let text = String::from_utf8_lossy(text.get(..whole).unwrap_or_default());
+        Ok(text.lines().filter(|line| words.iter().all(|word| line.contains(word))).count())
     }
 }

@@ -65,8 +65,8 @@ pub struct Audited {
     pub robot_writes: BTreeMap<String, usize>,
     /// Other writes that were stored, by verb and resource.
     pub other_writes: BTreeMap<String, usize>,
-    /// Writes of any kind that were refused.
-    pub refused: usize,
+    /// Writes of any kind that were refused, by verb, resource and HTTP status.
+    pub refused: BTreeMap<String, usize>,
     /// When each deletion was over, in microseconds, ascending.
     pub ends: Vec<i64>,
     /// When the first and the last robot was taken in charge.
@@ -93,12 +93,13 @@ impl Audited {
             {
                 continue;
             }
-            if entry.response_status.code >= 300 {
-                this.refused += 1;
-                continue;
-            }
             let subresource = if object.subresource.is_empty() { "" } else { "/" };
             let what = format!("{} {}{subresource}{}", entry.verb, object.resource, object.subresource);
+            let status = entry.response_status.code;
+            if status >= 300 {
+                *this.refused.entry(format!("{what}: {status}")).or_default() += 1;
+                continue;
+            }
             if !robot {
                 *this.other_writes.entry(what).or_default() += 1;
                 continue;

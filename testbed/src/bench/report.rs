@@ -33,7 +33,7 @@ pub struct Row {
     /// All other writes.
     pub other_writes: BTreeMap<String, usize>,
     /// Writes that the API server refused.
-    pub refused_writes: usize,
+    pub refused_writes: BTreeMap<String, usize>,
     /// CPU time of the operator's process for each life, in milliseconds.
     pub cpu_ms_per_life: Option<f64>,
     /// That, as a multiple of the floor's.
@@ -154,9 +154,7 @@ impl Report {
             let mut notes = Vec::new();
             notes.extend(row.writes_per_life.iter().map(|(what, count)| format!("{count:.3} {what}")));
             notes.extend(row.other_writes.iter().map(|(what, count)| format!("{count} x {what}")));
-            if row.refused_writes > 0 {
-                notes.push(format!("{} refused writes", row.refused_writes));
-            }
+            notes.extend(row.refused_writes.iter().map(|(what, count)| format!("refused {count} x {what}")));
             if let Some(rate) = row.accepted_per_second {
                 notes.push(format!("taken in charge: {rate:.0}/s"));
             }

@@ -80,7 +80,7 @@ pub async fn pending(stage: Stage<'_>, n: usize, floor: Floor) -> Result<Row> {
     }
     let audit = world.audit();
     let running = world.operator().await?;
-    world.until_robots(None, 0).await?;
+    world.until_ended(&audit, n).await?;
     finish("a pending", &world, running, &audit, n, floor).await
 }
 
@@ -100,7 +100,7 @@ pub async fn live(stage: Stage<'_>, n: usize, floor: Floor) -> Result<Row> {
         world.until_ready(namespace, count).await?;
     }
     futures::future::try_join_all(namespaces.iter().map(|namespace| world.delete_all(namespace))).await?;
-    world.until_robots(None, 0).await?;
+    world.until_ended(&audit, n).await?;
     finish("b live", &world, running, &audit, n, floor).await
 }
 
@@ -178,7 +178,7 @@ pub async fn beside(stage: Stage<'_>, n: usize, floor: Floor) -> Result<Row> {
         let next = interval.mul_f64(float(single + 1));
         tokio::time::sleep(next.saturating_sub(start.elapsed())).await;
     }
-    world.until_robots(None, 0).await?;
+    world.until_ended(&audit, n + singles).await?;
     let audited = Audited::read(&audit.entries()?);
     let mut row = finish("d beside", &world, running, &audit, n + singles, floor).await?;
     let of_singles = audited.latencies.into_iter().filter(|((namespace, _), _)| namespace == "beside");
@@ -215,7 +215,7 @@ pub async fn growth(stage: Stage<'_>, n: usize, floor: Floor) -> Result<Row> {
         let before = world.room_engine.calls().await?.len();
         let cpu = measure::cpu(pid).unwrap_or_default();
         world.delete_all(namespace).await?;
-        world.until_robots(Some(namespace), 0).await?;
+        world.until_ended(&audit, round).await?;
         let used = measure::cpu(pid).unwrap_or_default().saturating_sub(cpu);
         let calls = world.room_engine.calls().await?.split_off(before);
         let mut row = row("e growth", round, &Audited::read(&audit.entries()?), &calls, Some(floor));
@@ -284,7 +284,7 @@ fn row(scenario: &str, n: usize, audited: &Audited, calls: &[Call], floor: Optio
             .map(|(what, count)| (what.clone(), per_life(*count)))
             .collect(),
         other_writes: audited.other_writes.clone(),
-        refused_writes: audited.refused,
+        refused_writes: audited.refused.clone(),
         accepted_per_second: accepted,
         ..Row::default()
     }

@@ -278,6 +278,23 @@ impl<'a> World<'a> {
         Ok(())
     }
 
+    /// Waits until `count` deletions are over. Read off the audit log, so that looking costs the API server nothing.
+    ///
+    /// # Errors
+    /// If that takes too long.
+    pub async fn until_ended(&self, audit: &AuditLog, count: usize) -> Result<()> {
+        let start = Instant::now();
+        let (mut from, mut ended) = (0, 0);
+        while ended < count {
+            if start.elapsed() > PATIENCE {
+                return Err(Error(format!("only {ended} of {count} deletions were over in time")));
+            }
+            tokio::time::sleep(LOOK).await;
+            ended += audit.count(&mut from, &["\"op\":\"remove\"", "\"resource\":\"roomrobots\""])?;
+        }
+        Ok(())
+    }
+
     /// Waits until the operator has taken `count` robots of the namespace in charge.
     ///
     /// # Errors
