@@ -29,6 +29,7 @@ pub struct Install {
 }
 
 impl Install {
+    #[allow(clippy::needless_pass_by_value, reason = "made on the spot at every call")]
     pub fn new(world: &World, more: Value) -> Self {
         let mut values = json!({
             "allowEndpoints": [world.simulator.endpoint()],
@@ -87,7 +88,7 @@ async fn the_life_of_a_release() {
     // What the Deployment says, as processes: two replicas, of which one acts.
     let stored = deployment(&world).await;
     assert_eq!(stored.spec.as_ref().unwrap().replicas, Some(2));
-    cluster.admit(RELEASE, &pod_spec(&world).await).await;
+    cluster.admit(RELEASE, &pod_spec(&world).await);
     let first = start(&world).await;
     eventually("the first leads", || async { leads(&first) }).await;
     let second = start(&world).await;
@@ -343,12 +344,10 @@ async fn the_server_warns_of_nothing() {
                 Some("Deployment" | "Job") => &object["spec"]["template"]["spec"],
                 _ => continue,
             };
-            cluster
-                .admit(
-                    object["metadata"]["name"].as_str().unwrap(),
-                    &serde_json::from_value(spec.clone()).unwrap(),
-                )
-                .await;
+            cluster.admit(
+                object["metadata"]["name"].as_str().unwrap(),
+                &serde_json::from_value(spec.clone()).unwrap(),
+            );
         }
     }
     // The whole of it is then installed, and removed.
@@ -373,7 +372,7 @@ async fn plain_manifests_work_as_well() {
     world.plane.run_kubectl(&set, None).unwrap();
     let pod = pod_spec(&world).await;
     assert_eq!(pod.containers[0].image.as_deref(), Some("registry.example.com/op:1"));
-    Cluster { world: &world, service: None }.admit(RELEASE, &pod).await;
+    Cluster { world: &world, service: None }.admit(RELEASE, &pod);
     let operator = start(&world).await;
 
     // What is shown elsewhere is what the server takes.
@@ -392,7 +391,7 @@ async fn plain_manifests_work_as_well() {
     // The samples as they are.
     for sample in ["application.yaml", "robot.yaml", "many-robots"] {
         let path = file(&format!("deploy/samples/{sample}"));
-        let flag = if sample.ends_with(".yaml") { "-f" } else { "-k" };
+        let flag = if path.is_file() { "-f" } else { "-k" };
         let args = ["apply", "--warnings-as-errors", "-n", &world.namespace, flag, path.to_str().unwrap()];
         let args =
             if sample == "application.yaml" { [&args[..2], &args[4..]].concat() } else { args.to_vec() };
