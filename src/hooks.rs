@@ -260,6 +260,7 @@ mod tests {
     use super::*;
     use serde_json::{Value, from_value};
 
+    #[allow(clippy::needless_pass_by_value, reason = "made on the spot at every call")]
     fn robot(name: usize, more: Value) -> RoomRobot {
         let mut object = json!({
             "apiVersion": "roomrobot.dev/v1alpha1", "kind": "RoomRobot",

@@ -234,7 +234,9 @@ async fn two_tools_and_the_operator_leave_no_difference() {
             )
             .unwrap();
     };
-    tools.iter().for_each(|tool| apply(tool));
+    for tool in tools {
+        apply(tool);
+    }
     world.all_ready(2).await;
     world.application_until("CredentialsLoaded").await;
     eventually("the application is held", || async {

@@ -91,7 +91,7 @@ pub fn template(args: &[&str]) -> Said {
 
 /// The documents of a stream of YAML, each with its text.
 pub fn documents(yaml: &str) -> Vec<(String, Value)> {
-    let texts = yaml.split("\n---\n").flat_map(|part| part.strip_prefix("---\n").or(Some(part)));
+    let texts = yaml.split("\n---\n").map(|part| part.strip_prefix("---\n").unwrap_or(part));
     texts
         .filter(|text| text.lines().any(|line| !line.is_empty() && !line.starts_with('#')))
         .map(|text| (format!("{}\n", text.trim_end()), serde_saphyr::from_str(text).unwrap()))
@@ -144,7 +144,7 @@ impl Cluster<'_> {
             }
             let name = job.name_any();
             let template = job.spec.unwrap().template;
-            self.admit(&name, &template.spec.clone().unwrap()).await;
+            self.admit(&name, &template.spec.clone().unwrap());
             let said = self.run_container(&name, template.spec.unwrap()).await;
             let now = Timestamp::now().to_string();
             let condition = |kind: &str, reason: &str| {
@@ -181,7 +181,7 @@ impl Cluster<'_> {
     }
 
     /// Pod Security looks at Pods, not at Jobs: asks whether the Pod of a Job would be let in.
-    pub async fn admit(&self, name: &str, spec: &PodSpec) {
+    pub fn admit(&self, name: &str, spec: &PodSpec) {
         let pod = json!({"apiVersion": "v1", "kind": "Pod", "metadata": {"name": format!("{name}-pod")},
             "spec": spec});
         let args = ["create", "--dry-run=server", "-n", NAMESPACE, "--warnings-as-errors", "-f", "-"];

@@ -9,6 +9,7 @@ use std::{collections::BTreeSet, fs};
 use tempfile::TempDir;
 
 /// A value, what to set with it, and what is then rendered that was not before; with `!` what is no longer.
+#[allow(clippy::too_many_lines, reason = "a table")]
 fn table() -> Vec<(&'static str, Value, Value, &'static str)> {
     let none = json!({});
     let network = json!({"networkPolicy": {"enabled": true}});
