@@ -4,7 +4,7 @@ use crate::harness::{KEY, World, manifest};
 use roomrobot_operator::crd::RoomRobot;
 use serde_json::json;
 use std::time::{Duration, Instant};
-use testbed::simulator::{Fault, Kind};
+use testbed::simulator::{Fault, Kind, most_in};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_second_has_more_calls_than_the_application_may_make() {
@@ -124,7 +124,19 @@ async fn two_shards_share_the_quota_and_leave_each_others_applications_alone() {
     }
     world.delete_all().await;
     world.all_gone(Duration::from_secs(90)).await;
-    assert_eq!(world.simulator.calls().len(), 40);
+    let calls = world.simulator.calls();
+    assert_eq!(calls.len(), 40);
+    // Each keeps to its own share, so that both together keep to the quota without knowing of each other.
+    for shard in ["a-", "b-"] {
+        let of = calls.iter().filter(|call| call.room.starts_with(shard));
+        let times: Vec<u64> = of.map(|call| call.at).collect();
+        assert_eq!(times.len(), 20, "shard {shard}");
+        assert!(
+            most_in(&times, 1_000_000) <= 10,
+            "shard {shard}: {} in a second",
+            most_in(&times, 1_000_000)
+        );
+    }
     assert!(world.simulator.most_in_a_second() <= 20, "{} in a second", world.simulator.most_in_a_second());
 }
 
