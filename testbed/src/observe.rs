@@ -18,6 +18,7 @@ use tokio::{task::AbortHandle, time::sleep};
 
 /// An error of the client, without its debug print.
 #[allow(clippy::needless_pass_by_value, reason = "the shape that map_err wants")]
+#[must_use]
 pub fn told(error: kube::Error) -> Error {
     Error(roomrobot_operator::kubernetes::explain(&error))
 }

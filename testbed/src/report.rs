@@ -37,12 +37,12 @@ impl Report {
         let start = Instant::now();
         let outcome = work.await;
         let took = start.elapsed();
-        let (word, facts) = match &outcome {
-            Ok(facts) => ("ok    ", facts.clone()),
+        let (verdict, lines) = match &outcome {
+            Ok(lines) => ("ok    ", lines.clone()),
             Err(error) => ("FAILED", vec![error.to_string()]),
         };
-        println!("{word} {name}  [{:.1} s]", took.as_secs_f32());
-        for line in facts.iter().flat_map(|fact| fact.lines()) {
+        println!("{verdict} {name}  [{:.1} s]", took.as_secs_f32());
+        for line in lines.iter().flat_map(|text| text.lines()) {
             println!("         {line}");
         }
         let row = Row {

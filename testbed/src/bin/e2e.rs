@@ -102,7 +102,7 @@ async fn run(args: &Args, cluster: &Cluster, report: &mut Report) -> Result<()> 
     report
         .step("The kernel confines the operator as its Pod asks", pods::confinement(cluster, &simulator))
         .await?;
-    report.step("`helm test` passes", release::test(cluster)).await?;
+    report.step("`helm test` passes", async { release::test(cluster) }).await?;
     report
         .step(
             "The main job: four robots, four answers, the RequestId of each in its last status",

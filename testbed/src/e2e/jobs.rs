@@ -78,10 +78,10 @@ pub async fn main_job(cluster: &Cluster, engine: &RoomEngine<'_>) -> Result<Vec<
     for (name, room, member, reason) in robots {
         let end = ends.get(name).ok_or_else(|| Error(format!("{name} left unseen")))?;
         ensure(end.reason == reason && end.status == "True", || format!("{name} ended with {end:?}"))?;
-        let last = calls.iter().rfind(|call| call.room == room && call.member == member);
-        let last = last.ok_or_else(|| Error(format!("no call about {name}")))?;
-        ensure(end.message.ends_with(&format!("RequestId {}", last.request_id)), || {
-            format!("{name}: the last call was {last:?}, the last condition {end:?}")
+        let call = calls.iter().rfind(|call| call.room == room && call.member == member);
+        let call = call.ok_or_else(|| Error(format!("no call about {name}")))?;
+        ensure(end.message.ends_with(&format!("RequestId {}", call.request_id)), || {
+            format!("{name}: the last call was {call:?}, the last condition {end:?}")
         })?;
         facts.push(format!("{name:<13} {:<13} {}", end.reason, end.message));
     }
@@ -230,12 +230,15 @@ pub async fn namespace(cluster: &Cluster, engine: &RoomEngine<'_>) -> Result<Vec
     // Events are best effort and within a budget: some must be there, in the operator's namespace.
     let events = cluster.kubectl.run(&["get", "events.v1.events.k8s.io", "-n", SYSTEM, "-o", "json"])?;
     let events: Value = serde_json::from_str(&events).map_err(|error| Error::new("events", error))?;
+    let is =
+        |event: &Value, path: &str, text: &str| event.pointer(path).and_then(Value::as_str) == Some(text);
     let about = |event: &&Value| {
-        event["regarding"]["namespace"] == DOOMED && event["regarding"]["kind"] == "RoomRobot"
+        is(event, "/regarding/namespace", DOOMED) && is(event, "/regarding/kind", "RoomRobot")
     };
-    let told: Vec<&Value> = events["items"].as_array().into_iter().flatten().filter(about).collect();
+    let told: Vec<&Value> =
+        events.get("items").and_then(Value::as_array).into_iter().flatten().filter(about).collect();
     ensure(!told.is_empty(), || "no Event about its robots in the operator's namespace".to_owned())?;
-    let note = told.last().and_then(|event| event["note"].as_str()).unwrap_or_default();
+    let note = told.last().and_then(|event| event.get("note")?.as_str()).unwrap_or_default();
     Ok(vec![
         format!("gone in {:.1} s with {DOOMED_ROBOTS} robots, one call each", took.as_secs_f32()),
         format!("{} Events about them in {SYSTEM}, such as: {note}", told.len()),

@@ -4,7 +4,10 @@ use super::{KEY, PATIENCE, RELEASE, ROBOTS, SYSTEM, cluster::Cluster};
 use crate::{Error, Result, observe::told, report::ensure};
 use k8s_openapi::api::{coordination::v1::Lease, core::v1::Pod};
 use kube::{Api, ResourceExt as _, api::ListParams};
-use std::time::{Duration, Instant};
+use std::{
+    fmt::Write as _,
+    time::{Duration, Instant},
+};
 use tokio::time::sleep;
 
 /// The operator's Lease.
@@ -202,6 +205,7 @@ pub async fn logs(cluster: &Cluster, count: usize) -> Result<Vec<String>> {
 }
 
 /// The logs of all Pods of the operator, for a person who looks into a failure.
+#[must_use]
 pub fn tell_all(cluster: &Cluster) -> String {
     let mut text = String::new();
     for args in [
@@ -225,11 +229,8 @@ pub fn tell_all(cluster: &Cluster) -> String {
             .unwrap_or_else(|error: Error| (false, String::new(), error.to_string()));
         let lines: Vec<&str> = out.lines().chain(err.lines()).collect();
         let tail = lines.len().saturating_sub(60);
-        text.push_str(&format!(
-            "\n--- kubectl {}\n{}\n",
-            args.join(" "),
-            lines.get(tail..).unwrap_or_default().join("\n")
-        ));
+        let lines = lines.get(tail..).unwrap_or_default().join("\n");
+        let _ = writeln!(text, "\n--- kubectl {}\n{lines}", args.join(" "));
     }
     text
 }

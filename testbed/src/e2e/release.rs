@@ -82,7 +82,7 @@ pub async fn install(cluster: &Cluster, image: &str) -> Result<Vec<String>> {
 ///
 /// # Errors
 /// If it fails.
-pub async fn test(cluster: &Cluster) -> Result<Vec<String>> {
+pub fn test(cluster: &Cluster) -> Result<Vec<String>> {
     let out = cluster.helm.run(&["test", RELEASE, "-n", SYSTEM, "--timeout", "120s"])?;
     ensure(out.contains("Succeeded"), || out.clone())?;
     Ok(out.lines().filter(|line| line.contains("Phase:")).map(|line| line.trim().to_owned()).collect())

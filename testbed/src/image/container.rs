@@ -41,10 +41,12 @@ impl Content {
         unpack(&image.archive, &raw)?;
         let manifest = read(&raw.join("manifest.json"))?;
         let manifest = manifest.get(0).cloned().unwrap_or_default();
-        for layer in manifest["Layers"].as_array().into_iter().flatten().filter_map(Value::as_str) {
+        for layer in
+            manifest.get("Layers").and_then(Value::as_array).into_iter().flatten().filter_map(Value::as_str)
+        {
             unpack(&raw.join(layer), &root)?;
         }
-        let config = read(&raw.join(manifest["Config"].as_str().unwrap_or_default()))?;
+        let config = read(&raw.join(manifest.get("Config").and_then(Value::as_str).unwrap_or_default()))?;
         let mut files = Vec::new();
         list(&root, &root, &mut files)?;
         files.sort();
@@ -179,13 +181,19 @@ impl Drop for Container {
 /// The runtime's configuration: what Pod Security `restricted` asks for and a Pod of the chart has.
 fn config(content: &Content, settings: &Settings<'_>) -> Value {
     let none = json!([]);
-    let strings = |value: &Value| -> Vec<String> {
-        value.as_array().into_iter().flatten().filter_map(Value::as_str).map(str::to_owned).collect()
+    let strings = |name: &str| -> Vec<String> {
+        let value = content.config.pointer(&format!("/config/{name}"));
+        value
+            .and_then(Value::as_array)
+            .into_iter()
+            .flatten()
+            .filter_map(Value::as_str)
+            .map(str::to_owned)
+            .collect()
     };
-    let image = &content.config["config"];
-    let mut args = strings(&image["Entrypoint"]);
+    let mut args = strings("Entrypoint");
     args.extend(settings.args.iter().map(|&arg| arg.to_owned()));
-    let mut env = strings(&image["Env"]);
+    let mut env = strings("Env");
     env.extend(settings.env.iter().cloned());
     let mut mounts = vec![
         json!({"destination": "/proc", "type": "proc", "source": "proc"}),
