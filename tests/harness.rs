@@ -343,9 +343,23 @@ impl World {
         self.robots().delete(name, &DeleteParams::default()).await.unwrap();
     }
 
-    /// Asks for the deletion of all robots of the namespace.
+    /// Asks for the deletion of all robots of the namespace, one by one as `kubectl delete --all` does: the API server
+    /// deletes a collection with one hand, and gives up on a large one after a minute.
     pub async fn delete_all(&self) {
-        self.robots().delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
+        let robots = self.robots();
+        let list = robots.list_metadata(&ListParams::default()).await.unwrap();
+        futures::stream::iter(list.items)
+            .for_each_concurrent(16, |robot| {
+                let robots = robots.clone();
+                async move {
+                    match robots.delete(&robot.name_any(), &DeleteParams::default()).await {
+                        Ok(_) => {}
+                        Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                        Err(error) => panic!("{}: {error}", robot.name_any()),
+                    }
+                }
+            })
+            .await;
     }
 
     /// Asks for the deletion of all robots of the namespace, and lets them go at `rate` a second only once all of them

@@ -15,6 +15,8 @@ fn table() -> Vec<(&'static str, Value, Value, &'static str)> {
     let network = json!({"networkPolicy": {"enabled": true}});
     let service = json!({"serviceMonitor": {"enabled": true}});
     let pod = json!({"podMonitor": {"enabled": true}});
+    let alerts = json!({"prometheusRule": {"enabled": true}});
+    let dashboard = json!({"dashboard": {"enabled": true}});
     let rules = json!([{"action": "labeldrop", "regex": "unwanted"}]);
     vec![
         ("nameOverride", json!("other"), none.clone(), "app.kubernetes.io/name: other"),
@@ -98,7 +100,7 @@ fn table() -> Vec<(&'static str, Value, Value, &'static str)> {
         ("livenessProbe.failureThreshold", json!(44), none.clone(), "failureThreshold: 44"),
         ("readinessProbe.periodSeconds", json!(44), none.clone(), "periodSeconds: 44"),
         ("readinessProbe.failureThreshold", json!(44), none.clone(), "failureThreshold: 44"),
-        ("networkPolicy.enabled", json!(true), none, "kind: NetworkPolicy"),
+        ("networkPolicy.enabled", json!(true), none.clone(), "kind: NetworkPolicy"),
         (
             "networkPolicy.metricsFrom",
             json!([{"namespaceSelector": {}}]),
@@ -134,6 +136,41 @@ fn table() -> Vec<(&'static str, Value, Value, &'static str)> {
             "metricRelabelings:\n        - action: labeldrop",
         ),
         ("podMonitor.relabelings", rules, pod, "relabelings:\n        - action: labeldrop"),
+        ("prometheusRule.enabled", json!(true), none.clone(), "kind: PrometheusRule"),
+        ("prometheusRule.labels", json!({"select": "me"}), alerts.clone(), "    select: me\n"),
+        ("prometheusRule.ruleLabels", json!({"severity": "wake"}), alerts.clone(), "severity: wake"),
+        (
+            "prometheusRule.disabled",
+            json!(["RoomRobotNoLeader"]),
+            alerts.clone(),
+            "!alert: RoomRobotNoLeader",
+        ),
+        (
+            "prometheusRule.runbookBase",
+            json!("https://git.example/op/"),
+            alerts.clone(),
+            "runbook_url: https://git.example/op/docs/runbook.md#",
+        ),
+        (
+            "prometheusRule.additionalRules",
+            json!([{"alert": "Mine", "expr": "vector(1)"}]),
+            alerts,
+            "- alert: Mine",
+        ),
+        ("dashboard.enabled", json!(true), none, "name: roomrobot-operator-dashboard"),
+        (
+            "dashboard.namespace",
+            json!("grafana"),
+            dashboard.clone(),
+            "name: roomrobot-operator-dashboard\n  namespace: grafana",
+        ),
+        (
+            "dashboard.labels",
+            json!({"grafana_dashboard": "2"}),
+            dashboard.clone(),
+            "grafana_dashboard: \"2\"",
+        ),
+        ("dashboard.annotations", json!({"folder": "rtc"}), dashboard, "  annotations:\n    folder: rtc\n"),
         ("extraArgs", json!(["--concurrency=4"]), json!({}), "- \"--concurrency=4\""),
         ("extraEnv", json!([{"name": "A", "value": "b"}]), json!({}), "- name: A\n              value: b"),
         (
