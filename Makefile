@@ -2,18 +2,18 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit matrix fmt fmt-check lint assets crds docs manifests deny simulator picture bench image e2e clean
+.PHONY: help demo test unit matrix fmt fmt-check lint assets test-assets crds docs manifests deny simulator picture bench image e2e clean
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
 help: ## List the verbs
-	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-10s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
+	@awk -F ':.*## ' '/^[a-z-]+:.*## / { printf "  make %-12s %s\n", $$1, $$2 }' $(firstword $(MAKEFILE_LIST))
 
 demo: ## Show the main job from nothing to the end; KEEP=1 leaves everything running
 	cargo build --locked -p roomrobot-operator -p testbed
 	$(BIN)/demo $(if $(filter-out 0,$(KEEP)),--keep)
 
-test: fmt-check lint assets ## Check everything that CI checks
+test: fmt-check lint test-assets ## Check everything that CI checks
 	cargo test --locked --workspace
 
 unit: ## Run the tests that need no control plane
@@ -35,6 +35,9 @@ lint: ## Run clippy; a warning is an error
 
 assets: ## Build the control plane's programs, once, and print their folder
 	cargo run --locked -q -p testbed --bin testbed-assets
+
+test-assets: ## The same, and what only tests need: Helm, promtool, a Lua and a kstatus
+	cargo run --locked -q -p testbed --bin testbed-assets -- --tests
 
 crds: ## Write crds/*.yaml from the types in src/crd
 	UPDATE_CRDS=1 cargo test --locked --lib crd::tests

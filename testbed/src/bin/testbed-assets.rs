@@ -1,9 +1,11 @@
-//! Builds the control plane's binaries where they are missing, and prints their folder.
+//! Builds the control plane's binaries where they are missing, with `--tests` also what tests need besides, and prints
+//! the control plane's folder.
 
-use std::process::ExitCode;
+use std::{path::PathBuf, process::ExitCode};
+use testbed::{Result, assets};
 
 fn main() -> ExitCode {
-    match testbed::assets::folder() {
+    match build(std::env::args().any(|arg| arg == "--tests")) {
         Ok(folder) => {
             println!("{}", folder.display());
             ExitCode::SUCCESS
@@ -13,4 +15,15 @@ fn main() -> ExitCode {
             ExitCode::FAILURE
         }
     }
+}
+
+fn build(for_tests: bool) -> Result<PathBuf> {
+    let folder = assets::folder()?;
+    if for_tests {
+        // Before the tests, not in the middle of them: a build beside them would make them slow.
+        assets::helm()?;
+        assets::health()?;
+        assets::promtool()?;
+    }
+    Ok(folder)
 }
