@@ -48,6 +48,8 @@ pub struct Settings {
     pub concurrency: usize,
     /// The part of the RoomRobots that this operator has, where it has not all of them: see [`crate::watch::Scope`].
     pub shard: Option<String>,
+    /// No call before this time since the process started: what a process before it sent may still count in the quota.
+    pub first_call: Duration,
 }
 
 impl Settings {

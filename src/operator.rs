@@ -35,7 +35,8 @@ use tokio::{
 /// How long what is under way may take to finish and be recorded after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
 
-/// How long after its last call a replica keeps the Lease: the next one's calls then never fall into the same second,
+/// What no two processes call in. A replica keeps the Lease that long after its last call, and a process that is not elected
+/// starts that late: the next one's calls then never fall into the same second,
 /// and what the two of them send together keeps the quota.
 const LAST_SECOND: Duration = Duration::from_secs(1);
 
@@ -180,6 +181,8 @@ impl Operator {
             namespace: namespace.into(),
             concurrency: args.concurrency.into(),
             shard: scope.shard(),
+            // Where nobody is elected, another process may have ended a moment ago, in the middle of its calls.
+            first_call: if args.leader_elect { Duration::ZERO } else { LAST_SECOND },
         };
         let hands = Hands {
             client,

@@ -63,7 +63,8 @@ impl Engine {
 
     /// The pace of one SDKAppID and command.
     fn pace(&mut self, sdk_app_id: u32, operation: Operation) -> &mut Pace {
-        self.paces.entry((sdk_app_id, operation)).or_insert_with(|| Pace::new(1))
+        let first_call = self.settings.first_call;
+        self.paces.entry((sdk_app_id, operation)).or_insert_with(|| Pace::beginning_at(first_call, 1))
     }
 
     /// Sets the paces of one SDKAppID to the lowest rate of the applications that share them.

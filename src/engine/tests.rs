@@ -100,7 +100,8 @@ struct World {
 
 fn fresh(concurrency: usize, scopes: usize) -> Engine {
     let allowed = Allowed::default();
-    Engine::new(Settings { allowed, namespace: "operator".into(), concurrency, shard: None }, scopes, 7)
+    let (shard, first_call) = (None, Duration::ZERO);
+    Engine::new(Settings { allowed, namespace: "operator".into(), concurrency, shard, first_call }, scopes, 7)
 }
 
 fn key(text: &str) -> Credentials {

@@ -168,8 +168,13 @@ fn a_scrape_of_ten_thousand_robots_and_fifty_applications_is_quick_and_small() {
         endpoint::Allowed,
         engine::{Engine, Input, Now, Settings},
     };
-    let settings =
-        Settings { allowed: Allowed::default(), namespace: "ns".into(), concurrency: 32, shard: None };
+    let settings = Settings {
+        allowed: Allowed::default(),
+        namespace: "ns".into(),
+        concurrency: 32,
+        shard: None,
+        first_call: Duration::ZERO,
+    };
     let mut engine = Engine::new(settings, 1, 0);
     let now = Now {
         since_start: Duration::from_secs(1),

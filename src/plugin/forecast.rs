@@ -160,7 +160,13 @@ fn engine(stored: &Stored, doomed: &BTreeSet<Key>, now: Now) -> Engine {
         let refused = status.into_iter().any(|found| found.reason == Reason::EndpointNotAllowed.as_str());
         application.spec.endpoint.parse::<Endpoint>().ok().filter(|_| !refused)
     }));
-    let settings = Settings { allowed: allowed.clone(), namespace: "".into(), concurrency: 1, shard: None };
+    let settings = Settings {
+        allowed: allowed.clone(),
+        namespace: "".into(),
+        concurrency: 1,
+        shard: None,
+        first_call: Duration::ZERO,
+    };
     let mut engine = Engine::new(settings, 1, 0);
     let mut input = |input| engine.handle(input, now);
     let mut names = BTreeSet::new();

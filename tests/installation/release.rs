@@ -319,7 +319,7 @@ async fn the_server_warns_of_nothing() {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("values.json");
     fs::write(&path, values::everything().to_string()).unwrap();
-    for kind in ["servicemonitors", "podmonitors"] {
+    for kind in ["servicemonitors", "podmonitors", "prometheusrules"] {
         let crd =
             fs::read_to_string(file(&format!("tests/installation/prometheus-operator/{kind}.yaml"))).unwrap();
         world.plane.kubectl_apply(&crd).unwrap();

@@ -260,6 +260,7 @@ pub fn everything() -> Value {
             "securityContext",
             "priorityClassName",
             "extraObjects",
+            "dashboard.namespace",
         ];
         if value == json!(false) || skipped.iter().chain(&fits_no_cluster).any(|it| path.starts_with(it)) {
             continue;

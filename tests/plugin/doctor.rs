@@ -46,7 +46,7 @@ async fn ten_planted_faults_are_found_and_their_mends_named() {
     let rights = json!([{"op": "remove", "path": "/rules/0"}]).to_string();
     let patch = ["patch", "clusterrole", "roomrobot-operator", "--type", "json", "-p", &rights];
     world.plane.run_kubectl(&patch, None).unwrap();
-    finds(&doctor(&world, &[]), "rights", "may not list roomrobots.roomrobot.dev", "rbac.yaml");
+    finds(&doctor(&world, &[]), "rights", "may not list rtcapplications.roomrobot.dev", "rbac.yaml");
     world.plane.install_rights().unwrap();
     none(&doctor(&world, &[]));
 

@@ -90,6 +90,7 @@ impl Bench {
             namespace: "roomrobot-system".into(),
             concurrency: 32,
             shard: None,
+            first_call: Duration::ZERO,
         };
         let mut this = Self {
             engine: Engine::new(settings, 1, 7),
