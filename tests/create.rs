@@ -2,7 +2,9 @@
 //! came in. `docs/creating-robots.md` has the reasoning.
 
 use crate::harness::{World, create, eventually, is_true, manifest, message_of, reason_of};
+use crate::reliability::api_server::through;
 use futures::StreamExt as _;
+use hyper::Method;
 use roomrobot_operator::{
     codes::{CODES, Class},
     crash::Point,
@@ -13,7 +15,10 @@ use std::{
     collections::BTreeMap,
     time::{Duration, Instant},
 };
-use testbed::simulator::{Call, Fault, Kind, most_in};
+use testbed::{
+    proxy::{Action, Proxy, Rule},
+    simulator::{Call, Fault, Kind, most_in},
+};
 
 const ADD: &str = "add_robot";
 const DELETE: &str = "delete_robot";
@@ -224,7 +229,7 @@ async fn every_code_on_add_has_its_condition() {
         assert_eq!(world.commands(&name).len(), 2, "{code}");
     }
     world.delete_all().await;
-    world.all_gone(Duration::from_secs(30)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     world.verify(0);
     world.verify_order(0);
 }
@@ -254,7 +259,7 @@ async fn every_code_on_add_that_stops_an_application_stops_it_and_a_change_start
         world.added(&name).await;
     }
     world.delete_all().await;
-    world.all_gone(Duration::from_secs(30)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     world.verify(0);
     world.verify_order(0);
 }
@@ -297,7 +302,7 @@ async fn every_fault_on_add_has_its_condition_and_is_tried_again() {
     let bare = world.ready_is("bare", "True", "Added").await;
     assert!(message_of(&bare, "Ready").ends_with("ErrorCode 0, no RequestId"));
     world.delete_all().await;
-    world.all_gone(Duration::from_secs(30)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     world.verify(0);
     world.verify_order(0);
 }
@@ -317,6 +322,80 @@ async fn an_addition_that_could_not_be_sent_leaves_nothing_open() {
     world.nudge("r").await;
     world.added("r").await;
     world.removed("r").await;
+    world.verify_order(0);
+}
+
+/// 70050 asks to wait for a minute: the condition says so, and nothing is called meanwhile.
+#[tokio::test(flavor = "multi_thread")]
+async fn too_many_bad_signatures_on_add_are_waited_out() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    world.simulator.fail(on_add(Kind::Code(70050), 1, "r"));
+    world.newcomer("r").await;
+    let waiting = world.ready_is("r", "False", "CredentialsRejected").await;
+    assert!(is_true(&waiting, "Stalled"));
+    assert!(message_of(&waiting, "Ready").contains("ErrorCode 70050, RequestId Id-"));
+    // Not even a change of the application is a reason to ask again before the minute is over.
+    world.patch_application(json!({"spec": {"requestsPerSecond": 100}})).await;
+    tokio::time::sleep(Duration::from_secs(3)).await;
+    assert_eq!(world.commands("r"), [ADD]);
+    world.patch("r", json!({"spec": {"deletionPolicy": "Retain"}})).await;
+    world.delete("r").await;
+    assert_eq!(reason_of(&world.gone("r").await, "RobotDeleted"), Some("Retained"));
+}
+
+/// Nothing can have been sent to an endpoint that is not found, or that is not the one it says.
+#[tokio::test(flavor = "multi_thread")]
+async fn certificate_unknown_and_name_not_resolved_on_add() {
+    let world = World::new().await;
+    let (tls, nowhere) =
+        (format!("https://127.0.0.1:{}", world.plane.port()), "https://no-such-host.invalid");
+    let _operator = world.operator_with(&["--allow-endpoint", &tls, "--allow-endpoint", nowhere]).await;
+    for (name, endpoint, says) in
+        [("tls", tls.as_str(), "certificate is not trusted"), ("name", nowhere, "could not be resolved")]
+    {
+        world.patch_application(json!({"spec": {"endpoint": endpoint}})).await;
+        world.newcomer(name).await;
+        let waiting = world.ready_is(name, "False", "Unreachable").await;
+        assert!(message_of(&waiting, "Ready").contains(says), "{}", message_of(&waiting, "Ready"));
+    }
+    world.patch_application(json!({"spec": {"endpoint": world.simulator.endpoint()}})).await;
+    for name in ["tls", "name"] {
+        world.nudge(name).await;
+        world.added(name).await;
+        world.removed(name).await;
+    }
+    world.verify_order(0);
+}
+
+/// Refused writes, lost replies, cut watches, and the API server killed, all while robots are being added.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_api_server_fails_while_robots_are_added() {
+    let world = World::new().await;
+    let proxy = Proxy::start(&world.plane).await.unwrap();
+    let _operator = through(&world, &proxy).await;
+    world.patch_application(json!({"spec": {"requestsPerSecond": 20}})).await;
+    for path in ["/status", "/roomrobots/"] {
+        for status in [409, 429, 504, 500, 403] {
+            proxy.add(Rule { method: Method::PATCH, path, times: 4, action: Action::Answer(status) });
+        }
+        proxy.add(Rule { method: Method::PATCH, path, times: 10, action: Action::LoseReply });
+    }
+    let names: Vec<String> = (0..60).map(|n| format!("r-{n}")).collect();
+    for name in &names {
+        world.newcomer(name).await;
+    }
+    world.called(10).await;
+    proxy.cut_watches();
+    world.called(20).await;
+    world.plane.restart_api_server().await.unwrap();
+    for name in &names {
+        world.added(name).await;
+        assert_eq!(world.commands(name), [ADD], "an answer was asked for again");
+    }
+    world.delete_all().await;
+    world.all_gone(Duration::from_secs(90)).await;
+    world.verify_with_lost_lines(0, 32);
     world.verify_order(0);
 }
 
@@ -576,7 +655,7 @@ async fn a_thousand_deleted_while_their_additions_still_run() {
     assert!(world.simulator.calls().len() < 900, "the additions are over already");
     world.delete_all().await;
     world.patch_application(json!({"spec": {"requestsPerSecond": 200}})).await;
-    world.all_gone(Duration::from_secs(60)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     let (mut called, mut spared) = (0, 0);
     for (room, robot) in &robots {
         let commands: Vec<_> =
@@ -614,7 +693,7 @@ async fn a_thousand_deleted_while_their_additions_still_run_and_much_goes_wrong(
     operator.kill();
     let _operator = world.operator_with(&["--leader-elect=false"]).await;
     world.patch_application(json!({"spec": {"requestsPerSecond": 200}})).await;
-    world.all_gone(Duration::from_secs(60)).await;
+    world.all_gone(Duration::from_secs(90)).await;
     assert_eq!(world.all_deleted().len(), 1000);
     world.verify_order(1);
 }

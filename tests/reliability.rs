@@ -2,7 +2,7 @@
 //!
 //! `docs/reliability.md` is the same as a table; a test holds the two together.
 
-mod api_server;
+pub mod api_server;
 mod configuration;
 mod matrix;
 mod objects;

@@ -2,7 +2,7 @@
 //! to write for ever.
 
 use super::helm::file;
-use crate::harness::{KEY, PATIENCE, World, eventually, is_true, unique};
+use crate::harness::{KEY, PATIENCE, World, eventually, is_true, reason_of, unique};
 use kube::Resource;
 use serde::Serialize;
 use serde_json::{Value, json};
@@ -172,6 +172,19 @@ async fn health_of_states_that_the_operator_leaves() {
     world.robot_with("quiet", json!({"suspend": true})).await;
     let robot = world.robot_until("quiet", "is accepted", |robot| is_true(robot, "Accepted")).await;
     robots.add(&world, "suspended", &robot, "Current");
+
+    // `Create`: it waits for its room, and then it is in.
+    world.robot_with("newcomer", json!({"creationPolicy": "Create"})).await;
+    let reason = |robot: &_| reason_of(robot, "Ready").map(str::to_owned);
+    let waits = |robot: &_| reason(robot).as_deref() == Some("RoomNotFound");
+    let robot = world.robot_until("newcomer", "waits for its room", waits).await;
+    robots.add(&world, "progressing_room_not_found", &robot, "InProgress");
+    world.simulator.add_members(world.sdk_app_id, "newcomer", [""; 0]);
+    for suspend in [true, false] {
+        world.patch("newcomer", json!({"spec": {"suspend": suspend}})).await;
+    }
+    let robot = world.robot_until("newcomer", "is Ready", |robot| is_true(robot, "Ready")).await;
+    robots.add(&world, "healthy_added", &robot, "Current");
 
     // A spec that the operator has not spoken of yet.
     operator.terminate(PATIENCE).await.unwrap();

@@ -9,7 +9,7 @@ use testbed::{
 };
 
 /// The operator behind a proxy.
-async fn through<'a>(world: &'a World, proxy: &Proxy) -> Operator<'a> {
+pub async fn through<'a>(world: &'a World, proxy: &Proxy) -> Operator<'a> {
     let token = account_token(&world.plane).await.unwrap();
     let kubeconfig = world.plane.kubeconfig_through(&proxy.server(), &token).unwrap();
     let endpoint = world.simulator.endpoint();
