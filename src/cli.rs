@@ -111,7 +111,7 @@ pub struct Run {
     #[arg(long, env = "ROOMROBOT_LISTEN", default_value = "0.0.0.0:8080", value_name = "ADDRESS")]
     pub listen: SocketAddr,
 
-    /// The most writes to the API server that are under way at once.
+    /// The most writes to the API server that are under way at once; fewer where it answers slowly.
     #[arg(long, env = "ROOMROBOT_CONCURRENCY", default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
 

@@ -11,6 +11,7 @@ mod messages;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod window;
 mod writes;
 
 pub use messages::{
@@ -31,6 +32,7 @@ use crate::{
     status::{Kind, Reason, Wanted},
 };
 use lines::Lines;
+use window::Window;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -44,7 +46,7 @@ pub struct Settings {
     pub allowed: Allowed,
     /// The operator's own namespace, for Events that have no other place.
     pub namespace: Arc<str>,
-    /// The most writes to the API server that are under way at once.
+    /// The most writes to the API server that are ever under way at once.
     pub concurrency: usize,
     /// The part of the RoomRobots that this operator has, where it has not all of them: see [`crate::watch::Scope`].
     pub shard: Option<String>,
@@ -98,6 +100,8 @@ struct Pending {
     to_add: bool,
     /// The reason that was stored before, of the condition that counts.
     before: Option<Reason>,
+    /// When it went out.
+    started: Duration,
 }
 
 /// An application and what is under way for it.
@@ -138,6 +142,7 @@ pub struct Engine {
     /// Whose turn it is among the applications of one SDKAppID.
     turns: HashMap<u32, usize>,
     lines: Lines,
+    window: Window,
     pending: HashMap<Id, Pending>,
     timers: BTreeSet<(Duration, Id)>,
     writes_in_flight: usize,
@@ -200,6 +205,7 @@ impl Engine {
     #[must_use]
     pub fn new(settings: Settings, robot_scopes: usize, seed: u64) -> Self {
         Self {
+            window: Window::new(settings.concurrency),
             settings,
             index: Index::default(),
             seats: BTreeMap::new(),

@@ -134,7 +134,6 @@ impl Pace {
         while self.recent.front().is_some_and(over) {
             self.recent.pop_front();
         }
-        self.look_for_room();
         if now < self.next() {
             return false;
         }

@@ -4,7 +4,7 @@ use super::{Answer, Call, Effect, Engine, Now, Seat};
 use crate::{
     application, backoff,
     codes::{Class, Operation},
-    index::{Id, State},
+    index::{Id, Lane, State},
     pace::Pace,
     plan::{self, Attempt, Step},
     room_engine::Target,
@@ -13,6 +13,10 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// Deletions first; each command has a quota of its own.
 const OPERATIONS: [Operation; 2] = [Operation::DeleteRobot, Operation::AddRobot];
+
+/// How many times the writes that may be under way an application's answers may wait for theirs: enough that writes do
+/// not run out of answers while the next calls are on their way.
+const AHEAD: usize = 2;
 
 impl Engine {
     pub(super) fn queue_call(&mut self, id: Id, operation: Operation, front: bool) {
@@ -109,7 +113,7 @@ impl Engine {
         if let Some(at) = seat.application.probe_at() {
             return (at <= now.since_start).then(|| self.prober(name, operation, now)).flatten();
         }
-        if !seat.application.may_call(operation, now.since_start) {
+        if !seat.application.may_call(operation, now.since_start) || self.held_back(name, operation) {
             return None;
         }
         loop {
@@ -123,6 +127,19 @@ impl Engine {
             self.set_state(id, State::Idle);
             self.touch(id, now);
         }
+    }
+
+    /// Whether so many answers of this application wait for the API server that more of them would only be more to ask
+    /// again after a crash. Answers whose write has failed are not in that line: where the API server refuses some
+    /// robots, or all of them, the calls of the others go on.
+    fn held_back(&self, name: &Arc<str>, operation: Operation) -> bool {
+        let most = AHEAD * self.settings.concurrency;
+        let lane = match operation {
+            Operation::DeleteRobot => Lane::Final,
+            Operation::AddRobot => Lane::Told,
+        };
+        // The first is much the quicker to know.
+        self.lines.waiting() >= most && self.lines.depth_of(lane, name) >= most
     }
 
     /// A robot that would call if its application were trusted: the one after the last that probed.
@@ -272,7 +289,8 @@ impl Engine {
                             .is_some_and(|tally| !tally.unfinished.is_empty());
                         waiting.then_some(at)?
                     }
-                    None if line.is_empty() => return None,
+                    // The next write that is answered makes room.
+                    None if line.is_empty() || self.held_back(&application.spec.name, operation) => return None,
                     None if application.may_call(operation, now) => Duration::ZERO,
                     None => application.held_off_until(now)?,
                 };

@@ -44,7 +44,7 @@ impl Engine {
     }
 
     pub(super) fn send_writes(&mut self, now: Now) {
-        let most = self.settings.concurrency;
+        let most = self.window.size();
         while self.writes_in_flight < most {
             // After a stop, answers are still recorded and nothing else is begun.
             let last = match (self.writes_in_flight * 4 < most * LIVE_QUARTERS, self.stopping) {
@@ -70,7 +70,7 @@ impl Engine {
         };
         let robot = &entry.robot;
         let before = robot.conditions.reason(headline(robot));
-        let mut pending = Pending { wanted: Vec::new(), attempt: false, to_add: false, before };
+        let mut pending = Pending { wanted: Vec::new(), attempt: false, to_add: false, before, started: now.since_start };
         let change = match step {
             Some(Step::AddFinalizer) if robot.finalizers.count == 0 => Change::FirstFinalizer,
             Some(Step::AddFinalizer) => Change::MoreFinalizer,
@@ -99,6 +99,10 @@ impl Engine {
     pub(super) fn written(&mut self, id: Id, result: Result<Robot, WriteError>, now: Now) {
         self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
         let pending = self.pending.remove(&id);
+        if let Some(pending) = &pending {
+            let took = now.since_start.saturating_sub(pending.started);
+            self.window.answered(took, result.is_ok(), self.lines.waiting() > 0, now.since_start);
+        }
         let jitter = self.random.f64();
         let Some(entry) = self.index.get_mut(id) else {
             return;
@@ -155,7 +159,7 @@ impl Engine {
         }
         let warning = want.is == Is::False && want.reason != Reason::StillClaimed;
         // Where writes wait for the API server, good news would take the place of one; the log line has it.
-        let free = self.settings.concurrency.saturating_sub(self.writes_in_flight);
+        let free = self.window.size().saturating_sub(self.writes_in_flight);
         if !warning && self.lines.waiting() > free {
             return;
         }
