@@ -32,12 +32,12 @@ use crate::{
     status::{Kind, Reason, Wanted},
 };
 use lines::Lines;
-use window::Window;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
+use window::Window;
 
 /// What the engine is started with.
 #[derive(Clone, Debug)]

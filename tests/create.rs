@@ -1,7 +1,7 @@
 //! `creationPolicy: Create`: the operator brings the robot in, says what it knows of it, and never takes it out before it
 //! came in. `docs/creating-robots.md` has the reasoning.
 
-use crate::harness::{World, create, eventually, is_true, manifest, message_of, reason_of};
+use crate::harness::{World, codes_that_stop, create, eventually, is_true, manifest, message_of, reason_of};
 use crate::reliability::api_server::through;
 use futures::StreamExt as _;
 use hyper::Method;
@@ -238,13 +238,8 @@ async fn every_code_on_add_has_its_condition() {
 async fn every_code_on_add_that_stops_an_application_stops_it_and_a_change_starts_it_again() {
     let world = World::new().await;
     let _operator = world.operator().await;
-    // 70050 forbids new attempts for a minute; it has a test of its own without a real clock.
-    let codes: Vec<_> =
-        CODES.iter().filter(|row| row.class.stops_application() && row.code != 70050).collect();
-    for (n, row) in codes.iter().enumerate() {
+    for (n, (row, times)) in codes_that_stop().enumerate() {
         let name = format!("code-{}", row.code);
-        // An expired UserSig is signed anew once, so that code has to come twice.
-        let times = if row.code == 70001 { 2 } else { 1 };
         world.simulator.fail(on_add(Kind::Code(row.code), times, &name));
         world.newcomer(&name).await;
         let reason = match row.class {

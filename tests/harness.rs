@@ -11,7 +11,10 @@ use kube::{
     Api, Client, Resource, ResourceExt as _,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
 };
-use roomrobot_operator::crd::{RoomRobot, RtcApplication};
+use roomrobot_operator::{
+    codes::{CODES, Code},
+    crd::{RoomRobot, RtcApplication},
+};
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{
@@ -527,6 +530,13 @@ fn merge(into: &mut Value, more: Value) {
     for (key, value) in more {
         into[key] = value;
     }
+}
+
+/// Each code that stops its application, and how often it has to come: an expired UserSig is signed anew once.
+/// 70050, which forbids new attempts for a minute, has tests of its own.
+pub fn codes_that_stop() -> impl Iterator<Item = (&'static Code, u32)> {
+    let stopping = CODES.iter().filter(|row| row.class.stops_application() && row.code != 70050);
+    stopping.map(|row| (row, if row.code == 70001 { 2 } else { 1 }))
 }
 
 pub fn conditions(robot: &RoomRobot) -> &[Condition] {

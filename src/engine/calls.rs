@@ -290,7 +290,9 @@ impl Engine {
                         waiting.then_some(at)?
                     }
                     // The next write that is answered makes room.
-                    None if line.is_empty() || self.held_back(&application.spec.name, operation) => return None,
+                    None if line.is_empty() || self.held_back(&application.spec.name, operation) => {
+                        return None;
+                    }
                     None if application.may_call(operation, now) => Duration::ZERO,
                     None => application.held_off_until(now)?,
                 };

@@ -30,8 +30,8 @@ impl Lines {
 
     /// How many robots of `application` stand in `lane`.
     pub(super) fn depth_of(&self, lane: Lane, application: &Arc<str>) -> usize {
-        let line = self.lanes.get(lane as usize).and_then(|lane| lane.lines.get(application));
-        line.map_or(0, Line::depth)
+        let robots = self.lanes.get(lane as usize).and_then(|lane| lane.lines.get(application));
+        robots.map_or(0, Line::depth)
     }
 
     /// The next id of the most urgent lane, up to the lane `last`.

@@ -89,7 +89,13 @@ mod tests {
 
     /// An API server that needs `alone` for a write, and does `at_once` of them at a time: drains through it for `span`,
     /// and returns the writes that were done and the time that each took at the end.
-    fn drain(window: &mut Window, from: Duration, span: Duration, alone: Duration, at_once: u32) -> (u32, Duration) {
+    fn drain(
+        window: &mut Window,
+        from: Duration,
+        span: Duration,
+        alone: Duration,
+        at_once: u32,
+    ) -> (u32, Duration) {
         let (mut now, mut done, mut took) = (from, 0, Duration::ZERO);
         while now < from + span {
             let under_way = u32::try_from(window.size()).unwrap();

@@ -70,7 +70,8 @@ impl Engine {
         };
         let robot = &entry.robot;
         let before = robot.conditions.reason(headline(robot));
-        let mut pending = Pending { wanted: Vec::new(), attempt: false, to_add: false, before, started: now.since_start };
+        let mut pending =
+            Pending { wanted: Vec::new(), attempt: false, to_add: false, before, started: now.since_start };
         let change = match step {
             Some(Step::AddFinalizer) if robot.finalizers.count == 0 => Change::FirstFinalizer,
             Some(Step::AddFinalizer) => Change::MoreFinalizer,
@@ -158,9 +159,8 @@ impl Engine {
             return;
         }
         let warning = want.is == Is::False && want.reason != Reason::StillClaimed;
-        // Where writes wait for the API server, good news would take the place of one; the log line has it.
-        let free = self.window.size().saturating_sub(self.writes_in_flight);
-        if !warning && self.lines.waiting() > free {
+        // In a drain good news would take the place of a write that waits; the log line has it.
+        if !warning && self.lines.waiting() > self.settings.concurrency {
             return;
         }
         let budget = match (kind, warning) {

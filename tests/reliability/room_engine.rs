@@ -1,6 +1,6 @@
 //! The room engine refuses, hangs, lies, slows down, or is not there.
 
-use crate::harness::{KEY, World, is_true, message_of, reason_of};
+use crate::harness::{KEY, World, codes_that_stop, is_true, message_of, reason_of};
 use kube::api::ListParams;
 use serde_json::json;
 use std::time::{Duration, Instant};
@@ -53,16 +53,10 @@ async fn every_class_of_the_table() {
 
 #[tokio::test(flavor = "multi_thread")]
 async fn every_code_that_stops_an_application_stops_it_and_a_change_starts_it_again() {
-    use roomrobot_operator::codes::CODES;
     let world = World::new().await;
     let _operator = world.operator().await;
-    // 70050 forbids new attempts for a minute; it has a test of its own without a real clock.
-    let codes: Vec<_> =
-        CODES.iter().filter(|row| row.class.stops_application() && row.code != 70050).collect();
-    for (n, row) in codes.iter().enumerate() {
+    for (n, (row, times)) in codes_that_stop().enumerate() {
         let name = format!("code-{}", row.code);
-        // An expired UserSig is signed anew once, so that code has to come twice.
-        let times = if row.code == 70001 { 2 } else { 1 };
         world.simulator.fail(Fault::times(Kind::Code(row.code), times).room(&name));
         world.robot(&name).await;
         world.ready(&name).await;
