@@ -14,10 +14,6 @@ use std::{collections::BTreeSet, sync::Arc, time::Duration};
 /// Deletions first; each command has a quota of its own.
 const OPERATIONS: [Operation; 2] = [Operation::DeleteRobot, Operation::AddRobot];
 
-/// How many times the writes that may be under way an application's answers may wait for theirs: enough that writes do
-/// not run out of answers while the next calls are on their way.
-const AHEAD: usize = 2;
-
 impl Engine {
     pub(super) fn queue_call(&mut self, id: Id, operation: Operation, front: bool) {
         let Some(entry) = self.index.get_mut(id) else {
@@ -113,7 +109,7 @@ impl Engine {
         if let Some(at) = seat.application.probe_at() {
             return (at <= now.since_start).then(|| self.prober(name, operation, now)).flatten();
         }
-        if !seat.application.may_call(operation, now.since_start) || self.held_back(name, operation) {
+        if !seat.application.may_call(operation, now.since_start) || self.held_back(seat, operation) {
             return None;
         }
         loop {
@@ -130,16 +126,18 @@ impl Engine {
     }
 
     /// Whether so many answers of this application wait for the API server that more of them would only be more to ask
-    /// again after a crash. Answers whose write has failed are not in that line: where the API server refuses some
-    /// robots, or all of them, the calls of the others go on.
-    fn held_back(&self, name: &Arc<str>, operation: Operation) -> bool {
-        let most = AHEAD * self.settings.concurrency;
+    /// again after a crash: as many as its calls of a second, so that the quota is used where the API server can follow
+    /// at all. Answers whose write has failed are not in that line: where the API server refuses some robots, or all
+    /// of them, the calls of the others go on.
+    fn held_back(&self, seat: &Seat, operation: Operation) -> bool {
+        let spec = &seat.application.spec;
+        let most = (spec.requests_per_second as usize).max(self.settings.concurrency);
         let lane = match operation {
             Operation::DeleteRobot => Lane::Final,
             Operation::AddRobot => Lane::Told,
         };
         // The first is much the quicker to know.
-        self.lines.waiting() >= most && self.lines.depth_of(lane, name) >= most
+        self.lines.waiting() >= most && self.lines.depth_of(lane, &spec.name) >= most
     }
 
     /// A robot that would call if its application were trusted: the one after the last that probed.
@@ -290,7 +288,7 @@ impl Engine {
                         waiting.then_some(at)?
                     }
                     // The next write that is answered makes room.
-                    None if line.is_empty() || self.held_back(&application.spec.name, operation) => {
+                    None if line.is_empty() || self.held_back(seat, operation) => {
                         return None;
                     }
                     None if application.may_call(operation, now) => Duration::ZERO,
