@@ -98,16 +98,16 @@ async fn apply(client: &Client, applications: &[Manifest]) -> Result<String, Err
 /// Fails with a list while RoomRobots remain, or while the operator still holds an application.
 async fn guard_uninstall(client: &Client, guard: Guard) -> Result<String, Error> {
     let scope = Scope { namespaces: guard.watch_namespace, selector: guard.selector };
-    let mut robots = Vec::new();
+    let mut left = Left::default();
     for namespace in scope.lists() {
         let api = match &namespace {
             None => Api::<RoomRobot>::all(client.clone()),
             Some(namespace) => Api::namespaced(client.clone(), namespace),
         };
-        robots.extend(all(&api, "RoomRobots", scope.selector.as_deref()).await?);
+        pages(&api, "RoomRobots", scope.selector.as_deref(), |page| left.add(&page)).await?;
     }
-    if !robots.is_empty() {
-        return Err(Error::Remaining(remaining(&robots)));
+    if left.count > 0 {
+        return Err(Error::Remaining(left.text()));
     }
     // With the last robot the operator lets go of the application; taken away before that, it never would.
     let shard = scope.shard();
@@ -137,35 +137,51 @@ async fn guard_uninstall(client: &Client, guard: Guard) -> Result<String, Error>
     }
 }
 
-/// The list, and what to do.
-fn remaining(robots: &[RoomRobot]) -> String {
-    let count = robots.len();
-    let (are, them) = if count == 1 { ("1 RoomRobot remains", "it") } else { ("RoomRobots remain", "them") };
-    let mut text = if count == 1 { String::new() } else { format!("{count} ") };
-    let _ =
-        writeln!(text, "{are}. Without the operator nothing deletes {them}, and nothing lets {them} go:\n");
-    for robot in robots.iter().take(NAMED) {
-        let conditions = robot.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-        let reason = |kind: &str| conditions.iter().find(|it| it.type_ == kind).map(|it| it.reason.as_str());
-        let state = match (&robot.metadata.deletion_timestamp, reason("RobotDeleted")) {
-            (None, _) => reason("Ready").unwrap_or("not seen yet").to_owned(),
-            (Some(_), None) => "Deleting".to_owned(),
-            (Some(_), Some(reason)) => format!("Deleting, {reason}"),
+/// RoomRobots that remain: how many, and the first of them as lines. The rest is not kept, since there may be very many.
+#[derive(Default)]
+struct Left {
+    count: usize,
+    lines: String,
+}
+
+impl Left {
+    fn add(&mut self, robots: &[RoomRobot]) {
+        for robot in robots.iter().take(NAMED.saturating_sub(self.count)) {
+            let conditions =
+                robot.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
+            let reason =
+                |kind: &str| conditions.iter().find(|it| it.type_ == kind).map(|it| it.reason.as_str());
+            let state = match (&robot.metadata.deletion_timestamp, reason("RobotDeleted")) {
+                (None, _) => reason("Ready").unwrap_or("not seen yet").to_owned(),
+                (Some(_), None) => "Deleting".to_owned(),
+                (Some(_), Some(reason)) => format!("Deleting, {reason}"),
+            };
+            let namespace = robot.namespace().unwrap_or_default();
+            let _ = writeln!(self.lines, "  {namespace}/{}  ({state})", robot.name_any());
+        }
+        self.count += robots.len();
+    }
+
+    /// The list, and what to do.
+    fn text(&self) -> String {
+        let (remain, them) = match self.count {
+            1 => ("1 RoomRobot remains".to_owned(), "it"),
+            count => (format!("{count} RoomRobots remain"), "them"),
         };
-        let namespace = robot.namespace().unwrap_or_default();
-        let _ = writeln!(text, "  {namespace}/{}  ({state})", robot.name_any());
+        let more = match self.count.saturating_sub(NAMED) {
+            0 => String::new(),
+            more => format!("  and {more} more\n"),
+        };
+        format!(
+            "{remain}. Without the operator nothing deletes {them}, and nothing lets {them} go:\n\n{}{more}\n\
+             Delete them, which removes the robots from their rooms:\n\
+             \x20 kubectl delete roomrobots --all -n NAMESPACE\n\
+             or leave the robots in their rooms; do this first, then delete:\n\
+             \x20 kubectl get roomrobots -n NAMESPACE -o name | xargs -I{{}} kubectl patch {{}} -n NAMESPACE --type merge -p '{{\"spec\":{{\"deletionPolicy\":\"Retain\"}}}}'\n\
+             Then run helm uninstall again.",
+            self.lines
+        )
     }
-    if count > NAMED {
-        let _ = writeln!(text, "  and {} more", count - NAMED);
-    }
-    text.push_str(
-        "\nDelete them, which removes the robots from their rooms:\n\
-         \x20 kubectl delete roomrobots --all -n NAMESPACE\n\
-         or leave the robots in their rooms; do this first, then delete:\n\
-         \x20 kubectl get roomrobots -n NAMESPACE -o name | xargs -I{} kubectl patch {} -n NAMESPACE --type merge -p '{\"spec\":{\"deletionPolicy\":\"Retain\"}}'\n\
-         Then run helm uninstall again.",
-    );
-    text
 }
 
 /// Whether the release does its work: definitions served, the operator ready, the applications of the values as well.
@@ -230,19 +246,33 @@ async fn all<K>(api: &Api<K>, what: &str, selector: Option<&str>) -> Result<Vec<
 where
     K: Clone + DeserializeOwned + Debug,
 {
+    let mut items = Vec::new();
+    pages(api, what, selector, |page| items.extend(page)).await?;
+    Ok(items)
+}
+
+/// Hands a list over page by page; nothing where the kind is not served.
+async fn pages<K>(
+    api: &Api<K>,
+    what: &str,
+    selector: Option<&str>,
+    mut take: impl FnMut(Vec<K>),
+) -> Result<(), Error>
+where
+    K: Clone + DeserializeOwned + Debug,
+{
     let mut params = ListParams::default().limit(PAGE);
     params.label_selector = selector.map(str::to_owned);
-    let mut items = Vec::new();
     loop {
         let page = match api.list(&params).await {
             Ok(page) => page,
-            Err(error) if is_not_found(&error) => return Ok(items),
+            Err(error) if is_not_found(&error) => return Ok(()),
             Err(error) => return Err(refused(what.to_owned(), &error)),
         };
-        items.extend(page.items);
+        take(page.items);
         match page.metadata.continue_ {
             Some(token) if !token.is_empty() => params = params.continue_token(&token),
-            _ => return Ok(items),
+            _ => return Ok(()),
         }
     }
 }
@@ -271,6 +301,14 @@ mod tests {
             object[key] = value.clone();
         }
         from_value(object).unwrap()
+    }
+
+    fn remaining(robots: &[RoomRobot]) -> String {
+        let mut left = Left::default();
+        for page in robots.chunks(20) {
+            left.add(page);
+        }
+        left.text()
     }
 
     #[test]

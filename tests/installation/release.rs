@@ -389,12 +389,12 @@ async fn plain_manifests_work_as_well() {
     }
 
     // The samples as they are.
-    for sample in ["application.yaml", "robot.yaml", "many-robots"] {
+    for sample in ["secret.yaml", "application.yaml", "robot.yaml", "many-robots"] {
         let path = file(&format!("deploy/samples/{sample}"));
         let flag = if path.is_file() { "-f" } else { "-k" };
         let args = ["apply", "--warnings-as-errors", "-n", &world.namespace, flag, path.to_str().unwrap()];
-        let args =
-            if sample == "application.yaml" { [&args[..2], &args[4..]].concat() } else { args.to_vec() };
+        let outside = ["secret.yaml", "application.yaml"].contains(&sample);
+        let args = if outside { [&args[..2], &args[4..]].concat() } else { args.to_vec() };
         world.plane.run_kubectl(&args, None).unwrap();
     }
     world.all_ready(13).await;

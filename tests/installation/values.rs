@@ -363,4 +363,11 @@ fn the_policy_comes_where_it_is_served_and_rights_follow_the_namespaces() {
             && notes.contains("leaves out the admission policy"),
         "{notes}"
     );
+    for line in [
+        "No image is published: `roomrobot-operator:",
+        "helm test x -n rtc",
+        "kubectl -n rtc logs job/x-roomrobot-operator-guard",
+    ] {
+        assert!(notes.contains(line), "{line}: {notes}");
+    }
 }

@@ -56,6 +56,10 @@ struct Args {
     /// The folder that the archive goes to.
     #[arg(long, default_value = "target/image")]
     folder: PathBuf,
+
+    /// Checks the image in this archive, as `docker save` writes it, in place of building one.
+    #[arg(long)]
+    archive: Option<PathBuf>,
 }
 
 #[tokio::main]
@@ -75,16 +79,20 @@ async fn check(args: &Args, report: &mut Report) -> Result<()> {
     }
     fs::create_dir_all(&args.folder).map_err(|error| Error::new(args.folder.display(), error))?;
     let folder = fs::canonicalize(&args.folder).map_err(|error| Error::new(args.folder.display(), error))?;
-    let mut built = None;
-    report
-        .step("The image is built by the last stage of deploy/Dockerfile, from a static binary", async {
-            let image = build::operator(&args.name, &args.arch, &args.profile, &folder)?;
-            let facts = vec![format!("{} in {}", image.name, image.archive.display())];
-            built = Some(image);
-            Ok(facts)
-        })
-        .await?;
-    let image: Image = built.ok_or_else(|| Error("no image".to_owned()))?;
+    let image = if let Some(archive) = &args.archive {
+        Image { name: args.name.clone(), archive: archive.clone() }
+    } else {
+        let mut built = None;
+        report
+            .step("The image is built by the last stage of deploy/Dockerfile, from a static binary", async {
+                let image = build::operator(&args.name, &args.arch, &args.profile, &folder)?;
+                let facts = vec![format!("{} in {}", image.name, image.archive.display())];
+                built = Some(image);
+                Ok(facts)
+            })
+            .await?;
+        built.ok_or_else(|| Error("no image".to_owned()))?
+    };
     let temporary = tempfile::tempdir().map_err(|error| Error::new("temporary folder", error))?;
     let content = Content::of(&image, temporary.path())?;
     report
