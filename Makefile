@@ -36,7 +36,7 @@ lint: ## Run clippy; a warning is an error
 assets: ## Build the control plane's programs, once, and print their folder
 	cargo run --locked -q -p testbed --bin testbed-assets
 
-test-assets: ## The same, and what only tests need: Helm, promtool, a Lua and a kstatus
+test-assets: ## The same, and what only tests need: Helm, promtool, Prometheus, a Lua and a kstatus
 	cargo run --locked -q -p testbed --bin testbed-assets -- --tests
 
 crds: ## Write crds/*.yaml from the types in src/crd
@@ -54,7 +54,7 @@ deny: ## Check licenses, versions and advisories of the dependencies; needs carg
 simulator: ## Run the room engine simulator; ARGS="--app 1400000000=KEY" gives it an application
 	cargo run --locked -q -p testbed --bin room-engine-simulator -- $(ARGS)
 
-picture: ## Draw docs/images/dashboard.png from a real drain; PYTHON names one that has matplotlib
+picture: assets ## Draw docs/images/dashboard.png from a real drain with matplotlib; needs Python 3.11 with venv
 	cargo build --locked -p roomrobot-operator -p testbed
 	$(BIN)/dashboard docs/images/dashboard.png
 

@@ -6,6 +6,7 @@
 mod harness;
 
 mod alerts;
+mod alerts_seen;
 mod born_with_finalizer;
 mod create;
 mod installation;

@@ -8,8 +8,8 @@ use super::{
     output::{self, Out, Tone},
 };
 use crate::{
-    codes,
-    crd::{DeletionPolicy, RtcApplication},
+    codes::{self, Operation},
+    crd::{CreationPolicy, DeletionPolicy, RtcApplication},
     explain::{self, Step, Subject},
     status::{Kind, Reason},
 };
@@ -112,12 +112,20 @@ impl Screen {
     }
 }
 
+/// What a deletion without a condition waits for, and what to do.
+const IN_LINE: (&str, &str) = (
+    "its SDKAppID may make spec.requestsPerSecond calls a second, and others are before it; namespaces take turns",
+    "nothing; if the vendor has agreed to more calls a second, raise spec.requestsPerSecond",
+);
+
 /// What is the matter with a robot.
 struct Matter {
     summary: String,
     finding: Finding,
     kind: Kind,
     condition: Option<SeenCondition>,
+    /// What it means and what to do where no reason says it.
+    meaning: Option<(&'static str, &'static str)>,
     /// What to type though no reason names it.
     steps: &'static [Step],
 }
@@ -148,6 +156,10 @@ pub fn explain(facts: &Facts<'_>) -> Screen {
     if let Some(row) = explanation {
         say("means", row.when.replace('`', ""));
     }
+    if let Some((means, todo)) = matter.meaning {
+        say("means", means.to_owned());
+        say("what to do", todo.to_owned());
+    }
     let call = at(&seen.value, "/status/lastRequest");
     let code = at(call, "/errorCode").as_i64();
     if let Some(code) = code {
@@ -167,7 +179,7 @@ pub fn explain(facts: &Facts<'_>) -> Screen {
     }
     say("robot", format!("{} in room {}", seen.robot.member_account, seen.robot.room_id));
     say("application", tell_application(&seen.robot.application, *application));
-    if let Some(text) = facts.metrics.and_then(|text| tell_quota(text, &seen.robot.application)) {
+    if let Some(text) = facts.metrics.and_then(|text| tell_quota(text, seen)) {
         say("quota", text);
     }
     say("operator", tell_leader(facts.leaders));
@@ -183,14 +195,12 @@ pub fn explain(facts: &Facts<'_>) -> Screen {
     let deleting = seen.robot.deleting_since.is_some() && seen.robot.finalizers.ours.is_some();
     let release =
         deleting && matter.finding > Finding::Fine && seen.robot.deletion_policy == DeletionPolicy::Delete;
-    let mut steps: Vec<Step> = explanation
-        .map(|row| row.steps)
-        .unwrap_or_default()
-        .iter()
-        .chain(matter.steps)
-        .copied()
-        .filter(|step| fits(*step, facts, code))
-        .collect();
+    let mut steps: Vec<Step> = Vec::new();
+    for step in explanation.map(|row| row.steps).unwrap_or_default().iter().chain(matter.steps) {
+        if fits(*step, facts, code) && !steps.contains(step) {
+            steps.push(*step);
+        }
+    }
     if release {
         steps.push(Step::Release);
     }
@@ -233,10 +243,27 @@ fn matter(facts: &Facts<'_>) -> Matter {
             Some(ready) if ready.status == "True" => {
                 (format!("RoomRobot {key} is well and nothing waits: it is not being deleted"), Finding::Fine)
             }
+            Some(_) if nobody => {
+                (format!("RoomRobot {key} is not ready, and no operator acts"), Finding::NeedsAPerson)
+            }
+            Some(ready) if ready.reason == Reason::Adding.as_str() => {
+                (format!("RoomRobot {key} is being brought into its room and goes on by itself"), finding)
+            }
+            Some(ready) if ready.status == "Unknown" => {
+                (format!("RoomRobot {key} may be in its room or not ({}), {person}", ready.reason), finding)
+            }
             Some(ready) => (format!("RoomRobot {key} is not ready ({}), {person}", ready.reason), finding),
         };
-        let steps: &[Step] = if nobody { &[Step::OperatorLog] } else { &[] };
-        return Matter { summary, finding, kind, condition, steps };
+        let adding = robot.creation_policy == CreationPolicy::Create;
+        let doubt = condition.as_ref().is_some_and(|ready| {
+            adding && ready.status == "Unknown" && ready.reason != Reason::Adding.as_str()
+        });
+        let steps: &[Step] = match (nobody, doubt) {
+            (true, _) => &[Step::OperatorLog],
+            (false, true) => &[Step::Adopt],
+            (false, false) => &[],
+        };
+        return Matter { summary, finding, kind, condition, meaning: None, steps };
     };
     let waits = output::span(now.as_second() - since);
     let condition = shown(Kind::RobotDeleted);
@@ -251,13 +278,14 @@ fn matter(facts: &Facts<'_>) -> Matter {
             finding: Finding::NeedsAPerson,
             kind,
             condition,
+            meaning: None,
             steps: &[Step::Finalizers],
         };
     }
     if nobody {
         let summary = format!("The deletion of RoomRobot {key} has waited for {waits}, and no operator acts");
         let steps = &[Step::OperatorLog];
-        return Matter { summary, finding: Finding::NeedsAPerson, kind, condition, steps };
+        return Matter { summary, finding: Finding::NeedsAPerson, kind, condition, meaning: None, steps };
     }
     match condition {
         None => Matter {
@@ -267,7 +295,8 @@ fn matter(facts: &Facts<'_>) -> Matter {
             finding: Finding::Waits,
             kind,
             condition: None,
-            steps: &[Step::OperatorLog],
+            meaning: Some(IN_LINE),
+            steps: &[Step::List, Step::Pace, Step::OperatorLog],
         },
         Some(told) if told.status == "True" || told.reason == Reason::StillClaimed.as_str() => Matter {
             summary: format!(
@@ -277,6 +306,7 @@ fn matter(facts: &Facts<'_>) -> Matter {
             finding: Finding::Waits,
             kind,
             condition: Some(told),
+            meaning: None,
             steps: &[],
         },
         Some(told) => Matter {
@@ -287,6 +317,7 @@ fn matter(facts: &Facts<'_>) -> Matter {
             finding,
             kind,
             condition: Some(told),
+            meaning: None,
             steps: &[],
         },
     }
@@ -314,8 +345,15 @@ fn tell_application(name: &str, application: Option<&RtcApplication>) -> String 
 }
 
 /// The pace and the place in the line, as the operator's metrics have them.
-fn tell_quota(text: &str, application: &str) -> Option<String> {
-    let of = |name| gauge(text, name, &[("application", application), ("command", "delete_robot")]);
+fn tell_quota(text: &str, seen: &Seen) -> Option<String> {
+    let operation =
+        if seen.robot.deleting_since.is_some() || seen.robot.creation_policy == CreationPolicy::Adopt {
+            Operation::DeleteRobot
+        } else {
+            Operation::AddRobot
+        };
+    let labels = [("application", &*seen.robot.application), ("command", operation.as_str())];
+    let of = |name| gauge(text, name, &labels);
     let (waiting, pace, limit) =
         (of("roomrobot_quota_waiting")?, of("roomrobot_quota_pace")?, of("roomrobot_quota_limit")?);
     let eta = match of("roomrobot_quota_eta_seconds") {
@@ -359,12 +397,19 @@ fn fits(step: Step, facts: &Facts<'_>, code: Option<i64>) -> bool {
             Some(Reason::SecretNotFound | Reason::SecretInvalid | Reason::CredentialsRejected)
         ),
         Step::EditApplication => application.is_some() && code != Some(100_006),
-        Step::Doctor => application.is_some(),
+        Step::Doctor | Step::Pace => application.is_some(),
         // The application's refusals are not waited for by the robot: its own spec changes nothing.
         Step::TryNow => {
-            code.is_none_or(|code| !codes::class(codes::Operation::DeleteRobot, code).stops_application())
+            code.is_none_or(|code| !codes::class(Operation::DeleteRobot, code).stops_application())
         }
-        Step::LabelNamespace | Step::Requests | Step::OperatorLog | Step::Finalizers | Step::Release => true,
+        Step::Delete => facts.seen.robot.deleting_since.is_none(),
+        Step::LabelNamespace
+        | Step::Adopt
+        | Step::List
+        | Step::Requests
+        | Step::OperatorLog
+        | Step::Finalizers
+        | Step::Release => true,
     }
 }
 

@@ -4,9 +4,11 @@
 //! The modules stand in `testbed/assets` with committed go.sum files; the binaries are kept outside `target`, under
 //! the user's cache folder, so that a clean checkout does not build them again.
 
-use crate::{Error, Result};
+use crate::{Error, Result, tool::Tool as Program};
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     path::{Path, PathBuf},
     process::{Command, Stdio},
@@ -63,7 +65,7 @@ const PROMTOOL: Tool = Tool {
     about: "four minutes",
 };
 
-/// What the dashboard's picture is drawn from.
+/// What looks at the operator in the tests of the alerts, and what the dashboard's picture is drawn from.
 const PROMETHEUS: Tool = Tool {
     name: "prometheus",
     module: "prometheus",
@@ -125,12 +127,46 @@ pub fn promtool() -> Result<PathBuf> {
     single(&PROMTOOL)
 }
 
-/// The `prometheus` that the dashboard's picture is drawn from; builds it if it is missing.
+/// The `prometheus` that looks at the operator; builds it if it is missing.
 ///
 /// # Errors
 /// If it cannot be built.
 pub fn prometheus() -> Result<PathBuf> {
     single(&PROMETHEUS)
+}
+
+/// A Python with what draws the dashboard's picture: the one that `PYTHON` names, else a virtual environment with the
+/// pinned packages of `testbed/dashboard/requirements.txt`, made once.
+///
+/// # Errors
+/// If it cannot be made.
+pub fn python() -> Result<PathBuf> {
+    if let Some(given) = env::var_os("PYTHON") {
+        return Ok(PathBuf::from(given));
+    }
+    let wanted = Path::new(env!("CARGO_MANIFEST_DIR")).join("dashboard/requirements.txt");
+    let text = fs::read(&wanted).map_err(|error| Error::new(wanted.display(), error))?;
+    let mut hasher = DefaultHasher::new();
+    text.hash(&mut hasher);
+    let folder = cache()?.join(format!("python-{:016x}", hasher.finish()));
+    let (python, done) = (folder.join("bin/python3"), folder.join("done"));
+    if done.is_file() {
+        return Ok(python);
+    }
+    eprintln!("fetching matplotlib, once ...");
+    let hint = "install Python 3.11 or newer, with venv";
+    Program::new("python3", hint).run(&[
+        OsStr::new("-m"),
+        "venv".as_ref(),
+        "--clear".as_ref(),
+        folder.as_os_str(),
+    ])?;
+    let args =
+        ["-m", "pip", "install", "--quiet", "--no-deps", "--disable-pip-version-check", "-r"].map(OsStr::new);
+    let args: Vec<&OsStr> = args.into_iter().chain([wanted.as_os_str()]).collect();
+    Program::new(&python.to_string_lossy(), hint).run(&args)?;
+    fs::write(&done, "").map_err(|error| Error::new(done.display(), error))?;
+    Ok(python)
 }
 
 /// A binary with a folder of its own, so that a change of its module builds nothing else anew.

@@ -10,6 +10,7 @@
 //! - [`bench`]: how fast and how small it is, beside the machine's limit
 //! - [`image`]: the container images, built and run
 //! - [`e2e`]: an installation with Helm on any cluster
+//! - [`prometheus`]: a real one, for alerts and the dashboard's picture
 //! - [`observe`], [`report`], [`tool`]: what these two share
 
 pub mod assets;
@@ -21,6 +22,7 @@ pub mod guardian;
 pub mod image;
 pub mod observe;
 pub mod operator;
+pub mod prometheus;
 pub mod proxy;
 pub mod report;
 pub mod simulator;

@@ -95,6 +95,11 @@ impl Proxy {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
     }
 
+    /// Takes all rules away.
+    pub fn heal(&self) {
+        self.rules.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
     /// Breaks every reply that is still coming in: the watches.
     pub fn cut_watches(&self) {
         self.cut.send_modify(|count| *count += 1);

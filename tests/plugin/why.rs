@@ -1,7 +1,7 @@
 //! `why` in every state that it is for, on the testbed.
 
 use super::{Ran, led, roomrobot};
-use crate::harness::{KEY, World, eventually};
+use crate::harness::{KEY, World, eventually, reason_of};
 use serde_json::json;
 use testbed::simulator::{Fault, Kind};
 
@@ -137,9 +137,7 @@ async fn what_an_application_lacks_and_what_to_type() {
     led(&world, &operator).await;
     world.secret(&world.app, json!({"secretKey": KEY})).await;
     world.robot("early").await;
-    world
-        .robot_until("early", "is refused", |robot| crate::harness::reason_of(robot, "Accepted").is_some())
-        .await;
+    world.robot_until("early", "is refused", |robot| reason_of(robot, "Accepted").is_some()).await;
     shows(
         &why(&world, "early"),
         4,
@@ -149,7 +147,7 @@ async fn what_an_application_lacks_and_what_to_type() {
     world.application(&world.app, selector).await;
     world
         .robot_until("early", "is refused", |robot| {
-            crate::harness::reason_of(robot, "Accepted") == Some("NamespaceNotAllowed")
+            reason_of(robot, "Accepted") == Some("NamespaceNotAllowed")
         })
         .await;
     shows(
@@ -186,4 +184,225 @@ async fn what_an_application_lacks_and_what_to_type() {
     world.delete_application_by_force().await;
     world.waits_for("early", "ApplicationNotReady").await;
     shows(&why(&world, "early"), 4, &["does not exist any more", "kubectl apply -f RTCAPPLICATION.yaml"]);
+}
+
+/// In line for the first call, slowed down by the vendor, and not called at all as another stands for the same robot.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_the_pace_and_others_hold_up() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    led(&world, &operator).await;
+    let metrics = operator.url("/metrics");
+    let names = world.crowd("queued", 30).await;
+    world.patch_application(json!({"spec": {"requestsPerSecond": 1}})).await;
+    world.delete_all().await;
+    eventually("one has gone", || async { !world.all_deleted().is_empty() }).await;
+    let mut waiting = None;
+    for name in &names {
+        let robot = world.robots().get_opt(name).await.unwrap();
+        if robot.is_some_and(|robot| reason_of(&robot, "RobotDeleted").is_none()) {
+            waiting = Some(name.clone());
+        }
+    }
+    let name = waiting.expect("at one call a second most are still in line");
+    let screen = roomrobot(&world, &["why", &name, "-n", &world.namespace, "--metrics", &metrics]);
+    shows(
+        &screen,
+        3,
+        &[
+            "has been in line for its first call for",
+            "goes on by itself",
+            "namespaces take turns",
+            "at 1 of 1 a second; the line is empty in about",
+            "kubectl roomrobot list",
+            &format!("kubectl patch rtcapplication {} --type merge", world.app),
+        ],
+    );
+    let all = roomrobot(&world, &["why", "-n", &world.namespace]);
+    shows(&all, 3, &["has been in line", "more wait for the same reason"]);
+    world.patch_application(json!({"spec": {"requestsPerSecond": 200}})).await;
+    world.all_gone(crate::harness::PATIENCE).await;
+
+    world.simulator.fail(Fault::always(Kind::Code(60011)).room("slowed"));
+    world.robot("slowed").await;
+    world.ready("slowed").await;
+    world.delete("slowed").await;
+    world.waits_for("slowed", "Throttled").await;
+    let screen = roomrobot(&world, &["why", "slowed", "-n", &world.namespace, "--metrics", &metrics]);
+    shows(
+        &screen,
+        3,
+        &[
+            "Throttled",
+            "60011 (throttled): the SDKAppID's request frequency is over its limit",
+            "goes on by itself",
+            "slows down by itself",
+            "of 200 a second",
+            r#"-p '{"spec":{"requestsPerSecond":N}}'"#,
+        ],
+    );
+    world.simulator.heal();
+    world.gone("slowed").await;
+
+    // Two for one robot: the first of them leaves without a call. Another finalizer keeps it in view.
+    world.robot("shared").await;
+    let twin = json!({"roomId": "shared", "memberAccount": "shared"});
+    world.robot_with("twin", twin).await;
+    world.ready("shared").await;
+    world.ready("twin").await;
+    let both = json!(["example.com/x", "roomrobot.dev/delete-robot"]);
+    world.patch("shared", json!({"metadata": {"finalizers": both}})).await;
+    world.delete("shared").await;
+    world
+        .robot_until("shared", "ours is gone", |robot| {
+            robot.metadata.finalizers.as_deref() == Some(&["example.com/x".to_owned()][..])
+        })
+        .await;
+    shows(
+        &why(&world, "shared"),
+        4,
+        &[
+            "StillClaimed",
+            "event/twin".replace("event", &world.namespace).as_str(),
+            "somebody else",
+            "example.com/x",
+        ],
+    );
+    world.patch("shared", json!({"metadata": {"finalizers": null}})).await;
+    world.gone("shared").await;
+    eventually("the Event of its end is there", || async { !world.events_about("shared").await.is_empty() })
+        .await;
+    shows(&why(&world, "shared"), 0, &["is gone", "StillClaimed", "the last Event about it says"]);
+    assert!(world.simulator.calls_about("shared", "shared").is_empty(), "the twin stands for it");
+}
+
+/// A robot that the operator brings in: on its way, refused, and where nobody knows.
+#[allow(clippy::too_many_lines, reason = "one world for all states: it takes longest to make")]
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_addition_waits_for_and_what_to_type() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    led(&world, &operator).await;
+    let metrics = operator.url("/metrics");
+    let newcomer = json!({"creationPolicy": "Create"});
+    for (fault, name, status, reason, code, texts) in [
+        (
+            Kind::Hang,
+            "coming",
+            "Unknown",
+            "Adding",
+            3,
+            &["is being brought into its room and goes on by itself", "add_robot", "kubectl logs"][..],
+        ),
+        (Kind::Code(100_004), "early", "False", "RoomNotFound", 3, &["create the room", "try at once"]),
+        (Kind::Code(100_008), "full", "False", "RoomFull", 3, &["the room is full", "try at once"]),
+        (
+            Kind::Code(100_700),
+            "robots",
+            "False",
+            "RobotLimitReached",
+            3,
+            &["Remove another robot from the room", "try at once"],
+        ),
+        (
+            Kind::Code(70107),
+            "unknown-account",
+            "False",
+            "AccountNotImported",
+            4,
+            &[
+                "a person must act",
+                "Import the account",
+                "try at once",
+                "kubectl delete roomrobot unknown-account",
+            ],
+        ),
+        (
+            Kind::Code(100_002),
+            "bad-name",
+            "False",
+            "InvalidParameter",
+            4,
+            &["a person must act", "Check roomId and memberAccount", "kubectl delete roomrobot bad-name"],
+        ),
+        (
+            Kind::Code(100_006),
+            "shut",
+            "False",
+            "PermissionDenied",
+            4,
+            &["a person must act", "vendor's console", "try at once"],
+        ),
+        (
+            Kind::ResetAfter,
+            "lost",
+            "Unknown",
+            "Unreachable",
+            3,
+            &[
+                "may be in its room or not (Unreachable), and goes on by itself",
+                "the connection broke",
+                "kubectl roomrobot doctor",
+                "if you see the robot in its room, say so",
+                r#"-p '{"spec":{"creationPolicy":"Adopt"}}'"#,
+            ],
+        ),
+        (
+            Kind::Code(100_001),
+            "doubtful",
+            "Unknown",
+            "InternalError",
+            3,
+            &["may be in its room or not (InternalError)", "100001", "try at once", "Adopt"],
+        ),
+        (
+            Kind::Code(424_242),
+            "strange",
+            "Unknown",
+            "UnknownErrorCode",
+            4,
+            &["may be in its room or not", "the vendor documents no such code", "kubectl roomrobot requests"],
+        ),
+    ] {
+        world.simulator.add_members(world.sdk_app_id, name, [""; 0]);
+        world.simulator.fail(Fault::always(fault).room(name));
+        world.robot_with(name, newcomer.clone()).await;
+        world
+            .robot_until(name, reason, |robot| {
+                let ready = crate::harness::condition(robot, "Ready");
+                ready.is_some_and(|ready| (&*ready.status, &*ready.reason) == (status, reason))
+            })
+            .await;
+        let screen = roomrobot(&world, &["why", name, "-n", &world.namespace, "--metrics", &metrics]);
+        shows(&screen, code, texts);
+        shows(&screen, code, &[&format!("Ready={status} {reason}"), "quota", "What to type next"]);
+        assert!(
+            !screen.out.contains("kubectl roomrobot release"),
+            "it is not being deleted:\n{}",
+            screen.out
+        );
+    }
+    // The application is refused: one more that is not called at all.
+    world.secret(&world.app, json!({"secretKey": "wrong"})).await;
+    world.robot_with("refused", newcomer.clone()).await;
+    world
+        .robot_until("refused", "is refused", |robot| {
+            reason_of(robot, "Ready") == Some("CredentialsRejected")
+        })
+        .await;
+    shows(
+        &why(&world, "refused"),
+        4,
+        &["is not ready (CredentialsRejected)", "a person must act", "kubectl create secret generic"],
+    );
+    world.secret(&world.app, json!({"secretKey": KEY})).await;
+    // What was added is well.
+    world.simulator.heal();
+    world.simulator.add_members(world.sdk_app_id, "welcome", [""; 0]);
+    world.robot_with("welcome", newcomer.clone()).await;
+    world.robot_until("welcome", "is added", |robot| reason_of(robot, "Ready") == Some("Added")).await;
+    shows(&why(&world, "welcome"), 0, &["is well and nothing waits", "Ready=True Added"]);
+    // Its deletion waits for the addition that is under way, and then for its own call.
+    world.delete("coming").await;
+    world.gone("coming").await;
 }

@@ -1,33 +1,55 @@
 //! Makes the picture of the dashboard in the README: a real drain with its troubles, scraped by a real Prometheus, drawn
-//! by `testbed/dashboard/draw.py` from the dashboard's own queries. `PYTHON` names a Python that has matplotlib.
+//! by `testbed/dashboard/draw.py` from the dashboard's own queries.
 
-use futures::StreamExt as _;
+use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::{
     api::core::v1::{Namespace, Secret},
     jiff::Timestamp,
 };
 use kube::{
-    Api, Client,
-    api::{DeleteParams, ListParams, PostParams},
+    Api, Client, ResourceExt as _,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
 use roomrobot_operator::crd::{RoomRobot, RtcApplication};
-use serde_json::json;
+use serde::de::DeserializeOwned;
+use serde_json::{Value, json};
 use std::{
-    env, fs,
+    env,
+    ffi::OsStr,
+    fs,
     path::{Path, PathBuf},
-    process::{Command, ExitCode, Stdio},
+    process::ExitCode,
     time::Duration,
 };
 use testbed::{
     Error, Result, assets,
-    control_plane::{ControlPlane, OPERATOR_NAMESPACE, free_port, wait_for},
+    control_plane::{ControlPlane, OPERATOR_NAMESPACE, wait_for},
     operator::Operator,
-    simulator::{Fault, Kind, Simulator},
+    prometheus::Prometheus,
+    simulator::{Fault, Kind, Settings, Simulator},
+    tool::Tool,
 };
 use tokio::time::sleep;
 
-/// Name, SDKAppID, robots.
-const APPLICATIONS: [(&str, u32, usize); 2] = [("asia", 1_400_000_001, 1200), ("europe", 1_400_000_002, 600)];
+/// Name, SDKAppID, robots, calls a second.
+const APPLICATIONS: [(&str, u32, usize, usize); 2] =
+    [("asia", 1_400_000_001, 2000, 30), ("europe", 1_400_000_002, 1000, 15)];
+
+/// The key of both.
+const KEY: &str = "key";
+
+/// Calls a second that another user of asia's quota leaves to it; europe needs less.
+const LEFT: usize = 17;
+
+/// How long the room engine takes, and how long when it is slow.
+const QUICK: Duration = Duration::from_millis(25);
+const SLOW: Duration = Duration::from_millis(180);
+
+/// The host of this room does not let us touch it at first.
+const SHUT: &str = "room-7";
+
+/// RoomRobots in a room.
+const ROOM: usize = 8;
 
 const DASHBOARD: &str =
     concat!(env!("CARGO_MANIFEST_DIR"), "/../charts/roomrobot-operator/files/dashboard.json");
@@ -50,35 +72,47 @@ async fn main() -> ExitCode {
 }
 
 async fn picture(out: &Path) -> Result<()> {
-    let prometheus = tokio::task::spawn_blocking(assets::prometheus)
-        .await
-        .map_err(|error| Error::new("prometheus", error))??;
+    let python =
+        tokio::task::spawn_blocking(assets::python).await.map_err(|error| Error::new("python", error))??;
     let plane = ControlPlane::start().await?;
     plane.install_crds().await?;
     plane.install_rights()?;
     let simulator = Simulator::local().await?;
-    simulator.set(|settings| settings.latency = Duration::from_millis(25));
+    simulator.set(|settings| settings.latency = QUICK);
     let endpoint = simulator.endpoint();
     let args = ["--allow-endpoint", &endpoint, "--leader-elect=false"];
     let operator = Operator::start(&plane, &operator_binary()?, &args).await?;
     let client = plane.client().await?;
+    eprintln!("creating 3000 RoomRobots ...");
     create(&client, &simulator).await?;
-    let url = scrape(&plane, &prometheus, &operator).await?;
+    let prometheus = Prometheus::start(&plane, &operator, Duration::from_secs(1), None).await?;
     eprintln!("draining ...");
-    let start = Timestamp::now();
-    sleep(Duration::from_secs(6)).await;
-    drain(&client, &simulator).await?;
-    sleep(Duration::from_secs(6)).await;
-    let end = Timestamp::now();
-    let python = env::var("PYTHON").unwrap_or_else(|_| "python3".to_owned());
-    let status = Command::new(python)
-        .arg(SCRIPT)
-        .args([&url, DASHBOARD])
-        .arg(out)
-        .args([start.as_second().to_string(), end.as_second().to_string()])
-        .status()
-        .map_err(|error| Error::new("python", error))?;
-    if status.success() { Ok(()) } else { Err(Error::new("draw.py", status)) }
+    sleep(Duration::from_secs(3)).await;
+    let marks = drain(&client, &simulator).await?;
+    sleep(Duration::from_secs(8)).await;
+    let end = Timestamp::now().as_second();
+    let start = marks.first().map_or(end, |(at, _)| *at);
+    eprintln!("drawing ...");
+    let series = operator_binary()?.with_file_name("dashboard-series.json");
+    let script = |args: &[&OsStr]| {
+        let args = [&[OsStr::new(SCRIPT)], args].concat();
+        Tool::new(&python.to_string_lossy(), "see testbed/dashboard").run(&args).map(drop)
+    };
+    let (from, to, marks) = (start.to_string(), end.to_string(), json!(marks).to_string());
+    let dashboard = OsStr::new(DASHBOARD);
+    script(&[
+        "ask".as_ref(),
+        dashboard,
+        series.as_ref(),
+        prometheus.url().as_ref(),
+        from.as_ref(),
+        to.as_ref(),
+        marks.as_ref(),
+    ])?;
+    if let Some(folder) = out.parent() {
+        fs::create_dir_all(folder).map_err(|error| Error::new(folder.display(), error))?;
+    }
+    script(&["draw".as_ref(), dashboard, series.as_ref(), out.as_ref()])
 }
 
 /// The operator's binary, built beside this one.
@@ -92,25 +126,23 @@ fn told(error: kube::Error) -> Error {
     Error(roomrobot_operator::kubernetes::explain(&error))
 }
 
+fn read<T: DeserializeOwned>(manifest: Value) -> Result<T> {
+    serde_json::from_value(manifest).map_err(|error| Error::new("manifest", error))
+}
+
 async fn create(client: &Client, simulator: &Simulator) -> Result<()> {
-    let read = |error: serde_json::Error| Error::new("manifest", error);
     let params = PostParams::default();
-    for (name, sdk_app_id, count) in APPLICATIONS {
-        let rate = count / 40;
-        simulator.add_app(sdk_app_id, "key");
-        let namespace: Namespace =
-            serde_json::from_value(json!({"metadata": {"name": name}})).map_err(read)?;
+    for (name, sdk_app_id, count, rate) in APPLICATIONS {
+        simulator.add_app(sdk_app_id, KEY);
+        let namespace: Namespace = read(json!({"metadata": {"name": name}}))?;
         Api::all(client.clone()).create(&params, &namespace).await.map_err(told)?;
-        let secret: Secret =
-            serde_json::from_value(json!({"metadata": {"name": name}, "stringData": {"secretKey": "key"}}))
-                .map_err(read)?;
+        let secret: Secret = read(json!({"metadata": {"name": name}, "stringData": {"secretKey": KEY}}))?;
         Api::namespaced(client.clone(), OPERATOR_NAMESPACE).create(&params, &secret).await.map_err(told)?;
-        let application: RtcApplication = serde_json::from_value(json!({
+        let application: RtcApplication = read(json!({
             "apiVersion": "roomrobot.dev/v1alpha1", "kind": "RtcApplication", "metadata": {"name": name},
             "spec": {"sdkAppId": sdk_app_id, "endpoint": simulator.endpoint(), "requestsPerSecond": rate,
                 "credentials": {"secretRef": {"name": name}}},
-        }))
-        .map_err(read)?;
+        }))?;
         Api::all(client.clone()).create(&params, &application).await.map_err(told)?;
         let robots = Api::<RoomRobot>::namespaced(client.clone(), name);
         futures::stream::iter(0..count)
@@ -118,12 +150,12 @@ async fn create(client: &Client, simulator: &Simulator) -> Result<()> {
                 let (robots, params) = (robots.clone(), params.clone());
                 async move {
                     // A few are gone already: their rooms, or they themselves.
-                    let (room, member) = (format!("room-{}", n / 8), format!("robot-{n}"));
+                    let (room, member) = (format!("room-{}", n / ROOM), format!("robot-{n}"));
                     if n % 29 != 0 {
                         simulator.add_members(sdk_app_id, &room, [member.as_str()]);
                     }
                     let robot = serde_json::from_value(json!({
-                        "apiVersion": "roomrobot.dev/v1alpha1", "kind": "RoomRobot", "metadata": {"name": format!("robot-{n}")},
+                        "apiVersion": "roomrobot.dev/v1alpha1", "kind": "RoomRobot", "metadata": {"name": member},
                         "spec": {"roomId": room, "memberAccount": member, "applicationRef": {"name": name}},
                     }));
                     if let Ok(robot) = robot {
@@ -141,71 +173,94 @@ async fn create(client: &Client, simulator: &Simulator) -> Result<()> {
     Ok(())
 }
 
-/// Starts a Prometheus that looks at the operator every second.
-async fn scrape(plane: &ControlPlane, binary: &Path, operator: &Operator<'_>) -> Result<String> {
-    let folder = plane.folder().join("prometheus");
-    let why = |error: std::io::Error| Error::new("prometheus", error);
-    fs::create_dir_all(&folder).map_err(why)?;
-    let target = operator.url("").replace("http://", "");
-    let config = json!({
-        "global": {"scrape_interval": "1s"},
-        "scrape_configs": [{"job_name": "roomrobot-operator", "static_configs": [
-            {"targets": [target], "labels": {"instance": "operator"}}]}],
-    });
-    let file = folder.join("prometheus.yaml");
-    fs::write(&file, config.to_string()).map_err(why)?;
-    let url = format!("127.0.0.1:{}", free_port()?);
-    let mut command = Command::new(binary);
-    command
-        .arg(format!("--config.file={}", file.display()))
-        .arg(format!("--storage.tsdb.path={}", folder.join("data").display()))
-        .arg(format!("--web.listen-address={url}"))
-        .stdin(Stdio::null())
-        .stdout(Stdio::null())
-        .stderr(fs::File::create(folder.join("log")).map_err(why)?);
-    plane.guardian().spawn(&mut command)?;
-    let url = format!("http://{url}");
-    wait_for(Duration::from_secs(30), "Prometheus", || async {
-        reqwest::get(format!("{url}/-/ready")).await.is_ok_and(|answer| answer.status().is_success())
-    })
-    .await?;
-    Ok(url)
+/// A moment of the drain and what happened.
+type Mark = (i64, &'static str);
+
+/// Deletes everything, and lets happen what happens to real ones, one after the other: somebody else takes half of one
+/// quota, a Secret gets the wrong key and then the right one, the vendor has errors of its own and answers slowly, and
+/// the host of a room opens it at last. Says what happened when; the first of it is where the picture begins.
+async fn drain(client: &Client, simulator: &Simulator) -> Result<Vec<Mark>> {
+    let [asia, europe] = APPLICATIONS;
+    simulator.fail(Fault::always(Kind::Code(100_006)).app(asia.1).room(SHUT));
+    let mut marks: Vec<Mark> = Vec::new();
+    let mut mark = |what| marks.push((Timestamp::now().as_second(), what));
+    let seconds = |n| sleep(Duration::from_secs(n));
+    // However slow this machine is: the drain, and the picture, begin once all are being deleted.
+    pace(client, |_| 1).await?;
+    delete_all(client).await?;
+    pace(client, |rate| rate).await?;
+    seconds(2).await;
+    mark("3000 deletions of two applications are in line");
+    seconds(14).await;
+    simulator.set(|settings| settings.quota = LEFT);
+    mark("somebody else uses half of asia's quota");
+    seconds(14).await;
+    simulator.set(|settings| settings.quota = Settings::default().quota);
+    seconds(8).await;
+    set_key(client, europe.0, "another").await?;
+    mark("europe's Secret gets a wrong key");
+    seconds(18).await;
+    set_key(client, europe.0, KEY).await?;
+    mark("the right key");
+    seconds(8).await;
+    simulator.fail(Fault::times(Kind::Code(100_001), 60).app(europe.1));
+    simulator.set(|settings| settings.latency = SLOW);
+    mark("the vendor is slow and fails");
+    seconds(8).await;
+    simulator.set(|settings| settings.latency = QUICK);
+    let left = |most: usize| async move {
+        let all = Api::<RoomRobot>::all(client.clone()).list_metadata(&ListParams::default()).await;
+        all.is_ok_and(|list| list.items.len() <= most)
+    };
+    wait_for(PATIENCE, "the drain", || left(ROOM)).await?;
+    seconds(6).await;
+    simulator.heal();
+    mark("the host of a shut room opens it");
+    // Any change of their spec tries at once.
+    let robots = Api::<RoomRobot>::namespaced(client.clone(), asia.0);
+    for robot in robots.list_metadata(&ListParams::default()).await.map_err(told)? {
+        for suspend in [true, false] {
+            let patch = Patch::Merge(json!({"spec": {"suspend": suspend}}));
+            robots.patch(&robot.name_any(), &PatchParams::default(), &patch).await.map_err(told)?;
+        }
+    }
+    wait_for(PATIENCE, "the shut room", || left(0)).await?;
+    Ok(marks)
 }
 
-/// Deletes everything, and lets happen what happens to real ones: internal errors, throttling, slow answers, rooms
-/// that may not be touched.
-async fn drain(client: &Client, simulator: &Simulator) -> Result<()> {
-    for room in ["room-7", "room-77"] {
-        simulator.fail(Fault::always(Kind::Code(100_006)).room(room));
-    }
-    // One by one: a collection of this size may take longer than the API server gives a request.
-    for (name, _, count) in APPLICATIONS {
+/// Deletes all RoomRobots, one by one: a collection of this size may take longer than the API server gives a request.
+async fn delete_all(client: &Client) -> Result<()> {
+    for (name, _, count, _) in APPLICATIONS {
         let robots = Api::<RoomRobot>::namespaced(client.clone(), name);
-        tokio::spawn(futures::stream::iter(0..count).for_each_concurrent(8, move |n| {
-            let robots = robots.clone();
-            async move {
-                let name = format!("robot-{n}");
-                loop {
-                    match robots.delete(&name, &DeleteParams::default()).await {
-                        Ok(_) => break,
-                        Err(kube::Error::Api(status)) if status.code == 404 => break,
-                        Err(_) => sleep(Duration::from_millis(200)).await,
+        futures::stream::iter((0..count).map(Ok))
+            .try_for_each_concurrent(16, |n| {
+                let robots = robots.clone();
+                async move {
+                    match robots.delete(&format!("robot-{n}"), &DeleteParams::default()).await {
+                        Ok(_) => Ok(()),
+                        Err(kube::Error::Api(status)) if status.code == 404 => Ok(()),
+                        Err(error) => Err(told(error)),
                     }
                 }
-            }
-        }));
+            })
+            .await?;
     }
-    sleep(Duration::from_secs(8)).await;
-    simulator.fail(Fault::times(Kind::Code(100_001), 120).app(APPLICATIONS[1].1));
-    sleep(Duration::from_secs(8)).await;
-    simulator.set(|settings| settings.quota = 8);
-    sleep(Duration::from_secs(6)).await;
-    simulator.set(|settings| (settings.quota, settings.latency) = (200, Duration::from_millis(180)));
-    sleep(Duration::from_secs(8)).await;
-    simulator.set(|settings| settings.latency = Duration::from_millis(25));
-    wait_for(PATIENCE, "the drain", || async {
-        let all = Api::<RoomRobot>::all(client.clone()).list_metadata(&ListParams::default()).await;
-        all.is_ok_and(|list| list.items.len() <= 32)
-    })
-    .await
+    Ok(())
+}
+
+/// Sets the calls a second of both applications.
+async fn pace(client: &Client, of: impl Fn(usize) -> usize) -> Result<()> {
+    let applications = Api::<RtcApplication>::all(client.clone());
+    for (name, _, _, rate) in APPLICATIONS {
+        let patch = Patch::Merge(json!({"spec": {"requestsPerSecond": of(rate)}}));
+        applications.patch(name, &PatchParams::default(), &patch).await.map_err(told)?;
+    }
+    Ok(())
+}
+
+/// Puts another key into the Secret of an application.
+async fn set_key(client: &Client, name: &str, key: &str) -> Result<()> {
+    let secrets = Api::<Secret>::namespaced(client.clone(), OPERATOR_NAMESPACE);
+    let patch = Patch::Merge(json!({"stringData": {"secretKey": key}}));
+    secrets.patch(name, &PatchParams::default(), &patch).await.map(drop).map_err(told)
 }

@@ -24,6 +24,7 @@ fn build(for_tests: bool) -> Result<PathBuf> {
         assets::helm()?;
         assets::health()?;
         assets::promtool()?;
+        assets::prometheus()?;
     }
     Ok(folder)
 }
