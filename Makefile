@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit matrix fmt fmt-check lint assets test-assets crds docs manifests deny simulator picture bench image e2e clean
+.PHONY: help demo test unit matrix fmt fmt-check lint assets test-assets crds docs manifests deny simulator plugin picture bench image e2e clean
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -53,6 +53,10 @@ deny: ## Check licenses, versions and advisories of the dependencies; needs carg
 
 simulator: ## Run the room engine simulator; ARGS="--app 1400000000=KEY" gives it an application
 	cargo run --locked -q -p testbed --bin room-engine-simulator -- $(ARGS)
+
+plugin: ## Pack kubectl roomrobot for copying and for krew into target/krew; ARCH="amd64 arm64", BASE=URL where archives will be
+	deploy/krew/pack $(or $(CARGO_TARGET_DIR),target)/krew "$(or $(BASE),https://example.com)" \
+	  $(or $(ARCH),$(if $(filter aarch64,$(shell uname -m)),arm64,amd64))
 
 picture: assets ## Draw docs/images/dashboard.png from a real drain with matplotlib; needs Python 3.11 with venv
 	cargo build --locked -p roomrobot-operator -p testbed

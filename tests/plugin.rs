@@ -1,6 +1,7 @@
 //! `kubectl roomrobot` as a program, against a real API server and a running operator.
 
 mod doctor;
+mod krew;
 mod session;
 mod why;
 
