@@ -8,7 +8,10 @@ mod why;
 use crate::harness::{PATIENCE, World, eventually};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
-use std::process::{Command, Stdio};
+use std::{
+    path::Path,
+    process::{Command, Stdio},
+};
 use testbed::{
     operator::Operator,
     simulator::{Fault, Kind},
@@ -34,11 +37,16 @@ pub fn roomrobot(world: &World, args: &[&str]) -> Ran {
 }
 
 pub fn with_input(world: &World, args: &[&str], input: Option<&str>) -> Ran {
+    with_kubeconfig(&world.plane.admin_kubeconfig(), args, input)
+}
+
+/// Runs it as somebody else.
+pub fn with_kubeconfig(kubeconfig: &Path, args: &[&str], input: Option<&str>) -> Ran {
     use std::io::Write as _;
     tokio::task::block_in_place(|| {
         let mut child = Command::new(env!("CARGO_BIN_EXE_kubectl-roomrobot"))
             .args(args)
-            .env("KUBECONFIG", world.plane.admin_kubeconfig())
+            .env("KUBECONFIG", kubeconfig)
             .env_remove("ROOMROBOT_NAMESPACE")
             .stdin(Stdio::piped())
             .stdout(Stdio::piped())

@@ -28,6 +28,8 @@ pub struct Facts<'a> {
     pub seen: &'a Seen,
     /// Its application, where there is one.
     pub application: Option<&'a RtcApplication>,
+    /// Whether RtcApplications may be read: they belong to the cluster, and a user of one namespace may not.
+    pub may_read_applications: bool,
     /// Whether its namespace is being deleted.
     pub namespace_goes: bool,
     /// Who acts; `None` where that may not be read.
@@ -178,7 +180,14 @@ pub fn explain(facts: &Facts<'_>) -> Screen {
         say("last call", format!("{operation}{ago}, RequestId {id}"));
     }
     say("robot", format!("{} in room {}", seen.robot.member_account, seen.robot.room_id));
-    say("application", tell_application(&seen.robot.application, *application));
+    say(
+        "application",
+        if facts.may_read_applications {
+            tell_application(&seen.robot.application, *application)
+        } else {
+            format!("{}, which you may not read", seen.robot.application)
+        },
+    );
     if let Some(text) = facts.metrics.and_then(|text| tell_quota(text, seen)) {
         say("quota", text);
     }
@@ -391,7 +400,7 @@ fn fits(step: Step, facts: &Facts<'_>, code: Option<i64>) -> bool {
     match step {
         Step::ResumeRobot => facts.seen.robot.suspend,
         Step::ResumeApplication => suspended,
-        Step::CreateApplication => application.is_none(),
+        Step::CreateApplication => application.is_none() && facts.may_read_applications,
         Step::ReplaceSecret => matches!(
             ready,
             Some(Reason::SecretNotFound | Reason::SecretInvalid | Reason::CredentialsRejected)
@@ -441,7 +450,10 @@ pub async fn run(cluster: &Cluster, name: Option<&str>, out: &mut Out) -> Result
         },
         None => one_for_each_reason(cluster.robots(cluster.scope.as_deref(), None, out).await?),
     };
-    let applications = cluster.applications().await?;
+    // That the API server answers and has the resources is known by now.
+    let applications = cluster.applications().await.ok();
+    let may_read_applications = applications.is_some();
+    let applications = applications.unwrap_or_default();
     let namespaces: Vec<String> = match cluster.namespaces().await {
         Ok(namespaces) => namespaces.into_iter().filter(goes).map(|namespace| namespace.name_any()).collect(),
         // A user of one namespace may not read the others.
@@ -455,6 +467,7 @@ pub async fn run(cluster: &Cluster, name: Option<&str>, out: &mut Out) -> Result
             explain(&Facts {
                 seen,
                 application: applications.iter().find(|found| found.name_any() == *seen.robot.application),
+                may_read_applications,
                 namespace_goes: namespaces.iter().any(|name| *name == *seen.robot.key.namespace),
                 leaders: leaders.as_deref(),
                 metrics: metrics.as_deref(),

@@ -263,7 +263,11 @@ pub async fn account_token(plane: &ControlPlane) -> Result<String> {
     token(plane, OPERATOR_NAMESPACE, OPERATOR_ACCOUNT).await
 }
 
-async fn token(plane: &ControlPlane, namespace: &str, account: &str) -> Result<String> {
+/// A token of any ServiceAccount.
+///
+/// # Errors
+/// If the API server refuses it.
+pub async fn token(plane: &ControlPlane, namespace: &str, account: &str) -> Result<String> {
     let why = |error: kube::Error| Error::new("TokenRequest", error);
     let api = Api::<ServiceAccount>::namespaced(plane.client().await?, namespace);
     let request = TokenRequest {

@@ -237,14 +237,24 @@ async fn wait<F: Future<Output = Result<bool>>>(mut done: impl FnMut() -> F) -> 
 async fn wait_for_person(plane: &ControlPlane, simulator: &Simulator, operator: &Operator<'_>) -> Result<()> {
     simulator.add_members(SDK_APP_ID, "lobby", ["robot-greeter"]);
     plane.kubectl_apply(&manifest("greeter", "lobby", "robot-greeter"))?;
+    // One whose room may not be touched: its deletion hangs.
+    simulator.add_members(SDK_APP_ID, "shut", ["robot-shut"]);
+    simulator.fail(Fault::always(Kind::Code(100_006)).room("shut"));
+    plane.kubectl_apply(&manifest("shut", "shut", "robot-shut"))?;
     println!(
         "\nEverything keeps running until Ctrl-C, since {}. In another terminal:\n",
         Timestamp::now().strftime("%H:%M:%S UTC")
     );
     println!("  export KUBECONFIG={}", plane.admin_kubeconfig().display());
-    println!("  alias kubectl={}\n", plane.kubectl().display());
+    let plugin = operator_binary()?;
+    let folders = [plugin.parent(), plane.kubectl().parent()]
+        .map(|folder| folder.map_or_else(String::new, |folder| folder.display().to_string()));
+    println!("  export PATH={}:$PATH\n", folders.join(":"));
     println!("  kubectl get roomrobots -n {NAMESPACE} -o wide");
     println!("  kubectl delete roomrobot greeter -n {NAMESPACE}\n");
+    println!("This one hangs; the next line says why, and what to type:\n");
+    println!("  kubectl delete roomrobot shut -n {NAMESPACE} --wait=false");
+    println!("  kubectl roomrobot why -n {NAMESPACE}\n");
     println!("The room engine's calls: curl {}/simulator/calls   The operator's log:", simulator.endpoint());
     println!("{}", operator.log());
     std::future::pending().await
