@@ -44,6 +44,7 @@ pub mod pace;
 pub mod plan;
 #[cfg(feature = "plugin")]
 pub mod plugin;
+pub mod quickest;
 pub mod robot;
 pub mod room_engine;
 pub mod server;

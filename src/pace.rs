@@ -7,6 +7,7 @@
 //! The way itself costs nothing: where even the quickest answer takes `quickest`, a call that was answered at `t` had
 //! arrived so much earlier, less the time that a new one takes to get there; the two together are `quickest`.
 
+use crate::quickest::Quickest;
 use std::{collections::VecDeque, time::Duration};
 
 /// The span that the quota counts in.
@@ -51,11 +52,8 @@ pub struct Pace {
     recent: VecDeque<Sent>,
     /// When the quota has room for one more, as far as is known from `recent`.
     room_at: Duration,
-    /// The time that the quickest answer took, and of how many it is, in this span of [`QUICKEST_OF`] and in the one
-    /// before.
-    quickest: [(Duration, u32); 2],
-    /// When this span began.
-    span: Duration,
+    /// What the last answers say of the way.
+    quickest: Quickest,
 }
 
 /// A call that went out.
@@ -73,8 +71,8 @@ impl Pace {
     pub fn new(limit: u32) -> Self {
         let limit = limit.max(1);
         let (next, changed, room_at) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-        let (recent, quickest, span) = (VecDeque::new(), [(Duration::MAX, 0); 2], Duration::ZERO);
-        Self { limit, rate: f64::from(limit), next, changed, recent, room_at, quickest, span }
+        let (recent, quickest) = (VecDeque::new(), Quickest::within(QUICKEST_OF));
+        Self { limit, rate: f64::from(limit), next, changed, recent, room_at, quickest }
     }
 
     /// The same with no start before `first`.
@@ -109,8 +107,8 @@ impl Pace {
         };
         let mut arrivals: Vec<Duration> = self.recent.iter().map(|sent| sent.arrived).collect();
         let (_, nth, _) = arrivals.select_nth_unstable(at);
-        let [(this, of), (before, of_before)] = self.quickest;
-        let quickest = if of + of_before >= QUICKEST_OF_AT_LEAST { this.min(before) } else { Duration::ZERO };
+        let known = self.quickest.of() >= QUICKEST_OF_AT_LEAST;
+        let quickest = if known { self.quickest.took() } else { Duration::ZERO };
         self.room_at = (*nth + SECOND).saturating_sub(quickest);
     }
 
@@ -153,23 +151,9 @@ impl Pace {
         if let Some(sent) = sent {
             sent.answered = true;
             sent.arrived = sent.arrived.min(now);
-            self.learn(now.saturating_sub(started), now);
+            self.quickest.learn(now.saturating_sub(started), now);
             self.look_for_room();
         }
-    }
-
-    /// Takes what an answer says of the way: it was there `took` after its call started.
-    fn learn(&mut self, took: Duration, now: Duration) {
-        let age = now.saturating_sub(self.span);
-        if age >= QUICKEST_OF {
-            let [this, _] = self.quickest;
-            let none = (Duration::MAX, 0);
-            self.quickest = [none, if age < 2 * QUICKEST_OF { this } else { none }];
-            self.span = now;
-        }
-        let [(quickest, of), _] = &mut self.quickest;
-        *quickest = took.min(*quickest);
-        *of += 1;
     }
 
     /// A call that started at `started` was throttled: halves the pace, once for all calls of the same moment.

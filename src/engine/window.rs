@@ -3,6 +3,7 @@
 //! A write beyond what the API server can do at once makes nothing quicker. It waits there, where nobody can pass it,
 //! and a single deletion waits behind it.
 
+use crate::quickest::Quickest;
 use std::time::Duration;
 
 /// Answers within this time are soon enough, however quick the API server can be.
@@ -28,17 +29,15 @@ pub(super) struct Window {
     /// Answers since the last look, and the time that they took together.
     answers: u32,
     took: Duration,
-    /// The time of the quickest answer in this span of [`QUICKEST_OF`], and in the one before.
-    quickest: [Duration; 2],
-    span: Duration,
+    quickest: Quickest,
 }
 
 impl Window {
     /// A window of at most `most`.
     pub(super) fn new(most: usize) -> Self {
         let most = f64::from(u32::try_from(most).unwrap_or(u32::MAX));
-        let (answers, took, quickest, span) = (0, Duration::ZERO, [Duration::MAX; 2], Duration::ZERO);
-        Self { most, size: LEAST.min(most), answers, took, quickest, span }
+        let quickest = Quickest::within(QUICKEST_OF);
+        Self { most, size: LEAST.min(most), answers: 0, took: Duration::ZERO, quickest }
     }
 
     /// How many writes may be under way now.
@@ -50,7 +49,7 @@ impl Window {
     /// A write took `took` until `now`; it was `stored`, or failed somehow; others are `waiting` for their turn.
     pub(super) fn answered(&mut self, took: Duration, stored: bool, waiting: bool, now: Duration) {
         if stored {
-            self.learn(took, now);
+            self.quickest.learn(took, now);
         }
         self.answers += 1;
         self.took += took;
@@ -58,8 +57,7 @@ impl Window {
         if f64::from(self.answers) < self.size {
             return;
         }
-        let [this, before] = self.quickest;
-        let soon = SOON.max(this.min(before).saturating_mul(OF_QUICKEST)).as_secs_f64();
+        let soon = SOON.max(self.quickest.took().saturating_mul(OF_QUICKEST)).as_secs_f64();
         let mean = self.took.as_secs_f64() / f64::from(self.answers);
         (self.answers, self.took) = (0, Duration::ZERO);
         if mean > soon {
@@ -67,17 +65,6 @@ impl Window {
         } else if waiting {
             self.size = (self.size + 1.0).min(self.most);
         }
-    }
-
-    fn learn(&mut self, took: Duration, now: Duration) {
-        let age = now.saturating_sub(self.span);
-        if age >= QUICKEST_OF {
-            let [this, _] = self.quickest;
-            self.quickest = [Duration::MAX, if age < 2 * QUICKEST_OF { this } else { Duration::MAX }];
-            self.span = now;
-        }
-        let [this, _] = &mut self.quickest;
-        *this = took.min(*this);
     }
 }
 
