@@ -164,8 +164,23 @@ impl Cluster {
     /// # Errors
     /// If they cannot be listed.
     pub async fn applications(&self) -> Result<Vec<RtcApplication>> {
-        let api: Api<RtcApplication> = Api::all(self.client.clone());
-        Ok(api.list(&ListParams::default()).await.map_err(|error| missing_crd(&error))?.items)
+        self.list_applications().await.map_err(|error| missing_crd(&error))
+    }
+
+    /// The same; `None` where the user may not read them, as where somebody has rights in one namespace only.
+    ///
+    /// # Errors
+    /// If they cannot be listed for another reason.
+    pub async fn readable_applications(&self) -> Result<Option<Vec<RtcApplication>>> {
+        match self.list_applications().await {
+            Ok(applications) => Ok(Some(applications)),
+            Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
+            Err(error) => Err(missing_crd(&error)),
+        }
+    }
+
+    async fn list_applications(&self) -> kube::Result<Vec<RtcApplication>> {
+        Ok(Api::<RtcApplication>::all(self.client.clone()).list(&ListParams::default()).await?.items)
     }
 
     /// The namespaces.

@@ -450,8 +450,7 @@ pub async fn run(cluster: &Cluster, name: Option<&str>, out: &mut Out) -> Result
         },
         None => one_for_each_reason(cluster.robots(cluster.scope.as_deref(), None, out).await?),
     };
-    // That the API server answers and has the resources is known by now.
-    let applications = cluster.applications().await.ok();
+    let applications = cluster.readable_applications().await?;
     let may_read_applications = applications.is_some();
     let applications = applications.unwrap_or_default();
     let namespaces: Vec<String> = match cluster.namespaces().await {
