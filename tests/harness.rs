@@ -27,7 +27,7 @@ use testbed::{
     audit::{AuditLog, Entry},
     control_plane::{self, ControlPlane, OPERATOR_NAMESPACE},
     operator::Operator,
-    simulator::Simulator,
+    simulator::{Fault, Kind, Simulator},
 };
 use tokio::task::AbortHandle;
 
@@ -308,6 +308,15 @@ impl World {
     /// Waits until the deletion waits for `reason`.
     pub async fn waits_for(&self, name: &str, reason: &str) -> RoomRobot {
         self.robot_until(name, reason, |robot| reason_of(robot, "RobotDeleted") == Some(reason)).await
+    }
+
+    /// Adopts a robot and deletes it, which the room engine always answers with `kind`: the deletion waits for `reason`.
+    pub async fn stuck(&self, name: &str, kind: Kind, reason: &str) -> RoomRobot {
+        self.simulator.fail(Fault::always(kind).room(name));
+        self.robot(name).await;
+        self.ready(name).await;
+        self.delete(name).await;
+        self.waits_for(name, reason).await
     }
 
     /// Waits until the application's Ready has `reason`.

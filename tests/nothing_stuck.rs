@@ -4,7 +4,7 @@ use crate::harness::{KEY, World, conditions, is_true, message_of, reason_of};
 use kube::api::{Patch, PatchParams};
 use serde_json::json;
 use std::time::{Duration, Instant};
-use testbed::simulator::{Fault, Kind};
+use testbed::simulator::Kind;
 
 /// The codes that hold a robot or its application, what its condition says, and what its application's says.
 #[tokio::test(flavor = "multi_thread")]
@@ -19,11 +19,7 @@ async fn each_refusal_shows_its_own_reason_and_retain_releases_at_once() {
         (60020, "ApplicationNotReady", Some("PlanExceeded")),
     ] {
         let name = format!("code-{code}");
-        world.simulator.fail(Fault::always(Kind::Code(code)).room(&name));
-        world.robot(&name).await;
-        world.ready(&name).await;
-        world.delete(&name).await;
-        let waiting = world.waits_for(&name, reason).await;
+        let waiting = world.stuck(&name, Kind::Code(code), reason).await;
         let call = &world.simulator.calls_about(&name, &name)[0];
         let message = message_of(&waiting, "RobotDeleted");
         assert!(message.ends_with(&format!("ErrorCode {code}, RequestId {}", call.request_id)), "{message}");
@@ -155,11 +151,7 @@ async fn retain_needs_nothing() {
 async fn a_stuck_deletion_shows_on_its_application_too() {
     let world = World::new().await;
     let _operator = world.operator().await;
-    world.simulator.fail(Fault::always(Kind::Code(100_006)).room("held"));
-    world.robot("held").await;
-    world.ready("held").await;
-    world.delete("held").await;
-    world.waits_for("held", "PermissionDenied").await;
+    world.stuck("held", Kind::Code(100_006), "PermissionDenied").await;
     // Told within the half minute that coarse news may take.
     let application = world.application_until_within("DeletionsStalled", Duration::from_secs(40)).await;
     let status = application.status.unwrap();

@@ -62,11 +62,7 @@ async fn what_a_robot_waits_for_and_what_to_type() {
             &["the connection broke", "kubectl roomrobot doctor"],
         ),
     ] {
-        world.simulator.fail(Fault::always(fault).room(name));
-        world.robot(name).await;
-        world.ready(name).await;
-        world.delete(name).await;
-        world.waits_for(name, reason).await;
+        world.stuck(name, fault, reason).await;
         let screen = why(&world, name);
         shows(&screen, code, texts);
         shows(
@@ -226,11 +222,7 @@ async fn what_the_pace_and_others_hold_up() {
     world.patch_application(json!({"spec": {"requestsPerSecond": 200}})).await;
     world.all_gone(crate::harness::PATIENCE).await;
 
-    world.simulator.fail(Fault::always(Kind::Code(60011)).room("slowed"));
-    world.robot("slowed").await;
-    world.ready("slowed").await;
-    world.delete("slowed").await;
-    world.waits_for("slowed", "Throttled").await;
+    world.stuck("slowed", Kind::Code(60011), "Throttled").await;
     let screen = roomrobot(&world, &["why", "slowed", "-n", &world.namespace, "--metrics", &metrics]);
     shows(
         &screen,
@@ -416,11 +408,7 @@ async fn a_user_of_one_namespace_is_told_as_much() {
     let world = World::new().await;
     let operator = world.operator().await;
     led(&world, &operator).await;
-    world.simulator.fail(Fault::always(Kind::Code(100_006)).room("shut"));
-    world.robot("shut").await;
-    world.ready("shut").await;
-    world.delete("shut").await;
-    world.waits_for("shut", "PermissionDenied").await;
+    world.stuck("shut", Kind::Code(100_006), "PermissionDenied").await;
     let namespace = &world.namespace;
     let kubectl = |args: &[&str]| world.plane.run_kubectl(args, None).unwrap();
     kubectl(&["create", "serviceaccount", "tenant", "-n", namespace]);
