@@ -473,6 +473,22 @@ impl World {
         writes
     }
 
+    /// Waits until there is an Event about an object that has `reason`, and returns it. Ten a second are published of
+    /// each kind, and others not at all: where many end at once, not every one has its Event.
+    pub async fn announced(&self, name: &str, reason: &str) -> Event {
+        let start = std::time::Instant::now();
+        let mut seen = Vec::new();
+        while start.elapsed() < PATIENCE {
+            let events = self.events_about(name).await;
+            if let Some(event) = events.iter().find(|event| event.reason.as_deref() == Some(reason)) {
+                return event.clone();
+            }
+            seen = events.into_iter().filter_map(|event| event.reason).collect();
+            tokio::time::sleep(Duration::from_millis(25)).await;
+        }
+        panic!("no Event {reason} about {name}; there is {seen:?}");
+    }
+
     /// Events about an object, from all namespaces.
     pub async fn events_about(&self, name: &str) -> Vec<Event> {
         let list = Api::<Event>::all(self.client.clone()).list(&ListParams::default()).await.unwrap();

@@ -1,6 +1,6 @@
 //! Promise 4: the last call's RequestId is in a condition before the finalizer goes; a log line and an Event carry it.
 
-use crate::harness::{World, eventually, message_of};
+use crate::harness::{World, message_of};
 use std::time::Duration;
 
 #[tokio::test(flavor = "multi_thread")]
@@ -25,15 +25,9 @@ async fn every_watchers_last_view_has_the_request_id_and_so_have_log_and_event()
         let stored =
             views.iter().find(|view| message_of(view, "RobotDeleted").contains(&call.request_id)).unwrap();
         assert_eq!(stored.metadata.finalizers.as_ref().unwrap().len(), 1);
-        eventually("an Event carries it", || async {
-            let events = world.events_about(name).await;
-            events.iter().any(|event| {
-                event.reason.as_deref() == Some("Deleted")
-                    && event.note.as_deref().is_some_and(|note| note.contains(&call.request_id))
-                    && event.metadata.namespace.as_deref() == Some(&world.namespace)
-            })
-        })
-        .await;
+        let event = world.announced(name, "Deleted").await;
+        assert!(event.note.unwrap().contains(&call.request_id));
+        assert_eq!(event.metadata.namespace.as_deref(), Some(world.namespace.as_str()));
         let log = operator.log();
         let line = log
             .lines()
@@ -54,11 +48,7 @@ async fn every_watchers_last_view_has_the_request_id_and_so_have_log_and_event()
         }
         assert_eq!(line["code"], 0);
     }
-    eventually("the application's change is an Event too", || async {
-        let events = world.events_about(&world.app).await;
-        events.iter().any(|event| event.reason.as_deref() == Some("Verified"))
-    })
-    .await;
+    world.announced(&world.app, "Verified").await;
     // The patch that removes a finalizer is not the first record: the status was written before it.
     for name in &names {
         let writes = world.robot_writes();

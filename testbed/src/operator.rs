@@ -22,6 +22,9 @@ use std::{
 /// How long the operator may take to become ready.
 const START: Duration = Duration::from_secs(30);
 
+/// The lines of its log that a failed test shows.
+const LOG_TAIL: usize = 60;
+
 /// A running operator; it is killed with the value.
 #[derive(Debug)]
 pub struct Operator<'a> {
@@ -217,9 +220,15 @@ impl<'a> Operator<'a> {
 impl Drop for Operator<'_> {
     fn drop(&mut self) {
         self.plane.guardian().end(&mut self.child);
-        // A test that failed is understood from what the operator said.
+        // A test that failed is understood from what the operator said last.
         if std::thread::panicking() {
-            eprintln!("--- the operator's log\n{}", self.log());
+            let log = self.log();
+            let lines: Vec<&str> = log.lines().collect();
+            let left_out = lines.len().saturating_sub(LOG_TAIL);
+            eprintln!("--- the operator's log, without its first {left_out} lines");
+            for line in lines.iter().skip(left_out) {
+                eprintln!("{line}");
+            }
         }
     }
 }

@@ -209,7 +209,7 @@ async fn what_is_granted_is_what_is_used() {
     world.delete("r").await;
     world.gone("r").await;
     // The robot's end becomes an Event, and the application is let go.
-    eventually("an Event tells of the end", || async { !world.events_about("r").await.is_empty() }).await;
+    world.announced("r", "Deleted").await;
     eventually("the application is let go", || async {
         world.applications().get(&world.app).await.unwrap().finalizers().is_empty()
     })

@@ -115,8 +115,7 @@ async fn what_a_robot_waits_for_and_what_to_type() {
     shows(&why(&world, "held"), 4, &["somebody else", "example.com/x", "metadata.finalizers"]);
     world.patch("held", json!({"metadata": {"finalizers": null}})).await;
     world.gone("held").await;
-    eventually("the Event of its end is there", || async { !world.events_about("held").await.is_empty() })
-        .await;
+    world.announced("held", "Deleted").await;
     shows(&why(&world, "held"), 0, &["is gone", "RequestId"]);
     let nobody = why(&world, "never-there");
     assert!(nobody.code == 1 && nobody.err.contains("there is no RoomRobot"), "{}", nobody.err);
@@ -185,9 +184,9 @@ async fn what_an_application_lacks_and_what_to_type() {
     shows(&why(&world, "early"), 4, &["does not exist any more", "kubectl apply -f RTCAPPLICATION.yaml"]);
 }
 
-/// In line for the first call, slowed down by the vendor, and not called at all as another stands for the same robot.
+/// In line for the first call, and slowed down by the vendor.
 #[tokio::test(flavor = "multi_thread")]
-async fn what_the_pace_and_others_hold_up() {
+async fn what_the_pace_holds_up() {
     let world = World::new().await;
     let operator = world.operator().await;
     led(&world, &operator).await;
@@ -238,8 +237,14 @@ async fn what_the_pace_and_others_hold_up() {
     );
     world.simulator.heal();
     world.gone("slowed").await;
+}
 
-    // Two for one robot: the first of them leaves without a call. Another finalizer keeps it in view.
+/// Not called at all, as another resource stands for the same robot.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_another_resource_holds_up() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    // The first of the two leaves without a call. Another finalizer keeps it in view.
     world.robot("shared").await;
     let twin = json!({"roomId": "shared", "memberAccount": "shared"});
     world.robot_with("twin", twin).await;
@@ -265,8 +270,7 @@ async fn what_the_pace_and_others_hold_up() {
     );
     world.patch("shared", json!({"metadata": {"finalizers": null}})).await;
     world.gone("shared").await;
-    eventually("the Event of its end is there", || async { !world.events_about("shared").await.is_empty() })
-        .await;
+    world.announced("shared", "StillClaimed").await;
     shows(&why(&world, "shared"), 0, &["is gone", "StillClaimed", "the last Event about it says"]);
     assert!(world.simulator.calls_about("shared", "shared").is_empty(), "the twin stands for it");
 }

@@ -117,8 +117,9 @@ async fn answer(
 /// Records the call, lets it have its effect unless the fault comes before, and makes the reply.
 fn verdict(shared: &Shared, request: Result<Request, (i64, String)>, fault: &Kind) -> (Option<i64>, Value) {
     let wall = k8s_openapi::jiff::Timestamp::now().as_second();
-    let at = u64::try_from(shared.start.elapsed().as_micros()).unwrap_or(u64::MAX);
     let mut state = shared.lock();
+    // Under the lock, so that calls stand in the order of their times.
+    let at = u64::try_from(shared.start.elapsed().as_micros()).unwrap_or(u64::MAX);
     let (request, (code, info, effect)) = match (request, fault) {
         (Err((code, why)), _) => (Request::default(), (Some(code), why, false)),
         (Ok(request), Kind::Code(code)) => (request, (Some(*code), String::new(), false)),
