@@ -119,6 +119,8 @@ struct Seat {
     /// The conditions that are being written, and those that were written last.
     telling: Vec<Wanted>,
     told: Vec<Wanted>,
+    /// The reason of Ready that `telling` takes the place of.
+    telling_after: Option<Reason>,
     /// What is stored is not what was written last.
     overwritten: bool,
     /// No robot has referred to it since then.

@@ -6,7 +6,7 @@ use super::{
 use crate::{
     application::{Application, Credentials, Spec},
     robot::Finalizers,
-    status::{Is, Kind, Reason},
+    status::{Is, Kind, Wanted},
 };
 use serde_json::json;
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
@@ -280,6 +280,7 @@ impl Engine {
             return None;
         }
         seat.telling.clone_from(&wanted);
+        seat.telling_after = spec.conditions.reason(Kind::Ready);
         Some(Change::Status(json!({
             "conditions": spec.conditions.with(&wanted, spec.generation, now.wall),
             "robots": robots,
@@ -353,15 +354,12 @@ impl Engine {
                 seat.blocked_until = Duration::ZERO;
                 if !seat.telling.is_empty() {
                     seat.told = std::mem::take(&mut seat.telling);
-                }
-                let before = seat.application.spec.conditions.reason(Kind::Ready);
-                let (reason, is) =
-                    (spec.conditions.reason(Kind::Ready), spec.conditions.is_true(Kind::Ready));
-                if spec.uid == seat.application.spec.uid
-                    && let Some(reason) = reason
-                    && before != Some(reason)
-                {
-                    self.announce_application(name, reason, is, now);
+                    // Not compared with what is known by now: the watch may have been quicker than this reply.
+                    let before = seat.telling_after;
+                    let ready = seat.told.iter().find(|want| want.kind == Kind::Ready).cloned();
+                    if let Some(ready) = ready.filter(|ready| Some(ready.reason) != before) {
+                        self.announce_application(name, &spec.uid, ready, now);
+                    }
                 }
                 self.store_application(spec, now);
             }
@@ -376,15 +374,10 @@ impl Engine {
         }
     }
 
-    fn announce_application(&mut self, name: &Arc<str>, reason: Reason, ready: bool, now: Now) {
-        let Some(seat) = self.seats.get(name) else { return };
-        let coarse = &seat.coarse;
-        let wanted = seat.application.wanted(coarse.stalled.as_deref(), coarse.held_by.as_deref());
-        let note = wanted.into_iter().find(|want| want.kind == Kind::Ready && want.reason == reason);
-        let Some(note) = note.filter(|note| (note.is == Is::True) == ready) else {
-            return;
-        };
-        let budget = if ready { &mut self.budgets.news } else { &mut self.budgets.warnings };
+    /// An Event for `ready`, a Ready condition with another reason than before.
+    fn announce_application(&mut self, name: &Arc<str>, uid: &str, ready: Wanted, now: Now) {
+        let well = ready.is == Is::True;
+        let budget = if well { &mut self.budgets.news } else { &mut self.budgets.warnings };
         if !budget.take(now.since_start) {
             return;
         }
@@ -394,11 +387,11 @@ impl Engine {
             kind: "RtcApplication",
             regarding_namespace: None,
             name: Arc::clone(name),
-            uid: seat.application.spec.uid.as_str().into(),
-            warning: !ready,
-            reason,
+            uid: uid.into(),
+            warning: !well,
+            reason: ready.reason,
             action: "CheckApplication",
-            note: note.message,
+            note: ready.message,
             at: now.wall,
         })));
     }
@@ -416,6 +409,7 @@ impl Seat {
             failed_writes: 0,
             coarse: Coarse { dirty: true, ..Coarse::default() },
             telling: Vec::new(),
+            telling_after: None,
             told: Vec::new(),
             overwritten: false,
             unused_since: None,

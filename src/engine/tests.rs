@@ -2810,7 +2810,17 @@ fn good_news_waits_for_no_write_and_no_write_for_good_news() {
 
 #[test]
 fn an_event_is_about_a_change_and_is_stored_where_that_is_possible() {
+    events_of_a_change(Duration::ZERO);
+}
+
+#[test]
+fn an_event_does_not_get_lost_where_the_watch_is_quicker_than_the_reply() {
+    events_of_a_change(50 * MS);
+}
+
+fn events_of_a_change(reply_takes: Duration) {
     let mut world = World::led();
+    world.reply_takes = reply_takes;
     world.namespace("dying", &[], true);
     let keys = world.crowd("team/r", 1, json!({}));
     world.crowd("dying/r", 1, json!({}));
