@@ -115,6 +115,11 @@ pub struct Run {
     #[arg(long, env = "ROOMROBOT_CONCURRENCY", default_value_t = 32, value_name = "N", value_parser = clap::value_parser!(u16).range(1..=1024))]
     pub concurrency: u16,
 
+    /// The OpenTelemetry collector that traces go to, over OTLP/HTTP to its path /v1/traces [default: no traces].
+    #[cfg(feature = "otlp")]
+    #[arg(long, env = "ROOMROBOT_OTLP_ENDPOINT", value_name = "URL", value_parser = endpoint)]
+    pub otlp_endpoint: Option<Endpoint>,
+
     /// How log lines look.
     #[arg(long, env = "ROOMROBOT_LOG_FORMAT", value_enum, default_value_t = LogFormat::Text)]
     pub log_format: LogFormat,

@@ -19,6 +19,7 @@
 //! - [`watch`]: what is stored, as inputs for the engine
 //! - [`leader`]: which replica acts
 //! - [`server`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
+//! - [`traces`]: spans of calls, writes and deletions, to a collector
 //! - [`operator`]: the task that ties them together
 //!
 //! The kubectl plugin, which reads with the same types and asks the same decisions: `plugin`.
@@ -50,6 +51,7 @@ pub mod room_engine;
 pub mod server;
 pub mod status;
 pub mod telemetry;
+pub mod traces;
 pub mod usersig;
 pub mod watch;
 

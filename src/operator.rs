@@ -11,6 +11,7 @@ use crate::{
     metrics::Metrics,
     room_engine::{RoomEngine, SetupError},
     server::Server,
+    traces::{self, Traces},
     watch::{self, Scope},
 };
 use k8s_openapi::jiff::Timestamp;
@@ -23,7 +24,7 @@ use std::{
         Arc, Mutex, PoisonError,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant},
+    time::{Duration, Instant, SystemTime},
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
@@ -39,6 +40,9 @@ const DRAIN: Duration = Duration::from_secs(10);
 /// starts that late: the next one's calls then never fall into the same second,
 /// and what the two of them send together keeps the quota.
 const LAST_SECOND: Duration = Duration::from_secs(1);
+
+/// How long the last traces may take after everything else has ended.
+const LAST_TRACES: Duration = Duration::from_secs(2);
 
 /// Time to connect to the API server.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -64,6 +68,9 @@ pub enum Error {
     /// TLS for the room engine could not be set up.
     #[error(transparent)]
     RoomEngine(#[from] SetupError),
+    /// Traces could not be set up.
+    #[error(transparent)]
+    Traces(#[from] traces::SetupError),
     /// The address of `--listen` is not to be had.
     #[error("cannot listen on {address}: {source}; choose another address with --listen")]
     Listen {
@@ -117,7 +124,20 @@ pub async fn run(args: cli::Run) -> Result<(), Error> {
         sleep(operator.rest_of_last_second()).await;
         candidate.resign().await;
     }
+    let traces = operator.hands.traces;
+    // It blocks, and is not worth an error.
+    let _ = tokio::task::spawn_blocking(move || traces.end(LAST_TRACES)).await;
     end
+}
+
+#[cfg(feature = "otlp")]
+fn traces(args: &cli::Run, namespace: &str, pod: &str) -> Result<Traces, traces::SetupError> {
+    args.otlp_endpoint.as_ref().map_or_else(|| Ok(Traces::default()), |to| Traces::to(to, namespace, pod))
+}
+
+#[cfg(not(feature = "otlp"))]
+fn traces(_: &cli::Run, _: &str, _: &str) -> Result<Traces, traces::SetupError> {
+    Ok(Traces::default())
 }
 
 /// The signals that end the process in good order.
@@ -184,13 +204,15 @@ impl Operator {
             // Where nobody is elected, another process may have ended a moment ago, in the middle of its calls.
             first_call: if args.leader_elect { Duration::ZERO } else { LAST_SECOND },
         };
+        let pod = std::env::var("HOSTNAME").unwrap_or_else(|_| "roomrobot-operator".to_owned());
         let hands = Hands {
             client,
             room_engine: RoomEngine::new()?,
             allowed,
             metrics: Metrics::default(),
             namespace: namespace.to_owned(),
-            pod: std::env::var("HOSTNAME").unwrap_or_else(|_| "roomrobot-operator".to_owned()),
+            traces: traces(args, namespace, &pod)?,
+            pod,
             done,
             seen,
             secrets: HashMap::new(),
@@ -354,6 +376,7 @@ struct Hands {
     room_engine: RoomEngine,
     allowed: Allowed,
     metrics: Metrics,
+    traces: Traces,
     namespace: String,
     pod: String,
     /// Results of calls and writes.
@@ -371,7 +394,8 @@ impl Hands {
         let (client, done, metrics) = (self.client.clone(), self.done.clone(), self.metrics.clone());
         match effect {
             Effect::Call(call) => {
-                let (room_engine, until) = (self.room_engine.clone(), self.until.clone());
+                let (room_engine, until, traces) =
+                    (self.room_engine.clone(), self.until.clone(), self.traces.clone());
                 tokio::spawn(async move {
                     crash::Point::BeforeCall.pass();
                     // Between deciding and sending the process may have been stopped for long.
@@ -379,11 +403,12 @@ impl Hands {
                         return;
                     }
                     metrics.granted(&call.application, call.operation);
-                    let begun = Instant::now();
+                    let (begun, start) = (Instant::now(), SystemTime::now());
                     let outcome = room_engine.call(call.operation, &call.caller, &call.target).await;
                     crash::Point::AfterCall.pass();
                     metrics.called(&call.application, call.operation, &outcome, begun.elapsed());
                     audit(&call, &outcome, begun.elapsed());
+                    traces.called(&call, &outcome, start);
                     let _ = done.send(Input::Answered(Answer {
                         id: call.id,
                         application: call.application,
@@ -396,7 +421,9 @@ impl Hands {
                 });
             }
             Effect::Write(write) => {
+                let traces = self.traces.clone();
                 tokio::spawn(async move {
+                    let start = SystemTime::now();
                     let (before, after) = match write.change {
                         Change::Status(_) => (crash::Point::BeforeStatus, crash::Point::AfterStatus),
                         _ => (crash::Point::BeforeFinalizer, crash::Point::AfterFinalizer),
@@ -405,6 +432,7 @@ impl Hands {
                     let result = kubernetes::write_robot(&client, &write).await;
                     after.pass();
                     metrics.wrote("roomrobots", &write.change, &result);
+                    traces.wrote(&write, &result, start);
                     if let (Change::DropFinalizer(_), Ok(robot)) = (&write.change, &result) {
                         metrics.finished(robot, Timestamp::now().as_second());
                     }

@@ -21,3 +21,4 @@ mod reliability;
 mod request_id;
 mod resources;
 mod secrets;
+mod traces;

@@ -136,6 +136,8 @@ pub struct Write {
     pub key: Key,
     /// Its UID: a write must not land on another object of the same name.
     pub uid: Arc<str>,
+    /// Whether the robot is being deleted, as far as is known.
+    pub deleting: bool,
     /// What to write.
     pub change: Change,
 }

@@ -91,7 +91,14 @@ impl Engine {
             _ => return self.touch(id, now),
         };
         entry.state = State::Writing;
-        let write = Write { id, key: entry.robot.key.clone(), uid: Arc::clone(&entry.robot.uid), change };
+        let robot = &entry.robot;
+        let write = Write {
+            id,
+            key: robot.key.clone(),
+            uid: Arc::clone(&robot.uid),
+            deleting: robot.deleting_since.is_some(),
+            change,
+        };
         self.pending.insert(id, pending);
         self.writes_in_flight += 1;
         self.effects.push(Effect::Write(Box::new(write)));

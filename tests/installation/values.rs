@@ -44,6 +44,7 @@ fn table() -> Vec<(&'static str, Value, Value, &'static str)> {
         ("logFormat", json!("text"), none.clone(), "- --log-format=text"),
         ("logLevel", json!("debug"), none.clone(), "- name: RUST_LOG\n              value: \"debug\""),
         ("concurrency", json!(8), none.clone(), "- --concurrency=8"),
+        ("otlpEndpoint", json!("http://c:4318"), none.clone(), "- \"--otlp-endpoint=http://c:4318\""),
         (
             "applications",
             json!([{"name": "a", "spec": {"sdkAppId": 1}, "existingSecret": "k"}]),
@@ -303,6 +304,7 @@ fn a_typo_is_refused_with_its_path() {
         (json!({"allowEndpoints": ["https://x.example/path"]}), "/allowEndpoints/0"),
         (json!({"logFormat": "xml"}), "/logFormat"),
         (json!({"concurrency": 0}), "/concurrency"),
+        (json!({"otlpEndpoint": "collector:4318"}), "/otlpEndpoint"),
         (json!({"admissionPolicy": {"enabled": "maybe"}}), "/admissionPolicy/enabled"),
         (application(json!({"spec": {"sdkAppId": 1, "requestPerSecond": 5}})), "/applications/0/spec"),
         (application(json!({"spec": {"sdkAppId": 0}})), "/applications/0/spec/sdkAppId"),

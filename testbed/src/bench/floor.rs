@@ -165,7 +165,7 @@ fn record(robot: &Robot, outcome: Outcome) -> Result<serde_json::Value> {
 }
 
 async fn write(client: &Client, id: Id, robot: &Robot, change: Change) -> Result<()> {
-    let write = Write { id, key: robot.key.clone(), uid: Arc::clone(&robot.uid), change };
+    let write = Write { id, key: robot.key.clone(), uid: Arc::clone(&robot.uid), deleting: true, change };
     let written = kubernetes::write_robot(client, &write).await;
     written.map(drop).map_err(|error| Error(format!("floor: a write failed: {error:?}")))
 }
