@@ -178,7 +178,7 @@ mod tests {
         let cli = Cli::command();
         let run = cli.find_subcommand("run").unwrap();
         let flags: Vec<_> = run.get_arguments().filter(|arg| arg.get_id() != "help").collect();
-        assert_eq!(flags.len(), 8);
+        assert_eq!(flags.len(), 8 + usize::from(cfg!(feature = "otlp")));
         for flag in flags {
             let expected = format!("ROOMROBOT_{}", flag.get_long().unwrap().to_uppercase().replace('-', "_"));
             assert_eq!(flag.get_env().unwrap().to_str(), Some(expected.as_str()));

@@ -3,6 +3,7 @@
 mod doctor;
 mod krew;
 mod session;
+mod tenant;
 mod why;
 
 use crate::harness::{PATIENCE, World, eventually};

@@ -7,7 +7,7 @@ use crate::quickest::Quickest;
 use std::time::Duration;
 
 /// Answers within this time are soon enough, however quick the API server can be.
-const SOON: Duration = Duration::from_millis(50);
+const SOON: Duration = Duration::from_millis(25);
 
 /// So are answers within this many times the quickest one: an API server that is far away is not a busy one.
 const OF_QUICKEST: u32 = 2;
@@ -103,8 +103,9 @@ mod tests {
         let mut window = Window::new(32);
         let (done, took) = drain(&mut window, Duration::ZERO, 20_000 * MS, 12 * MS, 2);
         let most = 20_000 / 12 * 2;
-        assert!(done >= most * 95 / 100, "{done} of {most} writes");
-        assert!(took <= 120 * MS, "a write takes {took:?}");
+        // An odd number of writes leaves this API server idle for a part of its last round.
+        assert!(done >= most * 94 / 100, "{done} of {most} writes");
+        assert!(took <= 60 * MS, "a write takes {took:?}");
         assert!(window.size() < 20, "{} under way", window.size());
     }
 

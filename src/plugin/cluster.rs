@@ -7,6 +7,7 @@ use crate::{
 };
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Namespace},
+    apimachinery::pkg::apis::meta::v1::ObjectMeta,
     jiff::Timestamp,
 };
 use kube::{
@@ -15,7 +16,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use serde_json::Value;
-use std::time::Duration;
+use std::{collections::BTreeSet, time::Duration};
 
 /// Objects of a page.
 const PAGE: u32 = 500;
@@ -126,6 +127,37 @@ impl Cluster {
     /// # Errors
     /// If they cannot be listed.
     pub async fn robots(&self, scope: Option<&str>, labels: Option<&str>, out: &Out) -> Result<Vec<Seen>> {
+        self.list_robots(scope, labels, out).await.map_err(|error| missing_crd(&error))
+    }
+
+    /// RoomRobots of all namespaces, and `true`; where the user may not read those, of `namespaces`, and `false`.
+    ///
+    /// # Errors
+    /// If they cannot be listed for another reason, or these neither.
+    pub async fn readable_robots(
+        &self,
+        namespaces: &BTreeSet<String>,
+        out: &Out,
+    ) -> Result<(Vec<Seen>, bool)> {
+        match self.list_robots(None, None, out).await {
+            Ok(robots) => Ok((robots, true)),
+            Err(error) if forbidden(&error) => {
+                let mut robots = Vec::new();
+                for namespace in namespaces {
+                    robots.extend(self.robots(Some(namespace), None, out).await?);
+                }
+                Ok((robots, false))
+            }
+            Err(error) => Err(missing_crd(&error)),
+        }
+    }
+
+    async fn list_robots(
+        &self,
+        scope: Option<&str>,
+        labels: Option<&str>,
+        out: &Out,
+    ) -> kube::Result<Vec<Seen>> {
         let resource = ApiResource::erase::<RoomRobot>(&());
         let api: Api<DynamicObject> = match scope {
             Some(namespace) => Api::namespaced_with(self.client.clone(), namespace, &resource),
@@ -137,7 +169,7 @@ impl Cluster {
         }
         let mut robots = Vec::new();
         loop {
-            let page = api.list(&params).await.map_err(|error| missing_crd(&error))?;
+            let page = api.list(&params).await?;
             robots.extend(page.items.into_iter().filter_map(|object| seen(&object)));
             match page.metadata.continue_.filter(|token| !token.is_empty()) {
                 Some(token) => params = params.continue_token(&token),
@@ -159,36 +191,42 @@ impl Cluster {
         Ok(api.get_opt(name).await?.and_then(|object| seen(&object)))
     }
 
-    /// Every RtcApplication.
-    ///
-    /// # Errors
-    /// If they cannot be listed.
-    pub async fn applications(&self) -> Result<Vec<RtcApplication>> {
-        self.list_applications().await.map_err(|error| missing_crd(&error))
-    }
-
-    /// The same; `None` where the user may not read them, as where somebody has rights in one namespace only.
+    /// Every RtcApplication; `None` where the user may not read them, as where somebody has rights in one namespace only.
     ///
     /// # Errors
     /// If they cannot be listed for another reason.
     pub async fn readable_applications(&self) -> Result<Option<Vec<RtcApplication>>> {
-        match self.list_applications().await {
-            Ok(applications) => Ok(Some(applications)),
-            Err(kube::Error::Api(status)) if status.code == 403 => Ok(None),
+        let list = Api::<RtcApplication>::all(self.client.clone()).list(&ListParams::default()).await;
+        match list {
+            Ok(applications) => Ok(Some(applications.items)),
+            Err(error) if forbidden(&error) => Ok(None),
             Err(error) => Err(missing_crd(&error)),
         }
     }
 
-    async fn list_applications(&self) -> kube::Result<Vec<RtcApplication>> {
-        Ok(Api::<RtcApplication>::all(self.client.clone()).list(&ListParams::default()).await?.items)
-    }
-
-    /// The namespaces.
+    /// The namespaces; where the user may not list them, those of `names`, and of one that may not be read the name.
     ///
     /// # Errors
-    /// If they cannot be listed.
-    pub async fn namespaces(&self) -> Result<Vec<Namespace>> {
-        Ok(Api::<Namespace>::all(self.client.clone()).list(&ListParams::default()).await?.items)
+    /// If the API server does not say for another reason.
+    pub async fn namespaces(&self, names: &BTreeSet<String>) -> Result<Vec<Namespace>> {
+        let api = Api::<Namespace>::all(self.client.clone());
+        match api.list(&ListParams::default()).await {
+            Ok(list) => return Ok(list.items),
+            Err(error) if forbidden(&error) => {}
+            Err(error) => return Err(error.into()),
+        }
+        let mut namespaces = Vec::new();
+        for name in names {
+            match api.get_opt(name).await {
+                Ok(found) => namespaces.extend(found),
+                Err(error) if forbidden(&error) => namespaces.push(Namespace {
+                    metadata: ObjectMeta { name: Some(name.clone()), ..ObjectMeta::default() },
+                    ..Namespace::default()
+                }),
+                Err(error) => return Err(error.into()),
+            }
+        }
+        Ok(namespaces)
     }
 
     /// Who holds the operator's Leases, where that may be read.
@@ -248,6 +286,10 @@ fn seen(object: &DynamicObject) -> Option<Seen> {
     let value = serde_json::to_value(object).ok()?;
     let robot = serde_json::from_value::<Stored>(value.clone()).ok()?.into();
     Some(Seen { robot, finalizers, value })
+}
+
+const fn forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
 fn missing_crd(error: &kube::Error) -> Error {

@@ -9,7 +9,7 @@ use super::{
 use crate::{
     application::{Credentials, Spec},
     codes::Operation,
-    crd::{APPLICATION_FINALIZER, RtcApplication},
+    crd::{APPLICATION_FINALIZER, Credentials as Reference, RtcApplication, RtcApplicationSpec, SecretRef},
     endpoint::{Allowed, Endpoint},
     engine::{Engine, Input, Now, Settings},
     plan::Step,
@@ -89,12 +89,37 @@ pub struct Forecast {
 pub struct Stored {
     /// Every RoomRobot that can be seen: others may stand for the same robot.
     pub robots: Vec<Seen>,
-    /// Every RtcApplication.
-    pub applications: Vec<RtcApplication>,
+    /// Every RtcApplication; `None` where the user may not read them.
+    pub applications: Option<Vec<RtcApplication>>,
     /// The namespaces.
     pub namespaces: Vec<Namespace>,
     /// Secrets of the operator's namespace that could be read: `None` where there is no such Secret.
     pub secrets: BTreeMap<String, Option<Secret>>,
+}
+
+impl Stored {
+    fn application(&self, name: &str) -> Option<&RtcApplication> {
+        self.applications.iter().flatten().find(|application| application.name_any() == *name)
+    }
+
+    /// The applications; those that may not be read with nothing against a call.
+    fn assumed(&self) -> Vec<RtcApplication> {
+        let ready = |name: &str| {
+            let credentials = Reference { secret_ref: SecretRef { name: name.to_owned() } };
+            let spec = RtcApplicationSpec {
+                sdk_app_id: 1,
+                identifier: String::new(),
+                endpoint: "https://console.tim.qq.com".to_owned(),
+                credentials,
+                requests_per_second: 1,
+                allowed_namespaces: None,
+                suspend: false,
+            };
+            RtcApplication::new(name, spec)
+        };
+        let referred: BTreeSet<&str> = self.robots.iter().map(|seen| &*seen.robot.application).collect();
+        self.applications.clone().unwrap_or_else(|| referred.into_iter().map(ready).collect())
+    }
 }
 
 /// What would become of the `doomed`, decided by the engine.
@@ -114,7 +139,7 @@ pub fn forecast(stored: &Stored, doomed: &BTreeSet<Key>, now: Timestamp) -> Fore
     }
     let mut notes = Vec::new();
     let seconds = calls.iter().filter_map(|(name, calls)| {
-        let application = stored.applications.iter().find(|application| application.name_any() == *name)?;
+        let application = stored.application(name)?;
         let calls = f64::from(u32::try_from(*calls).unwrap_or(u32::MAX));
         Some((name.clone(), calls / f64::from(application.spec.requests_per_second.max(1))))
     });
@@ -125,11 +150,12 @@ pub fn forecast(stored: &Stored, doomed: &BTreeSet<Key>, now: Timestamp) -> Fore
                 "RtcApplication {name} is refused at present ({reason}), so its calls would wait: {message}"
             ));
         }
-        let unknown = stored.applications.iter().any(|application| {
-            application.name_any() == *name
-                && !stored.secrets.contains_key(&application.spec.credentials.secret_ref.name)
+        let unknown = stored.application(name).is_some_and(|application| {
+            !stored.secrets.contains_key(&application.spec.credentials.secret_ref.name)
         });
-        if unknown {
+        if stored.applications.is_none() {
+            notes.push(format!("You may not read RtcApplication {name}; it is taken for ready"));
+        } else if unknown {
             notes.push(format!("You may not read the Secret of RtcApplication {name}; it is taken for good"));
         }
     }
@@ -145,7 +171,7 @@ pub fn forecast(stored: &Stored, doomed: &BTreeSet<Key>, now: Timestamp) -> Fore
 
 /// What the room engine holds against an application, as its stored condition says.
 fn refused<'a>(stored: &'a Stored, name: &str) -> Option<(&'a str, &'a str)> {
-    let application = stored.applications.iter().find(|application| application.name_any() == *name)?;
+    let application = stored.application(name)?;
     let ready = application.status.as_ref()?.conditions.iter().find(|found| found.type_ == "Ready")?;
     let refusals = [Reason::CredentialsRejected, Reason::PermissionDenied, Reason::PlanExceeded];
     let is = refusals.iter().any(|reason| reason.as_str() == ready.reason);
@@ -155,7 +181,8 @@ fn refused<'a>(stored: &'a Stored, name: &str) -> Option<(&'a str, &'a str)> {
 /// An engine that knows what is stored, with the `doomed` being deleted.
 fn engine(stored: &Stored, doomed: &BTreeSet<Key>, now: Now) -> Engine {
     // The operator's flags are not known here, but its verdict on each endpoint is.
-    let allowed = Allowed::new(stored.applications.iter().filter_map(|application| {
+    let applications = stored.assumed();
+    let allowed = Allowed::new(applications.iter().filter_map(|application| {
         let status = application.status.iter().flat_map(|status| &status.conditions);
         let refused = status.into_iter().any(|found| found.reason == Reason::EndpointNotAllowed.as_str());
         application.spec.endpoint.parse::<Endpoint>().ok().filter(|_| !refused)
@@ -178,8 +205,7 @@ fn engine(stored: &Stored, doomed: &BTreeSet<Key>, now: Now) -> Engine {
     }
     input(Input::NamespacesListed(names));
     let mut names = BTreeSet::new();
-    for application in &stored.applications {
-        let mut application = application.clone();
+    for mut application in applications {
         // Its in-use finalizer is on as soon as a robot refers to it; whether it already is, decides nothing here.
         application.metadata.finalizers = Some(vec![APPLICATION_FINALIZER.to_owned()]);
         names.insert(application.name_any().into());
@@ -263,23 +289,30 @@ fn fate(seen: &Seen, step: Option<Step>) -> Fate {
 /// If it cannot be read, or the arguments name nothing.
 pub async fn run(cluster: &Cluster, target: &Target, out: &mut Out) -> Result<Finding> {
     let chosen = choose(cluster, target, out).await?;
-    let robots = cluster.robots(None, None, out).await?;
-    let applications = cluster.applications().await?;
+    let places = chosen.places();
+    let (robots, all) = cluster.readable_robots(&places, out).await?;
+    let applications = cluster.readable_applications().await?;
     let mut secrets = BTreeMap::new();
     let api = Api::<Secret>::namespaced(cluster.client.clone(), &cluster.operator_namespace);
-    for application in &applications {
+    for application in applications.iter().flatten() {
         let name = &application.spec.credentials.secret_ref.name;
         if let Ok(secret) = api.get_opt(name).await {
             secrets.insert(name.clone(), secret);
         }
     }
-    let namespaces = cluster.namespaces().await?;
+    let namespaces = cluster.namespaces(&places).await?;
     let stored = Stored { robots, applications, namespaces, secrets };
     let doomed = chosen.keys(&stored.robots);
     for name in &chosen.missing(&stored.robots) {
         out.note(&format!("there is no RoomRobot {name}"));
     }
     let mut forecast = forecast(&stored, &doomed, Timestamp::now());
+    if !all {
+        forecast.notes.push(
+            "You may not read the RoomRobots of other namespaces; one that stands for the same robot saves the call"
+                .to_owned(),
+        );
+    }
     forecast.notes.extend(chosen.notes);
     if out.for_people() {
         print(&forecast, out);
@@ -298,6 +331,11 @@ struct Chosen {
 }
 
 impl Chosen {
+    /// The namespaces of all that is named.
+    fn places(&self) -> BTreeSet<String> {
+        self.names.iter().map(|(namespace, _)| namespace).chain(&self.namespaces).cloned().collect()
+    }
+
     fn keys(&self, robots: &[Seen]) -> BTreeSet<Key> {
         let chosen = |key: &Key| {
             self.namespaces.contains(&*key.namespace)

@@ -453,11 +453,9 @@ pub async fn run(cluster: &Cluster, name: Option<&str>, out: &mut Out) -> Result
     let applications = cluster.readable_applications().await?;
     let may_read_applications = applications.is_some();
     let applications = applications.unwrap_or_default();
-    let namespaces: Vec<String> = match cluster.namespaces().await {
-        Ok(namespaces) => namespaces.into_iter().filter(goes).map(|namespace| namespace.name_any()).collect(),
-        // A user of one namespace may not read the others.
-        Err(_) => Vec::new(),
-    };
+    let places = chosen.iter().map(|(seen, _)| seen.robot.key.namespace.to_string()).collect();
+    let namespaces = cluster.namespaces(&places).await?.into_iter().filter(goes);
+    let namespaces: Vec<String> = namespaces.map(|namespace| namespace.name_any()).collect();
     let leaders = cluster.leaders().await;
     let metrics = cluster.metrics(leaders.as_deref().unwrap_or_default()).await;
     let screens: Vec<Screen> = chosen

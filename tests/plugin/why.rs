@@ -1,12 +1,9 @@
 //! `why` in every state that it is for, on the testbed.
 
-use super::{Ran, led, roomrobot, with_kubeconfig};
+use super::{Ran, led, roomrobot};
 use crate::harness::{KEY, World, eventually, reason_of};
 use serde_json::json;
-use testbed::{
-    operator::token,
-    simulator::{Fault, Kind},
-};
+use testbed::simulator::{Fault, Kind};
 
 fn why(world: &World, name: &str) -> Ran {
     roomrobot(world, &["why", name, "-n", &world.namespace])
@@ -404,43 +401,4 @@ async fn what_an_addition_waits_for_and_what_to_type() {
     // Its deletion waits for the addition that is under way, and then for its own call.
     world.delete("coming").await;
     world.gone("coming").await;
-}
-
-/// Whose deletion it is may see no more than a namespace: the reason is there all the same.
-#[tokio::test(flavor = "multi_thread")]
-async fn a_user_of_one_namespace_is_told_as_much() {
-    let world = World::new().await;
-    let operator = world.operator().await;
-    led(&world, &operator).await;
-    world.stuck("shut", Kind::Code(100_006), "PermissionDenied").await;
-    let namespace = &world.namespace;
-    let kubectl = |args: &[&str]| world.plane.run_kubectl(args, None).unwrap();
-    kubectl(&["create", "serviceaccount", "tenant", "-n", namespace]);
-    let account = format!("--serviceaccount={namespace}:tenant");
-    kubectl(&["create", "rolebinding", "tenant", "-n", namespace, "--clusterrole=view", &account]);
-    let tenant = token(&world.plane, namespace, "tenant").await.unwrap();
-    let kubeconfig = world.plane.kubeconfig_for("tenant", &tenant).unwrap();
-    let ran = std::sync::Mutex::new(None);
-    // The roles of the chart become a part of `view` a moment after they are there.
-    eventually("the tenant may read", || async {
-        let screen = with_kubeconfig(&kubeconfig, &["why", "-n", namespace], None);
-        let done = screen.code != 1;
-        if done {
-            *ran.lock().unwrap() = Some(screen);
-        }
-        done
-    })
-    .await;
-    shows(
-        &ran.into_inner().unwrap().unwrap(),
-        4,
-        &[
-            "100006 (robot_permission)",
-            "RequestId Id-",
-            &format!("{}, which you may not read", world.app),
-            "you may not read its Lease",
-            "What to type next",
-            "kubectl roomrobot release shut",
-        ],
-    );
 }
