@@ -113,8 +113,8 @@ pub struct Metrics {
     granted: Family<CommandLabels, Counter>,
     gauges: Gauges,
     registry: Arc<Registry>,
-    /// One scrape at a time: the gauges are those of one snapshot.
-    scrape: Arc<Mutex<()>>,
+    /// One scrape at a time, as the gauges are those of one snapshot; with the length of the last text in bytes.
+    scrape: Arc<Mutex<usize>>,
 }
 
 /// What is looked up when somebody asks.
@@ -267,10 +267,12 @@ impl Metrics {
     /// # Errors
     /// If the text cannot be made, which a fixed set of metrics should not do.
     pub fn text(&self, now: &Snapshot) -> Result<String, std::fmt::Error> {
-        let _one = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut length = self.scrape.lock().unwrap_or_else(PoisonError::into_inner);
         self.gauges.show(now);
-        let mut text = String::new();
+        // A text that grows by doubling leaves as much behind as it has in the end.
+        let mut text = String::with_capacity(*length + *length / 8);
         prometheus_client::encoding::text::encode(&mut text, &self.registry)?;
+        *length = text.len();
         Ok(text)
     }
 }

@@ -1,6 +1,6 @@
 //! Traces: each deletion is one trace, found by the UID, with the RequestId; a collector is never in the way.
 
-use crate::harness::{KEY, World};
+use crate::harness::{KEY, World, eventually};
 use http_body_util::{BodyExt as _, Empty};
 use hyper::{Request, Response, body::Bytes, service::service_fn};
 use hyper_util::rt::TokioIo;
@@ -12,15 +12,23 @@ use opentelemetry_proto::tonic::{
 use prost::Message as _;
 use std::{
     convert::Infallible,
-    sync::{Arc, Mutex},
+    sync::{
+        Arc, Mutex,
+        atomic::{AtomicUsize, Ordering},
+    },
     time::Duration,
 };
 use testbed::simulator::{Fault, Kind};
 use tokio::net::TcpListener;
 
+/// What a collector may want to see.
+const TOKEN: &str = "nobody-should-read-this";
+
 /// A collector that keeps what it gets.
 struct Collector {
     address: String,
+    /// Requests that had the token.
+    tokens: Arc<AtomicUsize>,
     bodies: Arc<Mutex<Vec<Bytes>>>,
 }
 
@@ -29,14 +37,19 @@ impl Collector {
         let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = format!("http://{}", listener.local_addr().unwrap());
         let bodies: Arc<Mutex<Vec<Bytes>>> = Arc::default();
-        let to = Arc::clone(&bodies);
+        let tokens: Arc<AtomicUsize> = Arc::default();
+        let to = (Arc::clone(&bodies), Arc::clone(&tokens));
         tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
-                let bodies = Arc::clone(&to);
+                let to = to.clone();
                 let service = service_fn(move |request: Request<hyper::body::Incoming>| {
-                    let bodies = Arc::clone(&bodies);
+                    let (bodies, tokens) = to.clone();
                     async move {
                         assert_eq!(request.uri().path(), "/v1/traces");
+                        let token =
+                            request.headers().get("authorization").map(|token| token.to_str().unwrap());
+                        assert!(token.is_none_or(|token| token == format!("Bearer {TOKEN}")), "{token:?}");
+                        tokens.fetch_add(usize::from(token.is_some()), Ordering::Relaxed);
                         let body = request.into_body().collect().await.unwrap().to_bytes();
                         bodies.lock().unwrap().push(body);
                         Ok::<_, Infallible>(Response::new(Empty::<Bytes>::new()))
@@ -48,7 +61,7 @@ impl Collector {
                 );
             }
         });
-        Self { address, bodies }
+        Self { address, tokens, bodies }
     }
 
     fn requests(&self) -> Vec<ExportTraceServiceRequest> {
@@ -82,13 +95,29 @@ fn is_error(span: &Span) -> bool {
 async fn a_deletion_is_a_trace_that_the_uid_finds_and_that_has_the_request_id() {
     let world = World::new().await;
     let collector = Collector::start().await;
-    let operator = world.operator_with(&["--otlp-endpoint", &collector.address]).await;
+    let headers = format!("authorization=Bearer%20{TOKEN}");
+    let operator = world
+        .operator_with_env(
+            &["--otlp-endpoint", &collector.address],
+            &[
+                ("OTEL_EXPORTER_OTLP_HEADERS", &headers),
+                ("OTEL_RESOURCE_ATTRIBUTES", "k8s.cluster.name=testbed"),
+            ],
+        )
+        .await;
     let robot = world.robot("r").await;
     world.ready("r").await;
     world.simulator.fail(Fault::times(Kind::Code(100_001), 1).room("r"));
     world.delete("r").await;
     let last = world.gone("r").await;
+    eventually("the robot's spans are there", || async {
+        collector.spans().iter().any(|span| span.name == "delete RoomRobot")
+    })
+    .await;
+    assert!(!operator.log().contains(TOKEN));
     operator.terminate(Duration::from_secs(15)).await.unwrap();
+    let requests = collector.requests().len();
+    assert!(requests > 0 && collector.tokens.load(Ordering::Relaxed) == requests);
 
     let uid = u128::from_str_radix(&robot.metadata.uid.unwrap().replace('-', ""), 16).unwrap();
     let spans = collector.spans();
@@ -123,12 +152,13 @@ async fn a_deletion_is_a_trace_that_the_uid_finds_and_that_has_the_request_id() 
 
     for request in collector.requests() {
         let resource = request.resource_spans[0].resource.clone().unwrap();
-        let service = attribute(&resource.attributes, "service.name");
-        assert_eq!(service, Some(Value::StringValue("roomrobot-operator".to_owned())));
+        for (key, value) in [("service.name", "roomrobot-operator"), ("k8s.cluster.name", "testbed")] {
+            assert_eq!(attribute(&resource.attributes, key), Some(Value::StringValue(value.to_owned())));
+        }
     }
     for body in collector.bodies.lock().unwrap().iter() {
         let body = String::from_utf8_lossy(body);
-        for secret in [KEY, "usersig", "http://", "https://"] {
+        for secret in [KEY, TOKEN, "usersig", "http://", "https://"] {
             assert!(!body.contains(secret), "{secret} in a trace");
         }
     }

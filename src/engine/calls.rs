@@ -136,8 +136,7 @@ impl Engine {
             Operation::DeleteRobot => Lane::Final,
             Operation::AddRobot => Lane::Told,
         };
-        // The first is much the quicker to know.
-        self.lines.waiting() >= most && self.lines.depth_of(lane, &spec.name) >= most
+        self.lines.depth_of(lane, &spec.name) >= most
     }
 
     /// A robot that would call if its application were trusted: the one after the last that probed.

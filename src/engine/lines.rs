@@ -12,20 +12,19 @@ use std::{
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     lanes: [Turns<CallLine>; 4],
-    waiting: usize,
 }
 
 impl Lines {
     pub(super) fn push(&mut self, lane: Lane, application: &Arc<str>, namespace: &Arc<str>, id: Id) {
         if let Some(line) = self.lanes.get_mut(lane as usize) {
             line.of(application).push(namespace, id, false);
-            self.waiting += 1;
+            line.depth += 1;
         }
     }
 
     /// How many stand in line.
-    pub(super) const fn waiting(&self) -> usize {
-        self.waiting
+    pub(super) fn waiting(&self) -> usize {
+        self.depths().into_iter().sum()
     }
 
     /// How many robots of `application` stand in `lane`.
@@ -36,12 +35,10 @@ impl Lines {
 
     /// The next id of the most urgent lane, up to the lane `last`.
     pub(super) fn pop(&mut self, last: Lane) -> Option<(Lane, Id)> {
-        let next = [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live]
+        [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live]
             .into_iter()
             .filter(|lane| *lane <= last)
-            .find_map(|lane| self.lanes.get_mut(lane as usize)?.pop().map(|id| (lane, id)));
-        self.waiting = self.waiting.saturating_sub(usize::from(next.is_some()));
-        next
+            .find_map(|lane| self.lanes.get_mut(lane as usize)?.pop().map(|id| (lane, id)))
     }
 
     /// How many ids stand in each lane, the most urgent first.
@@ -59,24 +56,27 @@ impl CallLine {
         let line = self.of(namespace);
         if front {
             line.push_front(id);
-            self.turns.retain(|name| name != namespace);
-            self.turns.push_front(Arc::clone(namespace));
+            self.order.retain(|name| name != namespace);
+            self.order.push_front(Arc::clone(namespace));
         } else {
             line.push_back(id);
         }
+        self.depth += 1;
     }
 }
 
 /// Lines under names that take turns. A name stands among the turns as long as its line is not empty.
 #[derive(Debug)]
 pub(super) struct Turns<L> {
-    turns: VecDeque<Arc<str>>,
+    order: VecDeque<Arc<str>>,
     lines: HashMap<Arc<str>, L>,
+    /// How many ids stand here, counted so that nobody walks over thousands of names to know.
+    depth: usize,
 }
 
 impl<L> Default for Turns<L> {
     fn default() -> Self {
-        Self { turns: VecDeque::new(), lines: HashMap::new() }
+        Self { order: VecDeque::new(), lines: HashMap::new(), depth: 0 }
     }
 }
 
@@ -84,26 +84,27 @@ impl<L: Line> Turns<L> {
     /// The line of `name`, where somebody is about to be put.
     fn of(&mut self, name: &Arc<str>) -> &mut L {
         if !self.lines.contains_key(name) {
-            self.turns.push_back(Arc::clone(name));
+            self.order.push_back(Arc::clone(name));
         }
         self.lines.entry(Arc::clone(name)).or_default()
     }
 
     /// The next id; its name goes to the end of the turns.
     pub(super) fn pop(&mut self) -> Option<Id> {
-        let name = self.turns.pop_front()?;
+        let name = self.order.pop_front()?;
         let line = self.lines.get_mut(&name)?;
         let id = line.next();
         if line.is_over() {
             self.lines.remove(&name);
         } else {
-            self.turns.push_back(name);
+            self.order.push_back(name);
         }
+        self.depth -= usize::from(id.is_some());
         id
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.turns.is_empty()
+        self.order.is_empty()
     }
 }
 
@@ -141,7 +142,7 @@ impl<L: Line> Line for Turns<L> {
     }
 
     fn depth(&self) -> usize {
-        self.lines.values().map(Line::depth).sum()
+        self.depth
     }
 }
 
@@ -200,9 +201,12 @@ mod tests {
         for ((application, namespace), id) in order.into_iter().zip(&ids) {
             lines.push(Lane::Final, application, namespace, *id);
         }
+        assert_eq!((lines.depth_of(Lane::Final, &a), lines.depth_of(Lane::Final, &b)), (4, 3));
+        assert_eq!((lines.depths(), lines.waiting()), ([7, 0, 0, 0], 7));
         let out: Vec<Id> = std::iter::from_fn(|| lines.pop(Lane::Final)).map(|(_, id)| id).collect();
         assert_eq!(out, [0, 4, 3, 5, 1, 6, 2].map(|n| ids[n]));
+        assert!(lines.lanes.iter().all(|lane| lane.depth == 0));
         assert_eq!(lines.waiting(), 0);
-        assert!(lines.lanes.iter().all(|lane| lane.turns.is_empty() && lane.lines.is_empty()));
+        assert!(lines.lanes.iter().all(|lane| lane.order.is_empty() && lane.lines.is_empty()));
     }
 }

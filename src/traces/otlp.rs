@@ -52,7 +52,7 @@ impl Exporter {
             .with_endpoint(format!("{endpoint}{PATH}"))
             .build()
             .map_err(|error| why(&error))?;
-        let resource = Resource::builder_empty()
+        let resource = Resource::builder()
             .with_attributes([
                 KeyValue::new("service.name", env!("CARGO_PKG_NAME")),
                 KeyValue::new("service.version", env!("CARGO_PKG_VERSION")),

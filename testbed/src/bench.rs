@@ -94,9 +94,9 @@ pub async fn run(plan: &Plan) -> Result<Report> {
     let mut limit = Floor { rate: f64::INFINITY, cpu_ms: f64::NAN };
     if letters.iter().any(|letter| *letter != "c") {
         eprintln!("the floor: {} lives without a controller ...", plan.floor);
-        let (row, floor) = scenarios::floor(stage, plan.floor).await?;
+        let (rows, floor) = scenarios::floor(stage, plan.floor).await?;
         limit = floor;
-        report.rows.push(row);
+        report.rows.extend(rows);
     }
     for letter in letters {
         for n in of(letter).iter().copied() {

@@ -27,7 +27,10 @@ fn every_scenario_runs_and_keeps_what_holds_at_any_size() {
     let report: Value = serde_json::from_str(&std::fs::read_to_string(&json).unwrap()).unwrap();
     let rows = report["rows"].as_array().unwrap();
     let scenarios: Vec<&str> = rows.iter().map(|row| row["scenario"].as_str().unwrap()).collect();
-    assert_eq!(scenarios, ["floor", "a pending", "b live", "c restart", "d beside", "e growth"]);
+    assert_eq!(
+        scenarios,
+        ["floor", "floor, watched", "a pending", "b live", "c restart", "d beside", "e growth"]
+    );
     for row in rows {
         let scenario = row["scenario"].as_str().unwrap();
         assert!(row["rssPeak"].as_u64().unwrap() > 1_000_000, "{row:#}");

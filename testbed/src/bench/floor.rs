@@ -9,7 +9,7 @@ use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, api::ListParams};
 use roomrobot_operator::{
     codes::Operation,
-    crd::ROBOT_FINALIZER,
+    crd::{GROUP, ROBOT_FINALIZER},
     engine::{self, Change, Now, Write},
     index::{Id, Index},
     kubernetes, operator,
@@ -23,6 +23,7 @@ use std::{
     sync::Arc,
     time::{Duration, Instant},
 };
+use tokio::task::AbortHandle;
 
 /// What the loop is to do.
 #[derive(Clone, Debug, clap::Args)]
@@ -39,6 +40,9 @@ pub struct Job {
     /// Lives at once.
     #[arg(long)]
     pub at_once: usize,
+    /// Have a watch open meanwhile, and throw away what it shows.
+    #[arg(long)]
+    pub watch: bool,
 }
 
 /// How it went.
@@ -77,13 +81,17 @@ pub async fn run(job: Job) -> Result<Done> {
         identifier: "administrator".into(),
         user_sig: Arc::new(user_sig),
     };
-    let robots = pending(&client).await?;
+    let (robots, version) = pending(&client).await?;
+    let watching = if job.watch { Some(watch(&client, &version).await?) } else { None };
     let pid = std::process::id();
     let (start, cpu) = (Instant::now(), measure::cpu(pid).unwrap_or_default());
     let lives = stream::iter(&robots).map(|(id, robot)| life(&client, &room_engine, &caller, *id, robot));
     let latencies: Vec<Result<f64>> = lives.buffer_unordered(job.at_once).collect().await;
     let seconds = start.elapsed().as_secs_f64();
     let used = measure::cpu(pid).unwrap_or_default().saturating_sub(cpu);
+    if let Some(watching) = watching {
+        watching.abort();
+    }
     Ok(Done {
         lives: robots.len(),
         seconds,
@@ -93,8 +101,20 @@ pub async fn run(job: Job) -> Result<Done> {
     })
 }
 
-/// The robots that are being deleted, and an id for each.
-async fn pending(client: &Client) -> Result<Vec<(Id, Robot)>> {
+/// Reads a watch of all robots from `version` on, as bytes: what it costs the API server, and nobody else anything.
+async fn watch(client: &Client, version: &str) -> Result<AbortHandle> {
+    let why = |error: &dyn std::fmt::Display| Error::new("floor: watch", error);
+    let path = format!("/apis/{GROUP}/v1alpha1/roomrobots?watch=true&resourceVersion={version}");
+    let request = hyper::Request::get(path).body(Vec::new()).map_err(|error| why(&error))?;
+    let bytes = client.request_stream(request).await.map_err(|error| why(&kubernetes::explain(&error)))?;
+    let read = async move {
+        let _ = futures::io::copy(bytes, &mut futures::io::sink()).await;
+    };
+    Ok(tokio::spawn(read).abort_handle())
+}
+
+/// The robots that are being deleted with an id for each, and the version of the list.
+async fn pending(client: &Client) -> Result<(Vec<(Id, Robot)>, String)> {
     let api = Api::<Stored>::all(client.clone());
     let mut index = Index::default();
     let mut robots = Vec::new();
@@ -102,6 +122,7 @@ async fn pending(client: &Client) -> Result<Vec<(Id, Robot)>> {
     loop {
         let page =
             api.list(&params).await.map_err(|error| Error::new("floor", kubernetes::explain(&error)))?;
+        let version = page.metadata.resource_version.clone().unwrap_or_default();
         for robot in page.items.into_iter().map(Robot::from) {
             if robot.deleting_since.is_some() {
                 robots.push((index.insert(robot.clone(), 0), robot));
@@ -109,7 +130,7 @@ async fn pending(client: &Client) -> Result<Vec<(Id, Robot)>> {
         }
         match page.metadata.continue_.filter(|token| !token.is_empty()) {
             Some(token) => params.continue_token = Some(token),
-            None => return Ok(robots),
+            None => return Ok((robots, version)),
         }
     }
 }

@@ -40,31 +40,39 @@ pub struct Stage<'a> {
     pub singles: usize,
 }
 
-/// The machine's limit with `n` lives, many at once, and the latency of a life alone.
+/// The machine's limit with `n` lives, many at once, without a watch and with one; and the latency of a life alone.
 ///
 /// # Errors
 /// If something does not work.
-pub async fn floor(stage: Stage<'_>, n: usize) -> Result<(Row, Floor)> {
+pub async fn floor(stage: Stage<'_>, n: usize) -> Result<([Row; 2], Floor)> {
     let world = World::new(stage.plane, stage.programs, u32::MAX).await?;
     let templates = world.templates().await?;
     let crowd = Crowd { namespace: "floor-alone", count: stage.singles, pending: true };
     world.fill(crowd, APPS[0].1).await?;
     world.put(&templates, crowd).await?;
-    let (alone, _) = world.floor(1).await?;
-    let before = world.room_engine.calls().await?.len();
-    for crowd in spread(n, true) {
-        world.fill(crowd, APPS[0].1).await?;
-        world.put(&templates, crowd).await?;
+    let (alone, _) = world.floor(1, false).await?;
+    let mut rows = Vec::new();
+    for (name, watch) in [("floor", false), ("floor, watched", true)] {
+        let before = world.room_engine.calls().await?.len();
+        for crowd in spread(n, true) {
+            world.fill(crowd, APPS[0].1).await?;
+            world.put(&templates, crowd).await?;
+        }
+        let (done, audited) = world.floor(32, watch).await?;
+        let calls = world.room_engine.calls().await?.split_off(before);
+        let mut row = row(name, n, &audited, &calls, None);
+        row.cpu_ms_per_life = Some(done.cpu_ms / float(done.lives));
+        row.rss_peak = Some(done.peak);
+        rows.push(row);
     }
-    let (done, audited) = world.floor(32).await?;
-    let calls = world.room_engine.calls().await?.split_off(before);
-    let cpu = done.cpu_ms / float(done.lives);
-    let mut row = row("floor", n, &audited, &calls, None);
-    row.cpu_ms_per_life = Some(cpu);
-    row.rss_peak = Some(done.peak);
-    row.single = Spread::of(alone.latencies);
-    let rate = row.deletions_per_second.ok_or_else(|| Error("the floor deleted nothing".to_owned()))?;
-    Ok((row, Floor { rate, cpu_ms: cpu }))
+    let mut rows = rows.into_iter();
+    let (Some(mut bare), Some(watched)) = (rows.next(), rows.next()) else {
+        return Err(Error("the floor did not run".to_owned()));
+    };
+    bare.single = Spread::of(alone.latencies);
+    let rate = bare.deletions_per_second.ok_or_else(|| Error("the floor deleted nothing".to_owned()))?;
+    let floor = Floor { rate, cpu_ms: bare.cpu_ms_per_life.unwrap_or(f64::NAN) };
+    Ok(([bare, watched], floor))
 }
 
 /// (a) Deletions that are pending at the operator's start.

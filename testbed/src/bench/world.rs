@@ -359,11 +359,11 @@ impl<'a> World<'a> {
         self.plane.audit_log()
     }
 
-    /// Runs the floor over the robots that are being deleted.
+    /// Runs the floor over the robots that are being deleted, with a watch open beside it or without.
     ///
     /// # Errors
     /// If it fails.
-    pub async fn floor(&self, at_once: usize) -> Result<(Done, Audited)> {
+    pub async fn floor(&self, at_once: usize, watch: bool) -> Result<(Done, Audited)> {
         let audit = self.audit();
         let token = account_token(self.plane).await?;
         let kubeconfig = self.plane.kubeconfig_for("floor", &token)?;
@@ -372,6 +372,7 @@ impl<'a> World<'a> {
         command
             .args(["floor", "--endpoint", self.room_engine.endpoint(), "--key", key])
             .args(["--sdk-app-id", &sdk_app_id.to_string(), "--at-once", &at_once.to_string()])
+            .args(watch.then_some("--watch"))
             .env("KUBECONFIG", kubeconfig)
             .stdin(Stdio::null())
             .stdout(Stdio::piped());
