@@ -1,0 +1,258 @@
+//! Pace, and whose turn it is.
+
+use super::*;
+
+#[test]
+fn a_drain_keeps_the_quota_in_every_second_and_takes_little_longer_than_it_must() {
+    let mut world = World::led();
+    let keys = world.crowd("team/r", 2000, json!({}));
+    world.delete_all();
+    let begun = world.now;
+    world.run(15 * SECOND);
+    assert_eq!(world.engine.robots().len(), 0);
+    for key in &keys {
+        assert_eq!(world.calls_about(key), 1, "{key}");
+        assert_eq!(world.changes(key).len(), 4, "{key}");
+    }
+    let times = world.called_by("app");
+    assert_eq!(times.len(), 2000);
+    assert!(most_in_a_second(&times) <= 200, "{} in a second", most_in_a_second(&times));
+    let took = *times.last().unwrap() - begun;
+    assert!(took < Duration::from_millis(10_900), "{took:?} for 2 000 at 200 a second");
+}
+
+#[test]
+fn a_lower_rate_is_kept_from_the_moment_it_is_set() {
+    let mut world = World::led();
+    world.crowd("team/r", 300, json!({}));
+    world.delete_all();
+    world.run(500 * MS);
+    world.configure("app", json!({"requestsPerSecond": 10}));
+    world.run(500 * MS);
+    let from = world.calls.len();
+    assert!((80..150).contains(&from), "{from}");
+    world.run(10 * SECOND);
+    let times = world.called_by("app").split_off(from);
+    assert!(most_in_a_second(&times) <= 10 && times.len() >= 90, "{} calls", times.len());
+}
+
+#[test]
+fn applications_of_one_sdk_app_id_share_the_lower_rate_by_turns() {
+    let mut world = World::led();
+    world.application("slow", json!({"requestsPerSecond": 20}));
+    world.run(SECOND);
+    world.crowd("team/a", 100, json!({}));
+    world.crowd("team/b", 100, json!({"applicationRef": {"name": "slow"}}));
+    world.delete_all();
+    world.run(2 * SECOND);
+    let (fast, slow) = (world.called_by("app").len(), world.called_by("slow").len());
+    assert!(fast.abs_diff(slow) <= 2 && slow >= 15, "{fast} and {slow}");
+    world.run(20 * SECOND);
+    assert_eq!(world.engine.robots().len(), 0);
+    let times: Vec<_> = world.calls.iter().map(|call| call.at).collect();
+    assert!(most_in_a_second(&times) <= 20);
+}
+
+#[test]
+fn an_application_of_another_sdk_app_id_has_a_pace_of_its_own() {
+    let mut world = World::led();
+    world.application("slow", json!({"requestsPerSecond": 1, "sdkAppId": 2}));
+    world.run(SECOND);
+    world.crowd("team/a", 300, json!({}));
+    world.crowd("team/b", 20, json!({"applicationRef": {"name": "slow"}}));
+    world.delete_all();
+    world.run(3 * SECOND);
+    assert_eq!(world.called_by("app").len(), 300);
+    assert!((2..=3).contains(&world.called_by("slow").len()));
+}
+
+#[test]
+fn the_hanging_calls_of_one_application_do_not_slow_another() {
+    for same in [false, true] {
+        let mut world = World::led();
+        let sdk_app_id = if same { 1_400_000_000 } else { 2 };
+        world.application("other", json!({"sdkAppId": sdk_app_id}));
+        world.run(SECOND);
+        world.crowd("team/a", 1000, json!({}));
+        world.crowd("team/b", 400, json!({"applicationRef": {"name": "other"}}));
+        // The first call proves the application; from then on none is answered.
+        let mut answered = false;
+        world.answering(move |call, _| match &*call.application {
+            "app" if std::mem::replace(&mut answered, true) => Says::Hangs,
+            _ => Says::Code(0),
+        });
+        world.delete_all();
+        // Where they share a pace, every other call is the hanging one's until 256 of its calls hang.
+        let expected = if same { 5 * SECOND } else { 3 * SECOND };
+        world.run(expected);
+        assert_eq!(world.called_by("other").len(), 400, "same SDKAppID: {same}");
+        assert_eq!(world.robots.len(), 999);
+        world.run(MINUTE);
+        assert_eq!(world.called_by("app").len(), 1 + 256, "calls that wait for an answer are bounded");
+    }
+}
+
+#[test]
+fn the_drain_of_one_namespace_does_not_keep_another_waiting() {
+    let mut world = World::led();
+    world.crowd("big/r", 1500, json!({}));
+    let small = world.crowd("small/r", 10, json!({}));
+    for key in world.robots.keys().filter(|key| key.starts_with("big/")).cloned().collect::<Vec<_>>() {
+        world.delete(&key);
+    }
+    world.run(SECOND);
+    for key in &small {
+        world.delete(key);
+    }
+    world.run(300 * MS);
+    for key in &small {
+        world.assert_gone(key, "Deleted");
+    }
+    assert!(world.robots.len() > 1000);
+}
+
+/// The room engine is faster than the API server: what waits in the end are writes.
+#[test]
+fn writes_that_pile_up_keep_neither_another_application_nor_another_namespace_waiting() {
+    let mut world = World::led_with(4);
+    world.application("other", json!({"sdkAppId": 2}));
+    world.run(SECOND);
+    world.crowd("big/r", 600, json!({}));
+    world.crowd("small/same", 1, json!({}));
+    world.crowd("small/other", 1, json!({"applicationRef": {"name": "other"}}));
+    // Four at once of 50 ms each are 80 a second, where the calls need 400.
+    world.write_takes = 50 * MS;
+    for n in 0..600 {
+        world.delete(&format!("big/r-{n:04}"));
+    }
+    world.run(3 * SECOND);
+    assert!(world.robots.len() > 450, "writes pile up");
+    // The one of the same application also waits until its call is due, as its application has answers enough.
+    for (key, within) in [("small/other-0000", 300 * MS), ("small/same-0000", 400 * MS)] {
+        world.delete(key);
+        world.run(within);
+        world.assert_gone(key, "Deleted");
+    }
+    assert!(world.robots.len() > 400, "the drain is far from over");
+}
+
+/// A process that is killed asks again for every answer that is not recorded: there are never many of them.
+#[test]
+fn calls_do_not_run_ahead_of_what_is_recorded() {
+    let mut world = World::led_with(4);
+    world.application("other", json!({"sdkAppId": 2}));
+    world.run(SECOND);
+    world.application("app", json!({"requestsPerSecond": 20}));
+    let team = world.crowd("team/r", 400, json!({}));
+    world.crowd("team/other", 40, json!({"applicationRef": {"name": "other"}}));
+    world.write_takes = 100 * MS;
+    world.delete_all();
+    let mut most = 0;
+    while world.robots.len() > 300 {
+        world.run(50 * MS);
+        let told = |key: &&String| {
+            world.robots.get(*key).is_none_or(|robot| condition(robot, "RobotDeleted").is_some())
+        };
+        most = most.max(world.called_by("app").len() - team.iter().filter(told).count());
+    }
+    assert_eq!(world.called_by("other").len(), 40, "its answers wait for nobody else's");
+    // In line, where removals of finalizers stand as well, being written, and out at the room engine.
+    assert!((10..=20 + 4 + 12).contains(&most), "{most} answers were not recorded");
+    world.write_takes = 5 * MS;
+    world.run(MINUTE);
+    assert!(world.robots.is_empty());
+    assert_eq!(world.calls.len(), 440);
+}
+
+/// Where the API server refuses the writes of some robots for long, the others are none of its business.
+#[test]
+fn answers_that_cannot_be_recorded_hold_nobody_back() {
+    let mut world = World::led_with(4);
+    world.crowd("refused/r", 100, json!({}));
+    world.crowd("team/r", 100, json!({}));
+    world.failing(|key, _, _| {
+        key.starts_with("refused/").then(|| Fault::Refused(WriteError::Other("a webhook says no".into())))
+    });
+    world.delete_all();
+    world.run(MINUTE);
+    assert_eq!(world.robots.len(), 100, "the others are gone");
+    world.healthy();
+    world.run(MINUTE);
+    assert!(world.robots.is_empty());
+    assert_eq!(world.calls.len(), 200);
+}
+
+/// What stands in an application's status is no reason to look at the robots that wait for it.
+#[test]
+fn a_status_of_an_application_is_no_reason_to_look_at_its_robots() {
+    let mut world = World::led();
+    world.crowd("team/r", 100, json!({}));
+    world.configure("app", json!({"suspend": true}));
+    world.delete_all();
+    world.run(MINUTE);
+    world.assert_waits("team/r-0000", "Suspended");
+    let looked = world.engine.looks;
+    let version = world.next_version();
+    let object = world.applications.get_mut("app").unwrap();
+    object["status"]["deleting"] = 7.into();
+    renew(object, version, false);
+    world.show_application("app");
+    world.run(MINUTE);
+    assert_eq!(world.applications["app"]["status"]["deleting"], 100, "it is put right");
+    assert_eq!(world.engine.looks, looked, "robots were looked at");
+    world.configure("app", json!({"suspend": false}));
+    world.run(SECOND);
+    world.assert_gone("team/r-0000", "Deleted");
+}
+
+#[test]
+fn a_deletion_costs_as_many_looks_among_five_hundred_robots_as_among_twenty() {
+    let looks = |settled: usize| {
+        let mut world = World::led();
+        world.crowd("team/r", settled, json!({}));
+        world.run(MINUTE);
+        let before = world.engine.looks;
+        world.delete("team/r-0000");
+        world.run(10 * SECOND);
+        world.assert_gone("team/r-0000", "Deleted");
+        world.engine.looks - before
+    };
+    let few = looks(20);
+    assert!(few > 0 && few < 20, "{few}");
+    assert_eq!(few, looks(500));
+}
+
+#[test]
+fn a_throttle_answer_halves_the_pace_which_then_recovers() {
+    let mut world = World::led();
+    world.crowd("team/r", 4000, json!({}));
+    world.delete_all();
+    world.run(2 * SECOND);
+    let rate = |world: &mut World| {
+        let before = world.calls.len();
+        world.run(SECOND);
+        world.calls.len() - before
+    };
+    assert!((190..=200).contains(&rate(&mut world)));
+    let throttled = world.now;
+    world.answering(move |_, now| if now < throttled + 30 * MS { Says::Code(60011) } else { Says::Code(0) });
+    // The answers come after 50 ms; all of them speak of the same moment, and halve once.
+    world.run(90 * MS);
+    let mut waits = world.robots.clone();
+    waits.retain(|_, robot| condition(robot, "RobotDeleted").is_some_and(|is| is["reason"] == "Throttled"));
+    assert!(waits.len() > 3);
+    assert_eq!(world.application_ready("app"), ("True".into(), "Verified".into()), "the pace is no fault");
+    let slow = rate(&mut world);
+    assert!((90..=115).contains(&slow), "{slow} in the second after");
+    let mut before = slow;
+    for _ in 0..9 {
+        let now = rate(&mut world);
+        assert!(now + 2 >= before && now <= before + 22, "from {before} to {now}");
+        before = now;
+    }
+    assert!(rate(&mut world) >= 190, "recovered");
+    world.run(20 * SECOND);
+    assert_eq!(world.robots.len(), 0);
+    assert!(waits.keys().all(|key| world.calls_about(key) == 2), "no robot backs off by itself");
+    assert!(most_in_a_second(&world.called_by("app")) <= 200);
+}
