@@ -154,8 +154,12 @@ pub async fn run(cluster: &Cluster, target: &Target, out: &mut Out) -> Result<Fi
             );
         }
         clocks(cluster, &leaders, &mut report).await;
-        let own = BTreeSet::from([cluster.default_namespace.clone()]);
-        let (robots, _) = cluster.readable_robots(&own, report.out).await?;
+        let robots = if chosen.is_empty() {
+            Vec::new()
+        } else {
+            let own = BTreeSet::from([cluster.default_namespace.clone()]);
+            cluster.readable_robots(&own, report.out).await?.0
+        };
         for found in chosen {
             application(cluster, target, found, &robots, &mut report).await;
         }

@@ -109,6 +109,7 @@ fn table() -> Vec<(&'static str, Value, Value, &'static str)> {
             "- namespaceSelector: {}",
         ),
         ("networkPolicy.egressPorts", json!([8443]), network.clone(), "- port: 8443"),
+        ("otlpEndpoint", json!("http://c:4318"), network.clone(), "- port: 4318"),
         (
             "networkPolicy.extraEgress",
             json!([{"to": [{"ipBlock": {"cidr": "10.0.0.0/8"}}]}]),
