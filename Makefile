@@ -21,7 +21,7 @@ unit: ## Run the tests that need no control plane
 
 matrix: assets ## Run the reliability matrix ROUNDS times in a row, 10 unless told
 	for round in $$(seq $(or $(ROUNDS),10)); do \
-	  cargo test --locked --test integration -- reliability one_call nothing_lost nothing_stuck program quota || exit 1; \
+	  cargo test --locked --test integration -- reliability one_call nothing_lost nothing_stuck program quota create || exit 1; \
 	done
 
 fmt: ## Format the code
