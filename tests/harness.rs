@@ -489,11 +489,16 @@ impl World {
         panic!("no Event {reason} about {name}; there is {seen:?}");
     }
 
-    /// Events about an object, from all namespaces.
+    /// Events about an object of this test's namespace, or about one of the cluster, wherever they are stored. Those of
+    /// the tests before are still there.
     pub async fn events_about(&self, name: &str) -> Vec<Event> {
         let list = Api::<Event>::all(self.client.clone()).list(&ListParams::default()).await.unwrap();
-        let about =
-            |event: &Event| event.regarding.as_ref().and_then(|object| object.name.as_deref()) == Some(name);
+        let about = |event: &Event| {
+            event.regarding.as_ref().is_some_and(|object| {
+                object.name.as_deref() == Some(name)
+                    && object.namespace.as_ref().is_none_or(|namespace| *namespace == self.namespace)
+            })
+        };
         list.items.into_iter().filter(about).collect()
     }
 }
