@@ -80,6 +80,12 @@ impl Class {
         }
     }
 
+    /// Whether the command is over and well: it did what it says, or there was nothing to do.
+    #[must_use]
+    pub const fn is_final(self) -> bool {
+        matches!(self, Self::Done | Self::Gone)
+    }
+
     /// Whether the trouble is the application's, not one robot's.
     #[must_use]
     pub const fn stops_application(self) -> bool {
@@ -348,7 +354,7 @@ mod tests {
         for row in CODES {
             assert_eq!(look_up(row.code).unwrap().code, row.code);
             assert!(!row.meaning.is_empty() && !row.meaning.ends_with('.'), "{}", row.code);
-            assert_eq!(row.remedy.is_empty(), matches!(row.class, Class::Done | Class::Gone), "{}", row.code);
+            assert_eq!(row.remedy.is_empty(), row.class.is_final(), "{}", row.code);
         }
     }
 

@@ -8,6 +8,7 @@ use crate::{
     engine::application_finalizer,
     kubernetes::explain,
     operator::{self, connect},
+    telemetry::root_cause,
     watch::Scope,
 };
 use kube::{
@@ -229,16 +230,8 @@ async fn ready(url: &str) -> Result<(), Error> {
     let url = format!("{}/readyz", url.trim_end_matches('/'));
     let why = |why: String| Error::Check(format!("{url}: {why}"));
     let answer = timeout(LOOK, reqwest::get(&url)).await.map_err(|_| why("no answer".to_owned()))?;
-    let answer = answer.map_err(|error| why(cause(&error.without_url())))?;
+    let answer = answer.map_err(|error| why(root_cause(&error.without_url())))?;
     if answer.status().is_success() { Ok(()) } else { Err(why(format!("answered {}", answer.status()))) }
-}
-
-fn cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 /// Everything of a list; nothing where the kind is not served.

@@ -8,6 +8,7 @@ use crate::{
     endpoint::Allowed,
     engine::{Announcement, ApplicationWrite, Change, Write, WriteError},
     robot::{Robot, Stored},
+    telemetry::root_cause,
 };
 use hyper_timeout::TimeoutConnector;
 use hyper_util::{
@@ -150,11 +151,7 @@ pub fn explain(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => told(status),
         kube::Error::Service(_) | kube::Error::HyperError(_) => {
-            let mut cause: &dyn std::error::Error = error;
-            while let Some(source) = cause.source() {
-                cause = source;
-            }
-            format!("the API server cannot be reached: {cause}")
+            format!("the API server cannot be reached: {}", root_cause(error))
         }
         other => other.to_string(),
     }

@@ -13,7 +13,7 @@ use crate::{
     engine::{ApplicationSnapshot, Change, Snapshot, WriteError},
     robot::Robot,
     room_engine::Outcome,
-    status::{self, Reason},
+    status::Reason,
 };
 use process::ProcessMetrics;
 use prometheus_client::{
@@ -253,7 +253,7 @@ impl Metrics {
     /// Counts a robot whose finalizer was taken off at `wall` (Unix seconds).
     pub fn finished(&self, robot: &Robot, wall: i64) {
         let application = robot.application.to_string();
-        let reason = robot.conditions.reason(status::Kind::RobotDeleted).map_or("None", Reason::as_str);
+        let reason = robot.ended_as();
         if let Some(since) = robot.deleting_since {
             let took = u32::try_from(wall.saturating_sub(since)).unwrap_or_default();
             let labels = ApplicationLabels { application: application.clone() };

@@ -58,9 +58,8 @@ impl Memory {
     /// The answer that ends the deletion, where one came.
     #[must_use]
     pub fn final_answer(&self) -> Option<&Attempt> {
-        self.last.as_deref().filter(|attempt| {
-            attempt.operation == Operation::DeleteRobot && matches!(attempt.class, Class::Done | Class::Gone)
-        })
+        let last = self.last.as_deref();
+        last.filter(|attempt| attempt.operation == Operation::DeleteRobot && attempt.class.is_final())
     }
 }
 

@@ -5,7 +5,7 @@
 
 use crate::{
     crd::{CreationPolicy, DeletionPolicy, GROUP, ROBOT_FINALIZER, RoomRobot},
-    status::{Conditions, Kind},
+    status::{Conditions, Kind, Reason},
 };
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -88,6 +88,12 @@ impl Robot {
     #[must_use]
     pub fn accepted(&self) -> bool {
         self.conditions.is_true(Kind::Accepted)
+    }
+
+    /// The reason that its deletion ended for; `None` where it was never accepted.
+    #[must_use]
+    pub fn ended_as(&self) -> &'static str {
+        self.conditions.reason(Kind::RobotDeleted).map_or("None", Reason::as_str)
     }
 
     /// Whether it stands for the same robot as `other`, under the same name of application.

@@ -1,4 +1,4 @@
-//! Log lines: text or JSON on standard error, filtered by `RUST_LOG`.
+//! Log lines: text or JSON on standard error, filtered by `RUST_LOG`; and what an error says in one of them.
 
 use crate::cli::LogFormat;
 use tracing_subscriber::{EnvFilter, fmt};
@@ -17,4 +17,14 @@ pub fn start(format: LogFormat) {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
         }
     }
+}
+
+/// What stands at the end of an error's chain of causes: there it says what happened, and above that only where.
+#[must_use]
+pub fn root_cause(error: &dyn std::error::Error) -> String {
+    let mut cause = error;
+    while let Some(source) = cause.source() {
+        cause = source;
+    }
+    cause.to_string()
 }

@@ -7,11 +7,10 @@
 mod otlp;
 
 use crate::{
-    codes::{Class, Operation},
+    codes::Operation,
     engine::{Call, Change, Write, WriteError},
     robot::Robot,
     room_engine::Outcome,
-    status::{self, Reason},
 };
 #[cfg(feature = "otlp")]
 use otlp::Exporter;
@@ -143,7 +142,6 @@ fn of_call(call: &Call, outcome: &Outcome, start: SystemTime) -> Span {
     attributes.extend(
         outcome.http_status().map(|status| ("http.response.status_code", Value::Number(status.into()))),
     );
-    let well = class == Class::Done || (class == Class::Gone && call.operation == Operation::DeleteRobot);
     Span {
         name: call.operation.as_str(),
         place: match call.operation {
@@ -154,7 +152,7 @@ fn of_call(call: &Call, outcome: &Outcome, start: SystemTime) -> Span {
         start,
         end: SystemTime::now(),
         attributes,
-        error: (!well).then(|| outcome.sentence(call.operation)),
+        error: (!class.is_final()).then(|| outcome.sentence(call.operation)),
     }
 }
 
@@ -186,7 +184,6 @@ fn of_write(write: &Write, result: &Result<Robot, WriteError>, start: SystemTime
 fn of_deletion(robot: &Robot, since: i64) -> Span {
     let end = SystemTime::now();
     let since = Duration::from_secs(u64::try_from(since).unwrap_or_default());
-    let reason = robot.conditions.reason(status::Kind::RobotDeleted).map_or("None", Reason::as_str);
     Span {
         name: "delete RoomRobot",
         place: Place::Deletion,
@@ -198,7 +195,7 @@ fn of_deletion(robot: &Robot, since: i64) -> Span {
             ("k8s.namespace.name", Value::from(&*robot.key.namespace)),
             ("roomrobot.name", Value::from(&*robot.key.name)),
             ("roomrobot.application", Value::from(&*robot.application)),
-            ("roomrobot.reason", Value::from(reason)),
+            ("roomrobot.reason", Value::from(robot.ended_as())),
         ],
         error: None,
     }

@@ -258,10 +258,7 @@ async fn requests_come_from_statuses_events_and_audit_lines() {
     world.gone("gone").await;
     world.waits_for("held", "PermissionDenied").await;
     let id = |name: &str| world.simulator.calls_about(name, name)[0].request_id.clone();
-    eventually("the Event of the end is there", || async {
-        world.events_about("gone").await.iter().any(|event| event.reason.as_deref() == Some("Deleted"))
-    })
-    .await;
+    world.announced("gone", "Deleted").await;
     let found = |ran: &Ran, name: &str| {
         let list = ran.json();
         let row = list.as_array().unwrap().iter().find(|row| row["requestId"] == json!(id(name))).cloned();

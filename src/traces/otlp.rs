@@ -1,7 +1,7 @@
 //! Spans as OTLP over HTTP, in batches.
 
 use super::{Place, SetupError, Span, Value};
-use crate::endpoint::Endpoint;
+use crate::{endpoint::Endpoint, telemetry::root_cause};
 use async_trait::async_trait;
 use opentelemetry::{
     InstrumentationScope, KeyValue,
@@ -131,7 +131,7 @@ impl HttpClient for Http {
             let trouble = match &result {
                 Ok(response) if response.status().is_success() => None,
                 Ok(response) => Some(format!("it answered HTTP {}", response.status().as_u16())),
-                Err(error) => Some(last_cause(error)),
+                Err(error) => Some(root_cause(error)),
             };
             match (failing.swap(trouble.is_some(), Ordering::Relaxed), trouble) {
                 (false, Some(trouble)) => {
@@ -154,14 +154,6 @@ async fn send(client: &reqwest::Client, request: Request<Bytes>) -> reqwest::Res
     let mut answer = Response::new(Bytes::new());
     *answer.status_mut() = status;
     Ok(answer)
-}
-
-fn last_cause(error: &dyn std::error::Error) -> String {
-    let mut cause = error;
-    while let Some(source) = cause.source() {
-        cause = source;
-    }
-    cause.to_string()
 }
 
 #[cfg(test)]

@@ -51,8 +51,7 @@ pub async fn floor(stage: Stage<'_>, n: usize) -> Result<([Row; 2], Floor)> {
     world.fill(crowd, APPS[0].1).await?;
     world.put(&templates, crowd).await?;
     let (alone, _) = world.floor(1, false).await?;
-    let mut rows = Vec::new();
-    for (name, watch) in [("floor", false), ("floor, watched", true)] {
+    let many = async |name: &'static str, watch: bool| -> Result<Row> {
         let before = world.room_engine.calls().await?.len();
         for crowd in spread(n, true) {
             world.fill(crowd, APPS[0].1).await?;
@@ -63,13 +62,11 @@ pub async fn floor(stage: Stage<'_>, n: usize) -> Result<([Row; 2], Floor)> {
         let mut row = row(name, n, &audited, &calls, None);
         row.cpu_ms_per_life = Some(done.cpu_ms / float(done.lives));
         row.rss_peak = Some(done.peak);
-        rows.push(row);
-    }
-    let mut rows = rows.into_iter();
-    let (Some(mut bare), Some(watched)) = (rows.next(), rows.next()) else {
-        return Err(Error("the floor did not run".to_owned()));
+        Ok(row)
     };
+    let mut bare = many("floor", false).await?;
     bare.single = Spread::of(alone.latencies);
+    let watched = many("floor, watched", true).await?;
     let rate = bare.deletions_per_second.ok_or_else(|| Error("the floor deleted nothing".to_owned()))?;
     let floor = Floor { rate, cpu_ms: bare.cpu_ms_per_life.unwrap_or(f64::NAN) };
     Ok(([bare, watched], floor))
