@@ -379,7 +379,7 @@ impl Engine {
                     return;
                 };
                 if entry.robot.generation != robot.generation {
-                    entry.memory.spec_changed();
+                    entry.memory.start_afresh();
                     entry.blocked_until = Duration::ZERO;
                 }
                 if entry.robot.creation_policy != robot.creation_policy {

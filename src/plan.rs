@@ -49,8 +49,8 @@ pub struct Memory {
 }
 
 impl Memory {
-    /// The spec changed: whatever was waited for, try at once. A final answer stays one.
-    pub fn spec_changed(&mut self) {
+    /// A spec or the credentials changed: whatever was waited for, try at once. A final answer stays one.
+    pub fn start_afresh(&mut self) {
         self.attempts = 0;
         self.not_before = Duration::ZERO;
     }

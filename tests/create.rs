@@ -313,8 +313,8 @@ async fn an_addition_that_could_not_be_sent_leaves_nothing_open() {
     world.newcomer("r").await;
     let waiting = world.ready_is("r", "False", "Unreachable").await;
     assert!(message_of(&waiting, "Ready").contains("refused the connection"));
+    // A change of the application tries at once, too.
     world.patch_application(json!({"spec": {"endpoint": world.simulator.endpoint()}})).await;
-    world.nudge("r").await;
     world.added("r").await;
     world.removed("r").await;
     world.verify_order(0);
@@ -356,7 +356,6 @@ async fn certificate_unknown_and_name_not_resolved_on_add() {
     }
     world.patch_application(json!({"spec": {"endpoint": world.simulator.endpoint()}})).await;
     for name in ["tls", "name"] {
-        world.nudge(name).await;
         world.added(name).await;
         world.removed(name).await;
     }

@@ -47,7 +47,7 @@ impl Engine {
         let name = Arc::clone(&spec.name);
         let sdk_app_id = spec.sdk_app_id;
         let what_decides = |spec: &Spec| (spec.generation, spec.deleting, spec.finalizers.ours.is_some());
-        let mut decides = true;
+        let (mut decides, mut afresh) = (true, true);
         match self.seats.get_mut(&name) {
             Some(seat) if seat.application.spec.uid == spec.uid => {
                 let before = &seat.application.spec;
@@ -55,7 +55,8 @@ impl Engine {
                     return;
                 }
                 decides = what_decides(before) != what_decides(&spec);
-                if seat.application.update(spec) {
+                afresh = seat.application.update(spec);
+                if afresh {
                     seat.told.clear();
                 }
             }
@@ -81,6 +82,9 @@ impl Engine {
             self.share_paces(sdk_app_id);
             self.look_up_secret(&name);
             self.forget_secrets();
+        }
+        if afresh {
+            self.forget_waits(&name);
         }
         if self.active {
             if decides {
@@ -167,8 +171,18 @@ impl Engine {
             })
             .collect();
         for name in users {
+            self.forget_waits(&name);
             self.touch_unfinished(&name, now);
             self.touch_application(&name, now);
+        }
+    }
+
+    /// What calls go out with has changed: whichever robot waits because of earlier answers is tried at once.
+    fn forget_waits(&mut self, name: &Arc<str>) {
+        for id in self.tallies.get(name).into_iter().flat_map(|tally| &tally.unfinished) {
+            if let Some(entry) = self.index.get_mut(*id) {
+                entry.memory.start_afresh();
+            }
         }
     }
 

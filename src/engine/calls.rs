@@ -225,7 +225,7 @@ impl Engine {
                 memory.not_before = now.since_start + backoff::delay(class, memory.attempts, jitter);
                 if operation == Operation::AddRobot && entry.robot.deleting_since.is_some() {
                     // The deletion came while the addition was under way; it does not wait for the room to be ready.
-                    memory.spec_changed();
+                    memory.start_afresh();
                 }
                 let mut settled = memory.last.as_deref().map_or(Duration::ZERO, |last| last.settled);
                 if operation == Operation::AddRobot {

@@ -992,13 +992,13 @@ fn a_wait_ends_with_its_time_or_with_a_change_of_the_spec() {
     scene.now = until;
     assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot));
     scene.now = until - SECOND;
-    scene.memory.spec_changed();
+    scene.memory.start_afresh();
     assert_eq!(scene.memory.attempts, 0);
     assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot));
     assert!(scene.memory.last.is_some());
     // A final answer stays one.
     scene = scene.answered(Operation::DeleteRobot, reply(0));
-    scene.memory.spec_changed();
+    scene.memory.start_afresh();
     assert!(scene.memory.final_answer().is_some());
 }
 

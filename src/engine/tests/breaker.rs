@@ -247,3 +247,34 @@ fn the_brake_stops_a_drain_and_lets_it_go_on() {
     assert!(world.robots.is_empty());
     assert_eq!(world.calls.len(), 600);
 }
+
+/// What each robot waits for by itself, be it five minutes or an hour, was learnt from another endpoint, identifier or key.
+#[test]
+fn a_corrected_application_is_tried_at_once_by_every_robot_that_waits() {
+    let right = "https://adminapisgp.im.qcloud.com";
+    let correct: [fn(&mut World); 2] = [
+        |world| world.configure("app", json!({"endpoint": "https://adminapisgp.im.qcloud.com"})),
+        |world| world.secret("app-secret", key("another key")),
+    ];
+    for (n, correct) in correct.into_iter().enumerate() {
+        let mut world = World::led();
+        world.crowd("team/r", 100, json!({}));
+        world.delete_all();
+        world.robot("team/new", json!({"creationPolicy": "Create"}));
+        world.answering(|call, _| match &*call.target.member_account {
+            "r-0000" => Says::Code(100_006),
+            _ => Says::Fails(TroubleKind::Name),
+        });
+        world.run(30 * MINUTE);
+        world.assert_waits("team/r-0000", "PermissionDenied");
+        world.assert_waits("team/r-0099", "Unreachable");
+        world.answering(move |call, _| match n {
+            0 if call.caller.endpoint.to_string() != right => Says::Fails(TroubleKind::Name),
+            _ => Says::Code(0),
+        });
+        correct(&mut world);
+        world.run(2 * SECOND);
+        assert_eq!(world.robots.keys().collect::<Vec<_>>(), ["team/new"]);
+        assert_eq!(world.condition("team/new", "Ready").unwrap().1, "Added");
+    }
+}
