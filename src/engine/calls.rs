@@ -136,7 +136,7 @@ impl Engine {
             Operation::DeleteRobot => Lane::Final,
             Operation::AddRobot => Lane::Told,
         };
-        self.lines.depth_of(lane, &spec.name) >= most
+        self.lines.urgent_of(lane, &spec.name) >= most
     }
 
     /// A robot that would call if its application were trusted: the one after the last that probed.

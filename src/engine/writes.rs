@@ -2,7 +2,7 @@
 
 use super::{Announcement, Change, Effect, Engine, Now, Pending, Write, WriteError};
 use crate::{
-    crd::CreationPolicy,
+    crd::{CreationPolicy, DeletionPolicy},
     index::{Id, Lane, State},
     plan::{self, Additions, Attempt, Step},
     robot::Robot,
@@ -39,7 +39,9 @@ impl Engine {
         };
         if entry.state != State::WriteQueued(lane) {
             entry.state = State::WriteQueued(lane);
-            self.lines.push(lane, &entry.robot.application, &entry.robot.key.namespace, id);
+            // Whoever chose `Retain` waits for the object to go, not for the room engine.
+            let urgent = unrecorded || entry.robot.deletion_policy == DeletionPolicy::Retain;
+            self.lines.push(lane, &entry.robot.application, &entry.robot.key.namespace, id, urgent);
         }
     }
 
@@ -75,6 +77,12 @@ impl Engine {
         let change = match step {
             Some(Step::AddFinalizer) if robot.finalizers.count == 0 => Change::FirstFinalizer,
             Some(Step::AddFinalizer) => Change::MoreFinalizer,
+            // The next process sees that it is due, and makes no call for it: thousands of them would keep it waiting.
+            Some(Step::DropFinalizer)
+                if self.stopping && self.lines.waiting() > self.settings.concurrency =>
+            {
+                return;
+            }
             Some(Step::DropFinalizer) => match robot.finalizers.ours {
                 Some(at) => Change::DropFinalizer(at),
                 None => return,
