@@ -29,9 +29,13 @@ impl Engine {
             return;
         };
         let unrecorded = entry.memory.last.as_deref().is_some_and(|attempt| !attempt.recorded);
+        // Whoever chose `Retain` waits for the object to go, not for the room engine.
+        let retain = entry.robot.deletion_policy == DeletionPolicy::Retain;
         let lane = if entry.robot.deleting_since.is_none() {
             if unrecorded { Lane::Told } else { Lane::Live }
-        } else if entry.memory.final_answer().is_some() || entry.robot.conditions.is_true(Kind::RobotDeleted)
+        } else if retain
+            || entry.memory.final_answer().is_some()
+            || entry.robot.conditions.is_true(Kind::RobotDeleted)
         {
             Lane::Final
         } else {
@@ -39,9 +43,13 @@ impl Engine {
         };
         if entry.state != State::WriteQueued(lane) {
             entry.state = State::WriteQueued(lane);
-            // Whoever chose `Retain` waits for the object to go, not for the room engine.
-            let urgent = unrecorded || entry.robot.deletion_policy == DeletionPolicy::Retain;
-            self.lines.push(lane, &entry.robot.application, &entry.robot.key.namespace, id, urgent);
+            self.lines.push(
+                lane,
+                &entry.robot.application,
+                &entry.robot.key.namespace,
+                id,
+                unrecorded || retain,
+            );
         }
     }
 

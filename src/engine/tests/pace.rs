@@ -164,6 +164,27 @@ fn calls_do_not_run_ahead_of_what_is_recorded() {
     assert_eq!(world.calls.len(), 440);
 }
 
+/// Four writes of 13 ms at once are 308 a second: enough to record every answer, not to let every robot go meanwhile.
+#[test]
+fn robots_leave_their_rooms_at_the_quota_where_the_api_server_is_slower() {
+    let mut world = World::led_with(4);
+    world.crowd("team/r", 1000, json!({}));
+    world.write_takes = 13 * MS;
+    let retained = world.crowd("team/retained", 1, json!({}));
+    world.delete_all();
+    world.run(4 * SECOND);
+    world.edit(&retained[0], json!({"spec": {"deletionPolicy": "Retain"}}));
+    world.run(300 * MS);
+    world.assert_gone(&retained[0], "Retained");
+    world.run(1000 * MS);
+    assert_eq!(world.calls.len(), 1000);
+    let left = world.robots.len();
+    assert!((100..500).contains(&left), "{left} are still there, and some had their turn");
+    world.run(3 * SECOND);
+    assert!(world.robots.is_empty());
+    assert_eq!(world.calls.len(), 1000);
+}
+
 /// Where the API server refuses the writes of some robots for long, the others are none of its business.
 #[test]
 fn answers_that_cannot_be_recorded_hold_nobody_back() {

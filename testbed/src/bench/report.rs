@@ -20,8 +20,10 @@ pub struct Row {
     pub share_of_quota: Option<f64>,
     /// That, as a share of the smaller of the quota and the floor's rate.
     pub share_of_limit: Option<f64>,
-    /// Calls in a second at the room engine, from the first to the last.
+    /// Calls in a second at the room engine, from the first to the last: robots that leave their rooms.
     pub calls_per_second: Option<f64>,
+    /// That, as a share of the smaller of the quota and the floor's rate.
+    pub calls_share_of_limit: Option<f64>,
     /// The most calls of one SDKAppID in any sliding second, as the room engine saw them.
     pub most_calls_in_a_second: Option<usize>,
     /// Calls for each deletion.
@@ -113,12 +115,14 @@ impl Machine {
 /// A column: its head, and what it shows of a row.
 type Column = (&'static str, fn(&Row) -> String);
 
-const COLUMNS: [Column; 14] = [
+const COLUMNS: [Column; 16] = [
     ("scenario", |row| row.scenario.clone()),
     ("settled", |row| row.settled.to_string()),
     ("deleted", |row| row.deletions.to_string()),
     ("del/s", |row| number(row.deletions_per_second, 1)),
+    ("calls/s", |row| number(row.calls_per_second, 1)),
     ("% quota", |row| percent(row.share_of_quota)),
+    ("% limit, calls", |row| percent(row.calls_share_of_limit)),
     ("% limit", |row| percent(row.share_of_limit)),
     ("most/s", |row| row.most_calls_in_a_second.map_or_else(String::new, |most| most.to_string())),
     ("calls/del", |row| number(row.calls_per_deletion, 3)),

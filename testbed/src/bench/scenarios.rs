@@ -29,6 +29,21 @@ pub struct Floor {
     pub cpu_ms: f64,
 }
 
+impl Floor {
+    /// Of a scenario that deletes nothing.
+    pub const NONE: Self = Self { rate: f64::INFINITY, cpu_ms: f64::NAN };
+}
+
+/// Robots that are deleted together in a scenario of size `n`.
+#[must_use]
+pub fn lives(letter: &str, n: usize) -> usize {
+    match letter {
+        "c" => 0,
+        "e" => ROUND.min(n),
+        _ => n,
+    }
+}
+
 /// Where scenarios run.
 #[derive(Clone, Copy, Debug)]
 pub struct Stage<'a> {
@@ -191,6 +206,7 @@ pub async fn beside(stage: Stage<'_>, n: usize, floor: Floor) -> Result<Row> {
     // Two quotas were used; that of the load counts.
     let calls = world.room_engine.calls().await?;
     row.calls_per_second = calls_per_second(calls.iter().filter(|call| call.sdk_app_id == APPS[0].1));
+    row.calls_share_of_limit = row.calls_per_second.map(|rate| rate / f64::from(QUOTA).min(floor.rate));
     Ok(row)
 }
 
@@ -269,6 +285,8 @@ fn row(scenario: &str, n: usize, audited: &Audited, calls: &[Call], floor: Optio
     let per_life = |count: usize| float(count) / float(n.max(1));
     let deletions_per_second = audited.rate();
     let quota = f64::from(QUOTA);
+    let of_limit = |rate: Option<f64>| floor.and_then(|floor| rate.map(|rate| rate / quota.min(floor.rate)));
+    let calls_per_second = calls_per_second(calls.iter());
     let accepted = audited.accepted.and_then(|(first, last)| {
         let count = audited.robot_writes.iter().filter(|(what, _)| what.contains("acceptance"));
         rate(count.map(|(_, count)| count).sum(), u64::try_from(last - first).ok()?)
@@ -278,8 +296,9 @@ fn row(scenario: &str, n: usize, audited: &Audited, calls: &[Call], floor: Optio
         deletions: n,
         deletions_per_second,
         share_of_quota: deletions_per_second.filter(|_| floor.is_some()).map(|rate| rate / quota),
-        share_of_limit: floor.and_then(|floor| deletions_per_second.map(|rate| rate / quota.min(floor.rate))),
-        calls_per_second: calls_per_second(calls.iter()),
+        share_of_limit: of_limit(deletions_per_second),
+        calls_per_second,
+        calls_share_of_limit: of_limit(calls_per_second),
         most_calls_in_a_second: (n > 0).then(|| most_in_a_second(calls)),
         calls_per_deletion: (n > 0).then(|| per_life(calls.len())),
         calls: calls.len(),
