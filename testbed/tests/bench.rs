@@ -14,7 +14,7 @@ fn every_scenario_runs_and_keeps_what_holds_at_any_size() {
     let folder = tempfile::tempdir().unwrap();
     let json = folder.path().join("bench.json");
     let output = Command::new(bench)
-        .args(["--n", "20", "--floor", "10", "--singles", "3", "--operator"])
+        .args(["--n", "20", "--singles", "3", "--operator"])
         .arg(&operator)
         .arg("--json")
         .arg(&json)
@@ -45,6 +45,8 @@ fn every_scenario_runs_and_keeps_what_holds_at_any_size() {
         }
         assert_eq!(row["callsPerDeletion"], 1.0, "{row:#}");
         assert!(row["mostCallsInASecond"].as_u64().unwrap() <= 200, "{row:#}");
+        let share = row["callsShareOfLimit"].as_f64();
+        assert_eq!(share.is_some_and(|share| share > 0.0), !scenario.starts_with("floor"), "{row:#}");
         let writes: f64 =
             row["writesPerLife"].as_object().unwrap().values().map(|count| count.as_f64().unwrap()).sum();
         // Two to take a robot in charge, two to end its deletion.
@@ -54,5 +56,8 @@ fn every_scenario_runs_and_keeps_what_holds_at_any_size() {
     let engine = report["engine"].as_array().unwrap();
     assert_eq!(engine.len(), 2);
     let table = String::from_utf8_lossy(&output.stdout);
-    assert!(table.contains("% quota") && table.contains("a pending"), "{table}");
+    assert!(
+        table.contains("% quota") && table.contains("% limit, calls") && table.contains("a pending"),
+        "{table}"
+    );
 }
