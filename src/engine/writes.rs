@@ -29,9 +29,10 @@ impl Engine {
             return;
         };
         let unrecorded = entry.memory.last.as_deref().is_some_and(|attempt| !attempt.recorded);
+        let deleting = entry.robot.deleting_since.is_some();
         // Whoever chose `Retain` waits for the object to go, not for the room engine.
-        let retain = entry.robot.deletion_policy == DeletionPolicy::Retain;
-        let lane = if entry.robot.deleting_since.is_none() {
+        let retain = deleting && entry.robot.deletion_policy == DeletionPolicy::Retain;
+        let lane = if !deleting {
             if unrecorded { Lane::Told } else { Lane::Live }
         } else if retain
             || entry.memory.final_answer().is_some()

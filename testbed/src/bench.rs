@@ -87,7 +87,7 @@ pub async fn run(plan: &Plan) -> Result<Report> {
     plane.install_crds().await?;
     plane.install_rights()?;
     let stage = Stage { plane: &plane, programs: &programs, singles: plan.singles };
-    // The API server keeps what it told of late, and is the slower for it: the same load has the same limit.
+    // An API server that holds more collects more garbage, and is slower: a load has the limit of its own size.
     let mut floors: BTreeMap<usize, Floor> = BTreeMap::new();
     for letter in letters {
         for n in of(letter).iter().copied() {

@@ -32,6 +32,11 @@ pub struct Floor {
 impl Floor {
     /// Of a scenario that deletes nothing.
     pub const NONE: Self = Self { rate: f64::INFINITY, cpu_ms: f64::NAN };
+
+    /// `rate` as a share of the smaller of the quota and this floor.
+    fn share(self, rate: f64) -> f64 {
+        rate / f64::from(QUOTA).min(self.rate)
+    }
 }
 
 /// Robots that are deleted together in a scenario of size `n`.
@@ -206,7 +211,7 @@ pub async fn beside(stage: Stage<'_>, n: usize, floor: Floor) -> Result<Row> {
     // Two quotas were used; that of the load counts.
     let calls = world.room_engine.calls().await?;
     row.calls_per_second = calls_per_second(calls.iter().filter(|call| call.sdk_app_id == APPS[0].1));
-    row.calls_share_of_limit = row.calls_per_second.map(|rate| rate / f64::from(QUOTA).min(floor.rate));
+    row.calls_share_of_limit = row.calls_per_second.map(|rate| floor.share(rate));
     Ok(row)
 }
 
@@ -285,7 +290,7 @@ fn row(scenario: &str, n: usize, audited: &Audited, calls: &[Call], floor: Optio
     let per_life = |count: usize| float(count) / float(n.max(1));
     let deletions_per_second = audited.rate();
     let quota = f64::from(QUOTA);
-    let of_limit = |rate: Option<f64>| floor.and_then(|floor| rate.map(|rate| rate / quota.min(floor.rate)));
+    let of_limit = |rate: Option<f64>| Some(floor?.share(rate?));
     let calls_per_second = calls_per_second(calls.iter());
     let accepted = audited.accepted.and_then(|(first, last)| {
         let count = audited.robot_writes.iter().filter(|(what, _)| what.contains("acceptance"));
