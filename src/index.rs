@@ -52,8 +52,8 @@ pub enum State {
     Vanished,
 }
 
-/// Writes in the order in which they go out.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+/// Writes by how urgent they are, the most urgent first.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
     /// What ends a deletion.
     Final,

@@ -136,7 +136,7 @@ impl Engine {
             Operation::DeleteRobot => Lane::Final,
             Operation::AddRobot => Lane::Told,
         };
-        self.lines.urgent_of(lane, &spec.name) >= most
+        self.lines.answers_of(lane, &spec.name) >= most
     }
 
     /// A robot that would call if its application were trusted: the one after the last that probed.

@@ -7,13 +7,20 @@ use std::{
 };
 
 /// Robots in line for a write: by urgency, then each application in its turn, then each of its namespaces, and there
-/// what is urgent before the rest. Where the API server is slower than the calls, this is where a drain waits, and what
-/// is beside it must not wait with it. An id may stand here though it needs no write any more; that shows when its turn
-/// comes.
+/// by rank. Where the API server is slower than the calls, this is where a drain waits, and what is beside it must not
+/// wait with it. An id may stand here though it needs no write any more; that shows when its turn comes.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     lanes: [Turns<Turns<Ranks>>; 4],
+    /// Ends of deletions, beside what is only told.
+    ends: Mostly,
+    /// Reasons of waiting deletions, beside what additions were answered.
+    reasons: Mostly,
 }
+
+/// So many go out before one of a less urgent lane. Thousands of ends of deletions take as long as the API server needs
+/// for them; whoever asks why another deletion waits, or what became of an addition, is not to wait for that.
+const MORE_URGENT_IN_A_ROW: u32 = 7;
 
 impl Lines {
     pub(super) fn push(
@@ -22,13 +29,13 @@ impl Lines {
         application: &Arc<str>,
         namespace: &Arc<str>,
         id: Id,
-        urgent: bool,
+        rank: Rank,
     ) {
         let Some(applications) = self.lanes.get_mut(lane as usize) else { return };
         let namespaces = applications.of(application);
-        namespaces.of(namespace).push(id, urgent);
-        namespaces.depth.add(urgent);
-        applications.depth.add(urgent);
+        namespaces.of(namespace).push(id, rank);
+        namespaces.depth.add(rank);
+        applications.depth.add(rank);
     }
 
     /// How many stand in line.
@@ -36,18 +43,27 @@ impl Lines {
         self.depths().into_iter().sum()
     }
 
-    /// How many robots of `application` stand in `lane` with something urgent.
-    pub(super) fn urgent_of(&self, lane: Lane, application: &Arc<str>) -> usize {
+    /// How many robots of `application` stand in `lane` with an answer that is not recorded.
+    pub(super) fn answers_of(&self, lane: Lane, application: &Arc<str>) -> usize {
         let robots = self.lanes.get(lane as usize).and_then(|lane| lane.lines.get(application));
-        robots.map_or(0, |robots| robots.depth().urgent)
+        robots.map_or(0, |robots| robots.depth().answers)
     }
 
-    /// The next id of the most urgent lane, up to the lane `last`.
-    pub(super) fn pop(&mut self, last: Lane) -> Option<(Lane, Id)> {
-        [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live]
-            .into_iter()
-            .filter(|lane| *lane <= last)
-            .find_map(|lane| self.lanes.get_mut(lane as usize)?.pop().map(|id| (lane, id)))
+    /// The next id: of the most urgent lane, mostly; of [`Lane::Live`] only where `live` says so.
+    pub(super) fn pop(&mut self, live: bool) -> Option<(Lane, Id)> {
+        let [ends, waiting, told, alive] = self.lanes.each_ref().map(|lane| !lane.is_empty());
+        let lane = if self.ends.first(MORE_URGENT_IN_A_ROW, ends, waiting || told) {
+            Lane::Final
+        } else if self.reasons.first(MORE_URGENT_IN_A_ROW, waiting, told) {
+            Lane::Waiting
+        } else if told {
+            Lane::Told
+        } else if alive && live {
+            Lane::Live
+        } else {
+            return None;
+        };
+        self.lanes.get_mut(lane as usize)?.pop().map(|id| (lane, id))
     }
 
     /// How many ids stand in each lane, the most urgent first.
@@ -56,22 +72,58 @@ impl Lines {
     }
 }
 
-/// So many urgent ones go before one of the rest, which may otherwise never have its turn.
-const URGENT_IN_A_ROW: u32 = 3;
-
-/// Robots of one namespace in line for a write. What is urgent goes first: the record of an answer, without which a
-/// process that takes over asks again, and before which the next calls wait. What only follows from a record, the end of
-/// the finalizer, can wait while the API server is the slower one: so robots leave their rooms at the pace of the calls.
+/// Of two lines, the first goes before the second, which has a turn now and then all the same.
 #[derive(Debug, Default)]
-pub(super) struct Ranks {
-    urgent: VecDeque<Id>,
-    rest: VecDeque<Id>,
+struct Mostly {
     in_a_row: u32,
 }
 
+impl Mostly {
+    /// Whether it is the turn of the first. `first` and `second` say whether anybody is in them; where both are, the
+    /// second has its turn after `most` of the first.
+    fn first(&mut self, most: u32, first: bool, second: bool) -> bool {
+        let turn = first && (self.in_a_row < most || !second);
+        self.in_a_row = if turn { (self.in_a_row + 1).min(most) } else { 0 };
+        turn
+    }
+}
+
+/// What a robot in line has to be written.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rank {
+    /// The record of an answer, without which a process that takes over asks again, and before which the next calls
+    /// wait.
+    Answer,
+    /// What a person waits for who chose `Retain`.
+    Released,
+    /// What can wait where the API server is the slower one: the end of a finalizer only follows from a record.
+    Rest,
+}
+
+/// So many answers and releases go before one of the rest, which may otherwise never have its turn.
+const URGENT_IN_A_ROW: u32 = 3;
+
+/// Robots of one namespace in line for a write: answers and releases by turns, before the rest. So robots leave their
+/// rooms at the pace of the calls.
+#[derive(Debug, Default)]
+pub(super) struct Ranks {
+    answers: VecDeque<Id>,
+    released: VecDeque<Id>,
+    rest: VecDeque<Id>,
+    /// Answers and releases, beside the rest.
+    urgent: Mostly,
+    /// Answers, beside releases.
+    by_turns: Mostly,
+}
+
 impl Ranks {
-    fn push(&mut self, id: Id, urgent: bool) {
-        if urgent { &mut self.urgent } else { &mut self.rest }.push_back(id);
+    fn push(&mut self, id: Id, rank: Rank) {
+        let line = match rank {
+            Rank::Answer => &mut self.answers,
+            Rank::Released => &mut self.released,
+            Rank::Rest => &mut self.rest,
+        };
+        line.push_back(id);
     }
 }
 
@@ -79,20 +131,20 @@ impl Ranks {
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub(super) struct Depth {
     all: usize,
-    /// Those that are urgent.
-    urgent: usize,
+    /// Of those, answers that are not recorded.
+    answers: usize,
 }
 
 impl Depth {
-    fn add(&mut self, urgent: bool) {
+    fn add(&mut self, rank: Rank) {
         self.all += 1;
-        self.urgent += usize::from(urgent);
+        self.answers += usize::from(rank == Rank::Answer);
     }
 
     /// By as much as a part of the line fell.
     fn fall(&mut self, before: Self, after: Self) {
         self.all -= before.all - after.all;
-        self.urgent -= before.urgent - after.urgent;
+        self.answers -= before.answers - after.answers;
     }
 }
 
@@ -110,7 +162,7 @@ impl CallLine {
         } else {
             line.push_back(id);
         }
-        self.depth.add(false);
+        self.depth.add(Rank::Rest);
     }
 }
 
@@ -179,28 +231,30 @@ impl Line for VecDeque<Id> {
     }
 
     fn depth(&self) -> Depth {
-        Depth { all: self.len(), urgent: 0 }
+        Depth { all: self.len(), answers: 0 }
     }
 }
 
 impl Line for Ranks {
     fn next(&mut self) -> Option<Id> {
-        if (self.in_a_row < URGENT_IN_A_ROW || self.rest.is_empty())
-            && let Some(id) = self.urgent.pop_front()
-        {
-            self.in_a_row = (self.in_a_row + 1).min(URGENT_IN_A_ROW);
-            return Some(id);
+        let [answers, released, rest] =
+            [&self.answers, &self.released, &self.rest].map(|line| !line.is_empty());
+        if !self.urgent.first(URGENT_IN_A_ROW, answers || released, rest) {
+            self.rest.pop_front()
+        } else if self.by_turns.first(1, answers, released) {
+            self.answers.pop_front()
+        } else {
+            self.released.pop_front()
         }
-        self.in_a_row = 0;
-        self.rest.pop_front()
     }
 
     fn is_over(&self) -> bool {
-        self.urgent.is_empty() && self.rest.is_empty()
+        self.depth().all == 0
     }
 
     fn depth(&self) -> Depth {
-        Depth { all: self.urgent.len() + self.rest.len(), urgent: self.urgent.len() }
+        let Self { answers, released, rest, .. } = self;
+        Depth { all: answers.len() + released.len() + rest.len(), answers: answers.len() }
     }
 }
 
@@ -247,20 +301,48 @@ mod tests {
         assert!(line.is_empty() && line.lines.is_empty());
     }
 
+    fn names() -> [Arc<str>; 2] {
+        ["app".into(), "namespace".into()]
+    }
+
     #[test]
     fn ends_of_deletions_go_first_and_live_robots_last() {
         let ids = ids(4);
-        let (app, namespace): (Arc<str>, Arc<str>) = ("app".into(), "namespace".into());
+        let [app, namespace] = names();
         let mut lines = Lines::default();
         for (lane, id) in [Lane::Live, Lane::Told, Lane::Waiting, Lane::Final].into_iter().zip(&ids) {
-            lines.push(lane, &app, &namespace, *id, false);
+            lines.push(lane, &app, &namespace, *id, Rank::Rest);
         }
-        assert_eq!(lines.pop(Lane::Live), Some((Lane::Final, ids[3])));
-        assert_eq!(lines.pop(Lane::Waiting), Some((Lane::Waiting, ids[2])));
-        assert_eq!(lines.pop(Lane::Waiting), None);
-        assert_eq!(lines.pop(Lane::Told), Some((Lane::Told, ids[1])));
-        assert_eq!(lines.pop(Lane::Told), None);
-        assert_eq!(lines.pop(Lane::Live), Some((Lane::Live, ids[0])));
+        assert_eq!(lines.pop(true), Some((Lane::Final, ids[3])));
+        assert_eq!(lines.pop(false), Some((Lane::Waiting, ids[2])));
+        assert_eq!(lines.pop(false), Some((Lane::Told, ids[1])));
+        assert_eq!(lines.pop(false), None);
+        assert_eq!(lines.pop(true), Some((Lane::Live, ids[0])));
+        assert_eq!(lines.pop(true), None);
+    }
+
+    #[test]
+    fn what_is_only_told_has_every_eighth_turn_and_live_robots_none() {
+        let ids = ids(400);
+        let [app, namespace] = names();
+        let mut lines = Lines::default();
+        for (at, id) in ids.iter().enumerate() {
+            let lane = [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live][at / 100];
+            lines.push(lane, &app, &namespace, *id, Rank::Rest);
+        }
+        let mut turns = |n: usize| (0..n).map(|_| lines.pop(true).unwrap().0).collect::<Vec<_>>();
+        let start = turns(64);
+        for (at, lane) in start.iter().enumerate() {
+            let expected = match at {
+                63 => Lane::Told,
+                _ if at % 8 == 7 => Lane::Waiting,
+                _ => Lane::Final,
+            };
+            assert_eq!(*lane, expected, "turn {at}");
+        }
+        let rest = turns(336);
+        assert!(rest[..236].iter().all(|lane| *lane != Lane::Live), "the others go first");
+        assert_eq!(lines.pop(true), None);
     }
 
     #[test]
@@ -271,28 +353,30 @@ mod tests {
         let mut lines = Lines::default();
         let order = [(&a, &one), (&a, &one), (&a, &one), (&a, &two), (&b, &one), (&b, &one), (&b, &one)];
         for ((application, namespace), id) in order.into_iter().zip(&ids) {
-            lines.push(Lane::Final, application, namespace, *id, true);
+            lines.push(Lane::Final, application, namespace, *id, Rank::Answer);
         }
-        assert_eq!((lines.urgent_of(Lane::Final, &a), lines.urgent_of(Lane::Final, &b)), (4, 3));
+        assert_eq!((lines.answers_of(Lane::Final, &a), lines.answers_of(Lane::Final, &b)), (4, 3));
         assert_eq!((lines.depths(), lines.waiting()), ([7, 0, 0, 0], 7));
-        let out: Vec<Id> = std::iter::from_fn(|| lines.pop(Lane::Final)).map(|(_, id)| id).collect();
+        let out: Vec<Id> = std::iter::from_fn(|| lines.pop(true)).map(|(_, id)| id).collect();
         assert_eq!(out, [0, 4, 3, 5, 1, 6, 2].map(|n| ids[n]));
         assert!(lines.lanes.iter().all(|lane| lane.depth == Depth::default()));
         assert_eq!(lines.waiting(), 0);
         assert!(lines.lanes.iter().all(|lane| lane.order.is_empty() && lane.lines.is_empty()));
     }
+
     #[test]
-    fn what_is_urgent_goes_first_and_the_rest_has_every_fourth_turn() {
-        let ids = ids(12);
-        let (app, namespace): (Arc<str>, Arc<str>) = ("app".into(), "namespace".into());
+    fn answers_and_releases_go_first_and_the_rest_has_every_fourth_turn() {
+        let ids = ids(18);
+        let [app, namespace] = names();
         let mut lines = Lines::default();
         for (at, id) in ids.iter().enumerate() {
-            lines.push(Lane::Final, &app, &namespace, *id, at % 2 == 1);
+            let rank = [Rank::Rest, Rank::Answer, Rank::Released][at % 3];
+            lines.push(Lane::Final, &app, &namespace, *id, rank);
         }
-        assert_eq!((lines.urgent_of(Lane::Final, &app), lines.waiting()), (6, 12));
-        let mut pop = || lines.pop(Lane::Final).map(|(_, id)| ids.iter().position(|one| *one == id).unwrap());
+        assert_eq!((lines.answers_of(Lane::Final, &app), lines.waiting()), (6, 18));
+        let mut pop = || lines.pop(true).map(|(_, id)| ids.iter().position(|one| *one == id).unwrap());
         let order: Vec<_> = std::iter::from_fn(&mut pop).collect();
-        assert_eq!(order, [1, 3, 5, 0, 7, 9, 11, 2, 4, 6, 8, 10]);
-        assert_eq!((lines.urgent_of(Lane::Final, &app), lines.waiting()), (0, 0));
+        assert_eq!(order, [1, 2, 4, 0, 5, 7, 8, 3, 10, 11, 13, 6, 14, 16, 17, 9, 12, 15]);
+        assert_eq!((lines.answers_of(Lane::Final, &app), lines.waiting()), (0, 0));
     }
 }

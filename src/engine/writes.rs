@@ -1,6 +1,6 @@
 //! Writes to RoomRobots: which goes out next, what it says, and what its end means.
 
-use super::{Announcement, Change, Effect, Engine, Now, Pending, Write, WriteError};
+use super::{Announcement, Change, Effect, Engine, Now, Pending, Write, WriteError, lines::Rank};
 use crate::{
     crd::{CreationPolicy, DeletionPolicy},
     index::{Id, Lane, State},
@@ -11,7 +11,8 @@ use crate::{
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
-/// The share of the writes that robots which are not being deleted may use, in quarters: the rest is for deletions.
+/// The share of the writes that may be for robots which are not being deleted, in quarters: the rest is for deletions
+/// and for what additions were answered.
 const LIVE_QUARTERS: usize = 3;
 
 /// The wait after the first failed write, and the longest.
@@ -44,13 +45,12 @@ impl Engine {
         };
         if entry.state != State::WriteQueued(lane) {
             entry.state = State::WriteQueued(lane);
-            self.lines.push(
-                lane,
-                &entry.robot.application,
-                &entry.robot.key.namespace,
-                id,
-                unrecorded || retain,
-            );
+            let rank = match (unrecorded, retain) {
+                (true, _) => Rank::Answer,
+                (false, true) => Rank::Released,
+                (false, false) => Rank::Rest,
+            };
+            self.lines.push(lane, &entry.robot.application, &entry.robot.key.namespace, id, rank);
         }
     }
 
@@ -58,12 +58,8 @@ impl Engine {
         let most = self.window.size();
         while self.writes_in_flight < most {
             // After a stop, answers are still recorded and nothing else is begun.
-            let last = match (self.writes_in_flight * 4 < most * LIVE_QUARTERS, self.stopping) {
-                (_, true) => Lane::Told,
-                (true, false) => Lane::Live,
-                (false, false) => Lane::Waiting,
-            };
-            let Some((lane, id)) = self.lines.pop(last) else {
+            let live = self.writes_in_flight * 4 < most * LIVE_QUARTERS && !self.stopping;
+            let Some((lane, id)) = self.lines.pop(live) else {
                 break;
             };
             let queued = self.index.get(id).is_some_and(|entry| entry.state == State::WriteQueued(lane));

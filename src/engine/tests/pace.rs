@@ -185,6 +185,62 @@ fn robots_leave_their_rooms_at_the_quota_where_the_api_server_is_slower() {
     assert_eq!(world.calls.len(), 1000);
 }
 
+/// The API server is slower than the drain for as long as that lasts; whoever asks why another robot is still there, or
+/// whether one was added, is told meanwhile.
+#[test]
+fn reasons_are_told_beside_a_drain_that_the_api_server_cannot_follow() {
+    let mut world = World::led_with(4);
+    world.application("other", json!({"sdkAppId": 2}));
+    world.run(SECOND);
+    world.crowd("team/r", 1500, json!({}));
+    let stuck = world.crowd("team/stuck", 1, json!({"applicationRef": {"name": "other"}}));
+    world.answering(|call, _| Says::Code(if &*call.application == "other" { 100_001 } else { 0 }));
+    let new = "team/new-0000";
+    world.crowd("team/new", 1, json!({"creationPolicy": "Create", "applicationRef": {"name": "other"}}));
+    assert_eq!(world.condition(new, "Ready").unwrap().1, "InternalError");
+    world.answering(|call, _| Says::Code(if &*call.application == "other" { 100_002 } else { 0 }));
+    world.write_takes = 13 * MS;
+    for n in 0..1500 {
+        world.delete(&format!("team/r-{n:04}"));
+    }
+    world.run(3 * SECOND);
+    world.delete(&stuck[0]);
+    // Its robots are called for anew.
+    world.configure("other", json!({"requestsPerSecond": 100}));
+    world.run(300 * MS);
+    world.assert_waits(&stuck[0], "InvalidParameter");
+    assert_eq!(world.condition(new, "Ready").unwrap().1, "InvalidParameter");
+    assert!(world.robots.len() > 1000, "{} are still there: the drain is far from over", world.robots.len());
+    world.healthy();
+    world.run(70 * MINUTE);
+    assert_eq!(world.condition(new, "Ready").unwrap().1, "Added");
+    assert_eq!(world.robots.len(), 1);
+}
+
+/// Whoever gives up a thousand robots holds nobody else's calls up.
+#[test]
+fn a_thousand_released_do_not_hold_the_calls_of_others_back() {
+    let mut world = World::led_with(4);
+    let given_up = world.crowd("given-up/g", 1000, json!({"suspend": true}));
+    let others = world.crowd("team/r", 200, json!({}));
+    for key in &given_up {
+        world.delete(key);
+    }
+    world.run(10 * SECOND);
+    world.write_takes = 13 * MS;
+    for key in &given_up {
+        world.edit(key, json!({"spec": {"deletionPolicy": "Retain"}}));
+    }
+    for key in &others {
+        world.delete(key);
+    }
+    world.run(2 * SECOND);
+    assert_eq!(world.calls.len(), 200, "a call for each of the others");
+    assert!(world.robots.len() > 500, "{} still wait for their release", world.robots.len());
+    world.run(10 * SECOND);
+    assert!(world.robots.is_empty());
+}
+
 /// Where the API server refuses the writes of some robots for long, the others are none of its business.
 #[test]
 fn answers_that_cannot_be_recorded_hold_nobody_back() {
