@@ -25,7 +25,7 @@ use crate::{
     codes::Operation,
     crd::APPLICATION_FINALIZER,
     endpoint::Allowed,
-    index::{Entry, Id, Index, State},
+    index::{Entry, Id, Index, Lane, State},
     pace::Pace,
     plan::{self, Facts, Step},
     robot::Robot,
@@ -102,6 +102,8 @@ struct Pending {
     before: Option<Reason>,
     /// When it went out.
     started: Duration,
+    /// The lane it came from.
+    lane: Lane,
 }
 
 /// An application and what is under way for it.
@@ -148,6 +150,8 @@ pub struct Engine {
     pending: HashMap<Id, Pending>,
     timers: BTreeSet<(Duration, Id)>,
     writes_in_flight: usize,
+    /// Of those, the ones in [`Lane::Live`].
+    live_writes: usize,
     calls_in_flight: usize,
     epoch: u32,
     /// The epoch in which the list of each scope began.
@@ -222,6 +226,7 @@ impl Engine {
             pending: HashMap::new(),
             timers: BTreeSet::new(),
             writes_in_flight: 0,
+            live_writes: 0,
             calls_in_flight: 0,
             epoch: 0,
             listing: HashMap::new(),

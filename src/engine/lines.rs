@@ -12,14 +12,13 @@ use std::{
 #[derive(Debug, Default)]
 pub(super) struct Lines {
     lanes: [Turns<Turns<Ranks>>; 4],
-    /// Ends of deletions, beside what is only told.
-    ends: Mostly,
-    /// Reasons of waiting deletions, beside what additions were answered.
-    reasons: Mostly,
+    /// Each lane, beside all that are less urgent.
+    mostly: [Mostly; 4],
 }
 
 /// So many go out before one of a less urgent lane. Thousands of ends of deletions take as long as the API server needs
-/// for them; whoever asks why another deletion waits, or what became of an addition, is not to wait for that.
+/// for them. Whoever asks why another deletion waits, or what became of an addition, is not to wait for that; and a robot
+/// that is not taken in charge yet could leave without a call.
 const MORE_URGENT_IN_A_ROW: u32 = 7;
 
 impl Lines {
@@ -51,19 +50,22 @@ impl Lines {
 
     /// The next id: of the most urgent lane, mostly; of [`Lane::Live`] only where `live` says so.
     pub(super) fn pop(&mut self, live: bool) -> Option<(Lane, Id)> {
-        let [ends, waiting, told, alive] = self.lanes.each_ref().map(|lane| !lane.is_empty());
-        let lane = if self.ends.first(MORE_URGENT_IN_A_ROW, ends, waiting || told) {
-            Lane::Final
-        } else if self.reasons.first(MORE_URGENT_IN_A_ROW, waiting, told) {
-            Lane::Waiting
-        } else if told {
-            Lane::Told
-        } else if alive && live {
-            Lane::Live
-        } else {
-            return None;
-        };
-        self.lanes.get_mut(lane as usize)?.pop().map(|id| (lane, id))
+        let lanes = [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live];
+        let mut depths = self.depths();
+        if let [.., last] = &mut depths
+            && !live
+        {
+            *last = 0;
+        }
+        let mut behind: usize = depths.iter().sum();
+        let lines = self.lanes.iter_mut().zip(&mut self.mostly);
+        for ((lane, here), (line, mostly)) in lanes.into_iter().zip(depths).zip(lines) {
+            behind -= here;
+            if mostly.first(MORE_URGENT_IN_A_ROW, here > 0, behind > 0) {
+                return line.pop().map(|id| (lane, id));
+            }
+        }
+        None
     }
 
     /// How many ids stand in each lane, the most urgent first.
@@ -322,27 +324,28 @@ mod tests {
     }
 
     #[test]
-    fn what_is_only_told_has_every_eighth_turn_and_live_robots_none() {
-        let ids = ids(400);
+    fn a_less_urgent_lane_has_every_eighth_turn() {
+        let ids = ids(2000);
         let [app, namespace] = names();
         let mut lines = Lines::default();
         for (at, id) in ids.iter().enumerate() {
-            let lane = [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live][at / 100];
+            let lane = [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live][at / 500];
             lines.push(lane, &app, &namespace, *id, Rank::Rest);
         }
-        let mut turns = |n: usize| (0..n).map(|_| lines.pop(true).unwrap().0).collect::<Vec<_>>();
-        let start = turns(64);
-        for (at, lane) in start.iter().enumerate() {
-            let expected = match at {
-                63 => Lane::Told,
-                _ if at % 8 == 7 => Lane::Waiting,
+        let order: Vec<Lane> = (0..512).map(|_| lines.pop(true).unwrap().0).collect();
+        for (turn, lane) in (1..).zip(order) {
+            let expected = match turn {
+                512 => Lane::Live,
+                _ if turn % 64 == 0 => Lane::Told,
+                _ if turn % 8 == 0 => Lane::Waiting,
                 _ => Lane::Final,
             };
-            assert_eq!(*lane, expected, "turn {at}");
+            assert_eq!(lane, expected, "turn {turn}");
         }
-        let rest = turns(336);
-        assert!(rest[..236].iter().all(|lane| *lane != Lane::Live), "the others go first");
-        assert_eq!(lines.pop(true), None);
+        let rest = std::iter::from_fn(|| lines.pop(false)).count();
+        assert_eq!(512 + rest, 1501, "all but 499 of the last lane, which is closed");
+        assert_eq!((lines.pop(false), lines.waiting()), (None, 499));
+        assert_eq!(std::iter::from_fn(|| lines.pop(true)).count(), 499);
     }
 
     #[test]

@@ -11,8 +11,7 @@ use crate::{
 use serde_json::{Value, json};
 use std::{sync::Arc, time::Duration};
 
-/// The share of the writes that may be for robots which are not being deleted, in quarters: the rest is for deletions
-/// and for what additions were answered.
+/// The share of the writes that may be under way in [`Lane::Live`], in quarters: the rest is always for the others.
 const LIVE_QUARTERS: usize = 3;
 
 /// The wait after the first failed write, and the longest.
@@ -58,18 +57,18 @@ impl Engine {
         let most = self.window.size();
         while self.writes_in_flight < most {
             // After a stop, answers are still recorded and nothing else is begun.
-            let live = self.writes_in_flight * 4 < most * LIVE_QUARTERS && !self.stopping;
+            let live = self.live_writes * 4 < most * LIVE_QUARTERS && !self.stopping;
             let Some((lane, id)) = self.lines.pop(live) else {
                 break;
             };
             let queued = self.index.get(id).is_some_and(|entry| entry.state == State::WriteQueued(lane));
             if queued {
-                self.send_write(id, now);
+                self.send_write(id, lane, now);
             }
         }
     }
 
-    fn send_write(&mut self, id: Id, now: Now) {
+    fn send_write(&mut self, id: Id, lane: Lane, now: Now) {
         self.set_state(id, State::Idle);
         let step = self.step(id, now.since_start);
         let Some(entry) = self.index.get_mut(id) else {
@@ -77,8 +76,8 @@ impl Engine {
         };
         let robot = &entry.robot;
         let before = robot.conditions.reason(headline(robot));
-        let mut pending =
-            Pending { wanted: Vec::new(), attempt: false, to_add: false, before, started: now.since_start };
+        let (wanted, attempt, to_add, started) = (Vec::new(), false, false, now.since_start);
+        let mut pending = Pending { wanted, attempt, to_add, before, started, lane };
         let change = match step {
             Some(Step::AddFinalizer) if robot.finalizers.count == 0 => Change::FirstFinalizer,
             Some(Step::AddFinalizer) => Change::MoreFinalizer,
@@ -114,6 +113,7 @@ impl Engine {
         };
         self.pending.insert(id, pending);
         self.writes_in_flight += 1;
+        self.live_writes += usize::from(lane == Lane::Live);
         self.effects.push(Effect::Write(Box::new(write)));
     }
 
@@ -121,6 +121,7 @@ impl Engine {
         self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
         let pending = self.pending.remove(&id);
         if let Some(pending) = &pending {
+            self.live_writes -= usize::from(pending.lane == Lane::Live);
             let took = now.since_start.saturating_sub(pending.started);
             self.window.answered(took, result.is_ok(), self.lines.waiting() > 0, now.since_start);
         }

@@ -186,9 +186,9 @@ fn robots_leave_their_rooms_at_the_quota_where_the_api_server_is_slower() {
 }
 
 /// The API server is slower than the drain for as long as that lasts; whoever asks why another robot is still there, or
-/// whether one was added, is told meanwhile.
+/// whether one was added, is told meanwhile, and new robots are taken in charge.
 #[test]
-fn reasons_are_told_beside_a_drain_that_the_api_server_cannot_follow() {
+fn other_robots_have_their_writes_beside_a_drain_that_the_api_server_cannot_follow() {
     let mut world = World::led_with(4);
     world.application("other", json!({"sdkAppId": 2}));
     world.run(SECOND);
@@ -205,16 +205,18 @@ fn reasons_are_told_beside_a_drain_that_the_api_server_cannot_follow() {
     }
     world.run(3 * SECOND);
     world.delete(&stuck[0]);
+    world.robot("team/late", json!({}));
     // Its robots are called for anew.
     world.configure("other", json!({"requestsPerSecond": 100}));
     world.run(300 * MS);
     world.assert_waits(&stuck[0], "InvalidParameter");
     assert_eq!(world.condition(new, "Ready").unwrap().1, "InvalidParameter");
+    assert_eq!(world.condition("team/late", "Ready").unwrap().1, "Adopted");
     assert!(world.robots.len() > 1000, "{} are still there: the drain is far from over", world.robots.len());
     world.healthy();
     world.run(70 * MINUTE);
     assert_eq!(world.condition(new, "Ready").unwrap().1, "Added");
-    assert_eq!(world.robots.len(), 1);
+    assert_eq!(world.robots.len(), 2);
 }
 
 /// Whoever gives up a thousand robots holds nobody else's calls up.

@@ -61,7 +61,7 @@ fn a_restart_repeats_only_the_calls_whose_answers_were_not_recorded() {
 }
 
 #[test]
-fn at_start_deletions_go_before_everything_else() {
+fn at_start_deletions_go_before_what_is_less_urgent() {
     let mut world = World::led_with(4);
     let ended = world.crowd("team/ended", 50, json!({}));
     let waiting = world.crowd("team/waiting", 20, json!({"suspend": true}));
@@ -91,12 +91,10 @@ fn at_start_deletions_go_before_everything_else() {
     let group = |name: &str| name.trim_start_matches("team/").split('-').next().unwrap().to_owned();
     let order: Vec<String> = world.writes[before..].iter().map(|write| group(&write.name)).collect();
     assert_eq!(order.len(), 50 + 20 + 200);
-    // Reasons have every eighth turn beside ends.
-    let turns = [(7, 1); 7].into_iter().chain([(1, 13)]);
-    let mut expected: Vec<&str> = turns
-        .flat_map(|(ended, waiting)| [vec!["ended"; ended], vec!["waiting"; waiting]].concat())
-        .collect();
-    expected.extend(vec!["live"; 200]);
+    // What is less urgent has every eighth turn.
+    let turns = [("ended", 7), ("waiting", 1)].into_iter().cycle().take(14);
+    let rest = [("ended", 1), ("live", 1), ("waiting", 7), ("live", 1), ("waiting", 6), ("live", 198)];
+    let expected: Vec<&str> = turns.chain(rest).flat_map(|(name, n)| vec![name; n]).collect();
     assert_eq!(order, expected);
     // Live robots never take the last quarter of the hands.
     let live = world.writes[before..].iter().filter(|write| group(&write.name) == "live");
