@@ -32,6 +32,7 @@ fmt-check: ## Check the format of the code
 
 lint: ## Run clippy; a warning is an error
 	cargo clippy --locked --workspace --all-targets -- -D warnings
+	cargo clippy --locked -p roomrobot-operator --no-default-features --lib --bins -- -D warnings
 
 assets: ## Build the control plane's programs, once, and print their folder
 	cargo run --locked -q -p testbed --bin testbed-assets

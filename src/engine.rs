@@ -17,7 +17,7 @@ mod writes;
 pub use messages::{
     Announcement, Answer, ApplicationWrite, Call, Change, Effect, Input, Now, Write, WriteError,
 };
-pub use snapshot::{ApplicationSnapshot, QuotaSnapshot, Snapshot};
+pub use snapshot::{ApplicationSnapshot, PendingSnapshot, QuotaSnapshot, Snapshot, UNKNOWN};
 pub use writes::status_patch;
 
 use crate::{

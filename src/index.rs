@@ -35,6 +35,14 @@ pub struct Entry {
     pub failed_writes: u32,
 }
 
+impl Entry {
+    /// Whether it waits for nothing but its turn to call.
+    #[must_use]
+    pub const fn in_line(&self) -> bool {
+        matches!(self.state, State::CallQueued(_))
+    }
+}
+
 /// What is under way for a robot: one thing at a time.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum State {

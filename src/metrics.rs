@@ -10,7 +10,7 @@ pub use table::{Kind, ROWS, Row};
 
 use crate::{
     codes::Operation,
-    engine::{ApplicationSnapshot, Change, Snapshot, WriteError},
+    engine::{ApplicationSnapshot, Change, Snapshot, UNKNOWN, WriteError},
     robot::Robot,
     room_engine::Outcome,
     status::Reason,
@@ -36,8 +36,8 @@ use std::{
 };
 
 /// Upper ends of the times that a deletion takes: from under a second to more than a day.
-const DELETION_BUCKETS: [f64; 12] =
-    [0.5, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
+const DELETION_BUCKETS: [f64; 14] =
+    [0.5, 1.5, 2.5, 5.0, 10.0, 30.0, 60.0, 120.0, 180.0, 300.0, 900.0, 3600.0, 14_400.0, 86_400.0];
 
 /// Labels of a call.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -121,6 +121,7 @@ pub struct Metrics {
 #[derive(Clone, Debug, Default)]
 struct Gauges {
     pending: Family<ReasonLabels, Gauge>,
+    told: Family<ReasonLabels, Gauge>,
     oldest: Family<ApplicationLabels, Gauge>,
     robots: Family<ApplicationLabels, Gauge>,
     waiting: Family<CommandLabels, Gauge>,
@@ -172,6 +173,7 @@ impl Metrics {
         register(to, &table::CALLS, self.calls.clone());
         register(to, &table::CALL_SECONDS, self.call_seconds.clone());
         register(to, &table::PENDING, self.gauges.pending.clone());
+        register(to, &table::TOLD, self.gauges.told.clone());
         register(to, &table::OLDEST, self.gauges.oldest.clone());
         register(to, &table::DELETION_SECONDS, self.deletion_seconds.clone());
         register(to, &table::FINISHED, self.finished.clone());
@@ -252,7 +254,8 @@ impl Metrics {
 
     /// Counts a robot whose finalizer was taken off at `wall` (Unix seconds).
     pub fn finished(&self, robot: &Robot, wall: i64) {
-        let application = robot.application.to_string();
+        // Only once it was accepted there certainly was such an application.
+        let application = if robot.accepted() { &robot.application } else { UNKNOWN }.to_owned();
         let reason = robot.ended_as();
         if let Some(since) = robot.deleting_since {
             let took = u32::try_from(wall.saturating_sub(since)).unwrap_or_default();
@@ -288,6 +291,7 @@ impl Gauges {
             self.in_flight.get_or_create(&FlightLabels { what }).set(count(under_way));
         }
         self.pending.clear();
+        self.told.clear();
         self.oldest.clear();
         self.robots.clear();
         self.waiting.clear();
@@ -307,10 +311,13 @@ impl Gauges {
         let labels = ApplicationLabels { application: application() };
         self.robots.get_or_create(&labels).set(count(now.robots));
         self.oldest.get_or_create(&labels).set(now.oldest);
-        for (reason, robots) in &now.pending {
-            let reason = reason.map_or("Queued", Reason::as_str);
+        for pending in &now.pending {
+            let reason = pending.reason.map_or("Queued", Reason::as_str);
             let labels = ReasonLabels { application: application(), reason };
-            self.pending.get_or_create(&labels).set(count(*robots));
+            self.pending.get_or_create(&labels).set(count(pending.robots));
+            if pending.reason.is_some() {
+                self.told.get_or_create(&labels).set(pending.told);
+            }
         }
         for quota in &now.quotas {
             let labels = CommandLabels { application: application(), command: quota.operation.as_str() };

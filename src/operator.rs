@@ -136,6 +136,7 @@ fn traces(args: &cli::Run, namespace: &str, pod: &str) -> Result<Traces, traces:
 }
 
 #[cfg(not(feature = "otlp"))]
+#[expect(clippy::unnecessary_wraps, reason = "as with the feature")]
 fn traces(_: &cli::Run, _: &str, _: &str) -> Result<Traces, traces::SetupError> {
     Ok(Traces::default())
 }

@@ -275,6 +275,12 @@ impl Conditions {
         self.get(kind).map(|stored| stored.reason)
     }
 
+    /// Unix seconds since which the condition has its status, where it is there.
+    #[must_use]
+    pub fn since(&self, kind: Kind) -> Option<i64> {
+        self.get(kind).map(|stored| stored.since)
+    }
+
     /// Whether what is stored already says what is wanted, no more and no less.
     #[must_use]
     pub fn say(&self, wanted: &[Wanted], generation: i64) -> bool {

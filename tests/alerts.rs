@@ -67,6 +67,24 @@ fn the_dashboards_queries_can_be_asked() {
         count += 1;
     }
     assert!(count >= 15);
+    let titles: Vec<&str> = dashboard["panels"]
+        .as_array()
+        .unwrap()
+        .iter()
+        .map(|panel| panel["title"].as_str().unwrap())
+        .collect();
+    for title in [
+        "Deletions that wait",
+        "Gone in",
+        "Backlog by reason",
+        "Time until the line is empty",
+        "Calls by code",
+        "Latency of calls",
+        "Pace against quota",
+        "Oldest deletion",
+    ] {
+        assert!(titles.contains(&title), "{title} is not in {titles:?}");
+    }
     let folder = tempfile::tempdir().unwrap();
     let file = folder.path().join("rules.yaml");
     fs::write(&file, rules.replace("q:", "roomrobot:q")).unwrap();

@@ -39,6 +39,10 @@ fn hurried(rules: &str) -> String {
         rules = rules.replace(&format!("[{minutes}m]"), &format!("[{minutes}s]"));
     }
     for (metric, seconds) in [
+        (
+            "max by (application, reason) (roomrobot_deletion_waiting_seconds{reason!~\"Throttled|Suspended\"})",
+            900,
+        ),
         ("max by (application) (roomrobot_deletion_oldest_seconds)", 900),
         ("max by (application, command) (roomrobot_quota_eta_seconds)", 600),
     ] {

@@ -17,7 +17,7 @@ const COARSE: Duration = Duration::from_secs(30);
 /// How long an application is unused before its finalizer goes: not each robot of a row costs two writes.
 const UNUSED: Duration = Duration::from_secs(1);
 
-/// A deletion that waits longer than this is told on its application.
+/// A deletion that waits for longer than this since that was told is told on its application, too; in seconds.
 const LONG: i64 = 300;
 
 /// What is told of an application's robots at most every 30 s.
@@ -312,9 +312,12 @@ impl Engine {
         coarse.deleting = tally.deleting;
         let wall = now.wall.as_second();
         let mut stalled = tally.unfinished.iter().filter_map(|id| self.index.get(*id)).filter_map(|entry| {
-            let since = entry.robot.deleting_since?;
-            let reason = entry.robot.conditions.reason(Kind::RobotDeleted)?;
-            let waits = entry.robot.conditions.is_true(Kind::Stalled) || wall - since > LONG;
+            entry.robot.deleting_since?;
+            let conditions = &entry.robot.conditions;
+            let (reason, told) =
+                conditions.reason(Kind::RobotDeleted).zip(conditions.since(Kind::RobotDeleted))?;
+            // In a long drain there is always somebody who has met with something that passes, and is in line again.
+            let waits = conditions.is_true(Kind::Stalled) || (wall - told > LONG && !entry.in_line());
             waits.then_some((entry, reason))
         });
         if let Some((entry, reason)) = stalled.next() {

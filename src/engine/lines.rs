@@ -58,8 +58,8 @@ impl Lines {
             *last = 0;
         }
         let mut behind: usize = depths.iter().sum();
-        let lines = self.lanes.iter_mut().zip(&mut self.mostly);
-        for ((lane, here), (line, mostly)) in lanes.into_iter().zip(depths).zip(lines) {
+        let all = self.lanes.iter_mut().zip(&mut self.mostly);
+        for ((lane, here), (line, mostly)) in lanes.into_iter().zip(depths).zip(all) {
             behind -= here;
             if mostly.first(MORE_URGENT_IN_A_ROW, here > 0, behind > 0) {
                 return line.pop().map(|id| (lane, id));

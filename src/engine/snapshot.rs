@@ -4,13 +4,12 @@ use super::{Engine, Now, Tally};
 use crate::{
     application::Breaker,
     codes::Operation,
-    index::State,
     plan::Step,
     robot::Key,
     status::{Kind, Reason},
 };
 use std::{
-    collections::{BTreeSet, HashMap},
+    collections::{BTreeMap, HashMap},
     sync::Arc,
 };
 
@@ -25,9 +24,12 @@ pub struct Snapshot {
     pub queues: [(&'static str, usize); 6],
     /// What is under way.
     pub in_flight: [(&'static str, usize); 2],
-    /// One for each application that there is or that robots refer to.
+    /// One for each application that there is, and one named [`UNKNOWN`] where robots refer to others.
     pub applications: Vec<ApplicationSnapshot>,
 }
+
+/// Stands for every application that robots refer to and that there is not: a name that anybody may write is no label.
+pub const UNKNOWN: &str = "(unknown)";
 
 /// An application, and the robots that refer to its name.
 #[derive(Clone, Debug)]
@@ -36,8 +38,8 @@ pub struct ApplicationSnapshot {
     pub name: Arc<str>,
     /// RoomRobots that refer to it.
     pub robots: usize,
-    /// Deletions that wait, by the reason of their condition; `None` is in line for its first call.
-    pub pending: Vec<(Option<Reason>, usize)>,
+    /// Deletions that wait.
+    pub pending: Vec<PendingSnapshot>,
     /// Seconds since the oldest of them was asked for.
     pub oldest: i64,
     /// Its part of the quota, for each command; empty where there is no such application.
@@ -46,6 +48,17 @@ pub struct ApplicationSnapshot {
     pub breaker: Option<Breaker>,
     /// The reason of its stored `Ready`, and whether that is True.
     pub ready: Option<(Reason, bool)>,
+}
+
+/// The deletions of one application that wait for the same reason.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct PendingSnapshot {
+    /// The reason of their condition; `None` is in line for its first call.
+    pub reason: Option<Reason>,
+    /// How many they are.
+    pub robots: usize,
+    /// Seconds since the first of them was told, without those that are in line for their next call.
+    pub told: i64,
 }
 
 /// The quota of one SDKAppID and command, as one application sees it.
@@ -66,7 +79,8 @@ pub struct QuotaSnapshot {
 /// What one application's unfinished robots wait for.
 #[derive(Default)]
 struct Waiting {
-    pending: Vec<(Option<Reason>, usize)>,
+    robots: usize,
+    pending: Vec<PendingSnapshot>,
     oldest: i64,
     /// In line for each of [`OPERATIONS`].
     in_line: [usize; 2],
@@ -86,12 +100,14 @@ impl Engine {
     /// The state that gauges show.
     #[must_use]
     pub fn snapshot(&self, now: Now) -> Snapshot {
-        let names: BTreeSet<&Arc<str>> = self.tallies.keys().chain(self.seats.keys()).collect();
-        let walked: Vec<(&Arc<str>, Waiting)> = names
-            .into_iter()
-            .map(|name| (name, self.tallies.get(name).map(|tally| self.walk(tally, now)).unwrap_or_default()))
-            .collect();
-        let calls = walked.iter().flat_map(|(_, waiting)| waiting.in_line).sum();
+        let unknown: Arc<str> = UNKNOWN.into();
+        let mut walked: BTreeMap<&Arc<str>, Waiting> =
+            self.seats.keys().map(|name| (name, Waiting::default())).collect();
+        for (name, tally) in &self.tallies {
+            let name = if self.seats.contains_key(name) { name } else { &unknown };
+            self.walk(tally, walked.entry(name).or_default(), now);
+        }
+        let calls = walked.values().flat_map(|waiting| waiting.in_line).sum();
         let shared = self.shared(&walked);
         let applications = walked.iter().map(|(name, waiting)| {
             let seat = self.seats.get(*name);
@@ -101,7 +117,7 @@ impl Engine {
             });
             ApplicationSnapshot {
                 name: Arc::clone(name),
-                robots: self.tallies.get(*name).map_or(0, |tally| tally.robots),
+                robots: waiting.robots,
                 pending: waiting.pending.clone(),
                 oldest: waiting.oldest,
                 quotas: self.quotas(name, waiting, &shared, now),
@@ -132,30 +148,36 @@ impl Engine {
         self.step(self.index.find(key)?, now.since_start)
     }
 
-    /// Counts the unfinished robots of one application. A walk at each scrape, some hundred nanoseconds a robot, costs
+    /// Counts the unfinished robots of one name. A walk at each scrape, some hundred nanoseconds a robot, costs
     /// less than counters that every change of every robot would keep.
-    fn walk(&self, tally: &Tally, now: Now) -> Waiting {
-        let mut waiting = Waiting::default();
+    fn walk(&self, tally: &Tally, waiting: &mut Waiting, now: Now) {
+        let wall = now.wall.as_second();
+        waiting.robots += tally.robots;
         for entry in tally.unfinished.iter().filter_map(|id| self.index.get(*id)) {
-            let queued = usize::from(matches!(entry.state, State::CallQueued(_)));
+            let queued = usize::from(entry.in_line());
             let [deletions, additions] = &mut waiting.in_line;
             let Some(since) = entry.robot.deleting_since else {
                 *additions += queued;
                 continue;
             };
             *deletions += queued;
-            waiting.oldest = waiting.oldest.max(now.wall.as_second() - since);
-            let reason = entry.robot.conditions.reason(Kind::RobotDeleted);
-            match waiting.pending.iter_mut().find(|(known, _)| *known == reason) {
-                Some((_, robots)) => *robots += 1,
-                None => waiting.pending.push((reason, 1)),
+            waiting.oldest = waiting.oldest.max(wall - since);
+            let conditions = &entry.robot.conditions;
+            let reason = conditions.reason(Kind::RobotDeleted);
+            let told = conditions.since(Kind::RobotDeleted).filter(|_| !entry.in_line());
+            let told = told.map_or(0, |since| wall - since);
+            match waiting.pending.iter_mut().find(|known| known.reason == reason) {
+                Some(known) => {
+                    known.robots += 1;
+                    known.told = known.told.max(told);
+                }
+                None => waiting.pending.push(PendingSnapshot { reason, robots: 1, told }),
             }
         }
-        waiting
     }
 
     /// The quota of each SDKAppID: what all its applications share.
-    fn shared(&self, walked: &[(&Arc<str>, Waiting)]) -> HashMap<u32, Shared> {
+    fn shared(&self, walked: &BTreeMap<&Arc<str>, Waiting>) -> HashMap<u32, Shared> {
         let mut all: HashMap<u32, Shared> = HashMap::new();
         for (name, waiting) in walked {
             let Some(seat) = self.seats.get(*name) else { continue };

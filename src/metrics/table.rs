@@ -73,15 +73,17 @@ rows! {
     CALL_SECONDS: Histogram "roomrobot_call_duration" "seconds" ["application"]
         "Time from the start of a call to its answer or failure";
     PENDING: Gauge "roomrobot_deletions_pending" "" ["application", "reason"]
-        "RoomRobots whose deletion waits, by the reason of their `RobotDeleted` condition; `Queued` before the first answer";
+        "RoomRobots that are being deleted, by the reason of their `RobotDeleted` condition; `Queued` before the first answer; where that was final, until the finalizer goes";
+    TOLD: Gauge "roomrobot_deletion_waiting" "seconds" ["application", "reason"]
+        "Time since the `RobotDeleted` condition of one of these first said that it waits, or that it is answered: of the one that waits longest, without those in line for their next call";
     OLDEST: Gauge "roomrobot_deletion_oldest" "seconds" ["application"]
-        "Age of the oldest deletion that waits; 0 where none does";
+        "Age of the oldest deletion; 0 where there is none";
     DELETION_SECONDS: Histogram "roomrobot_deletion_duration" "seconds" ["application"]
         "Time from deletionTimestamp, which has whole seconds, to the removal of the finalizer by this process";
     FINISHED: Counter "roomrobot_deletions_finished" "" ["application", "reason"]
-        "RoomRobots whose finalizer this process removed, by the reason of their `RobotDeleted` condition; `None` where they were never accepted";
+        "RoomRobots whose finalizer this process removed, by the reason of their `RobotDeleted` condition; `None` of the application `(unknown)` where they were never accepted";
     ROBOTS: Gauge "roomrobot_robots" "" ["application"]
-        "RoomRobots that are watched";
+        "RoomRobots that are watched; `(unknown)` stands for every application that there is not";
     GRANTED: Counter "roomrobot_quota_granted" "" ["application", "command"]
         "Calls that the pace let start";
     WAITING: Gauge "roomrobot_quota_waiting" "" ["application", "command"]

@@ -1,7 +1,7 @@
 use super::*;
 use crate::{
     application::Breaker,
-    engine::QuotaSnapshot,
+    engine::{PendingSnapshot, QuotaSnapshot},
     robot::Stored,
     room_engine::{Reply, TroubleKind},
 };
@@ -15,12 +15,16 @@ fn application(name: &str) -> ApplicationSnapshot {
     ApplicationSnapshot {
         name: name.into(),
         robots: 9,
-        pending: vec![(None, 3), (Some(Reason::Throttled), 4)],
+        pending: [(None, 3, 0), (Some(Reason::Throttled), 4, 21)].map(pending).into(),
         oldest: 61,
         quotas: [Operation::DeleteRobot, Operation::AddRobot].map(quota).into(),
         breaker: Some(Breaker::Open),
         ready: Some((Reason::CredentialsRejected, false)),
     }
+}
+
+fn pending((reason, robots, told): (Option<Reason>, usize, i64)) -> PendingSnapshot {
+    PendingSnapshot { reason, robots, told }
 }
 
 fn snapshot(applications: Vec<ApplicationSnapshot>) -> Snapshot {
@@ -34,7 +38,10 @@ fn deleted(name: &str) -> Robot {
     let json = serde_json::json!({
         "metadata": {"name": name, "namespace": "ns", "deletionTimestamp": "2026-01-01T00:00:00Z"},
         "spec": {"applicationRef": {"name": "app"}},
-        "status": {"conditions": [{"type": "RobotDeleted", "status": "True", "reason": "Deleted"}]},
+        "status": {"conditions": [
+            {"type": "Accepted", "status": "True", "reason": "Accepted"},
+            {"type": "RobotDeleted", "status": "True", "reason": "Deleted"},
+        ]},
     });
     serde_json::from_value::<Stored>(json).unwrap().into()
 }
@@ -101,6 +108,7 @@ fn the_numbers_are_those_of_the_engine_and_old_ones_go() {
         r#"roomrobot_calls_total{application="app",command="delete_robot",code="none",class="retry"} 1"#,
         r#"roomrobot_call_duration_seconds_bucket{le="0.005",application="app"} 4"#,
         r#"roomrobot_deletions_pending{application="app",reason="Queued"} 3"#,
+        r#"roomrobot_deletion_waiting_seconds{application="app",reason="Throttled"} 21"#,
         r#"roomrobot_deletion_oldest_seconds{application="app"} 61"#,
         r#"roomrobot_deletion_duration_seconds_sum{application="app"} 7.0"#,
         r#"roomrobot_deletions_finished_total{application="app",reason="Deleted"} 1"#,
@@ -117,6 +125,23 @@ fn the_numbers_are_those_of_the_engine_and_old_ones_go() {
     let text = metrics.text(&snapshot(Vec::new())).unwrap();
     assert!(!text.contains("roomrobot_deletions_pending{") && !text.contains("roomrobot_breaker{"), "{text}");
     assert!(text.contains("roomrobot_calls_total{"), "what was counted stays");
+    assert!(!text.contains(r#"waiting_seconds{application="app",reason="Queued"}"#), "{text}");
+}
+
+/// Anybody who may create a RoomRobot may write any name there.
+#[test]
+fn names_that_no_application_has_become_no_labels() {
+    let metrics = Metrics::default();
+    for n in 0..100 {
+        let mut robot = deleted("r");
+        robot.conditions = crate::status::Conditions::default();
+        robot.application = format!("made-up-{n}").into();
+        metrics.finished(&robot, 1_767_225_600 + 7);
+    }
+    let text = metrics.text(&snapshot(Vec::new())).unwrap();
+    assert!(!text.contains("made-up"), "{text}");
+    let line = r#"roomrobot_deletions_finished_total{application="(unknown)",reason="None"} 100"#;
+    assert!(text.lines().any(|found| found == line), "{text}");
 }
 
 #[test]
@@ -251,6 +276,15 @@ fn ten_thousand_waiting() -> (crate::engine::Engine, crate::engine::Now) {
         since_start: Duration::from_secs(1),
         wall: k8s_openapi::jiff::Timestamp::from_second(1_767_225_661).unwrap(),
     };
+    for n in 0..50 {
+        let json = serde_json::json!({
+            "metadata": {"name": format!("app-{n}"), "uid": format!("app-{n}"), "generation": 1, "resourceVersion": "1"},
+            "spec": {"sdkAppId": 1_400_000_000 + n, "credentials": {"secretRef": {"name": "key"}}},
+        });
+        let application = serde_json::from_value(json).unwrap();
+        let application = crate::application::Spec::read(application, &Allowed::default());
+        engine.handle(Input::Application(Box::new(application)), now);
+    }
     engine.handle(Input::RobotsListing(None), now);
     for n in 0..10_000 {
         let json = serde_json::json!({

@@ -342,6 +342,26 @@ fn deletions_that_wait_for_a_person_or_long_show_on_the_application() {
     assert_eq!(world.robots.len(), 1);
 }
 
+/// Every tenth robot meets with an error that passes, and is in line again for minutes.
+#[test]
+fn a_long_drain_is_not_stalled() {
+    let mut world = World::led();
+    world.crowd("team/r", 800, json!({}));
+    world.configure("app", json!({"requestsPerSecond": 2}));
+    let mut met = HashSet::new();
+    world.answering(move |call, _| {
+        let name = call.key.name.clone();
+        Says::Code(if name.ends_with('0') && met.insert(name) { 100_001 } else { 0 })
+    });
+    world.delete_all();
+    while !world.robots.is_empty() {
+        world.run(10 * SECOND);
+        assert_eq!(world.application_ready("app").0, "True", "after {:?}", world.now);
+    }
+    assert!(world.now > 7 * MINUTE);
+    assert_eq!(world.calls.len(), 880);
+}
+
 /// There is nothing left to write, and so no retry that would be due for ever.
 #[test]
 fn an_application_whose_write_was_stored_though_its_reply_was_lost_is_at_rest() {

@@ -18,7 +18,7 @@ fn a_list_without_a_robot_forgets_it_and_what_it_counted_for() {
     assert_eq!(counts(&world), (10, 6));
     let snapshot = world.engine.snapshot(world.moment());
     assert_eq!(snapshot.applications[0].robots, 10);
-    assert_eq!(snapshot.applications[0].pending, [(None, 6)]);
+    assert_eq!(snapshot.applications[0].pending, [PendingSnapshot { reason: None, robots: 6, told: 0 }]);
     assert!((50..70).contains(&snapshot.applications[0].oldest));
     for key in &keys[3..] {
         world.force(key, true);
