@@ -197,13 +197,44 @@ pub struct Application {
     signature: Option<Signature>,
     /// The number of the last signature. One that is created again under its name goes on counting, so that it does
     /// not take an answer that was meant for the one before.
-    pub signatures: u64,
+    signatures: u64,
+    /// The number of the last signature of the one before under this name, whose answers may still come.
+    inherited: u64,
     /// Calls that wait for their answers.
-    pub in_flight: u32,
-    /// Of those, the additions.
-    adding: u32,
+    under_way: UnderWay,
+    /// Of those, the ones with the signature in use.
+    current: UnderWay,
     /// New credentials may not be tried before this time.
     hold_off: Duration,
+}
+
+/// Calls that wait for their answers, by command.
+#[derive(Clone, Copy, Debug, Default)]
+struct UnderWay {
+    deletions: u32,
+    additions: u32,
+}
+
+impl UnderWay {
+    const fn of(&mut self, operation: Operation) -> &mut u32 {
+        match operation {
+            Operation::DeleteRobot => &mut self.deletions,
+            Operation::AddRobot => &mut self.additions,
+        }
+    }
+
+    const fn all(self) -> u32 {
+        self.deletions + self.additions
+    }
+
+    fn sent(&mut self, operation: Operation) {
+        *self.of(operation) += 1;
+    }
+
+    fn answered(&mut self, operation: Operation) {
+        let calls = self.of(operation);
+        *calls = calls.saturating_sub(1);
+    }
 }
 
 /// Whether calls go out, as a metric shows it.
@@ -247,9 +278,10 @@ pub enum Effect {
 }
 
 impl Application {
-    /// An application whose Secret has not been looked at yet.
+    /// An application whose Secret has not been looked at yet; `signatures` is the number of the last signature under
+    /// its name, 0 where there was none.
     #[must_use]
-    pub fn new(spec: Spec) -> Self {
+    pub fn new(spec: Spec, signatures: u64) -> Self {
         let verified = spec.verified;
         Self {
             spec,
@@ -257,9 +289,10 @@ impl Application {
             trust: Trust::Unproven { at_once: 1 },
             verified,
             signature: None,
-            signatures: 0,
-            in_flight: 0,
-            adding: 0,
+            signatures,
+            inherited: signatures,
+            under_way: UnderWay::default(),
+            current: UnderWay::default(),
             hold_off: Duration::ZERO,
         }
     }
@@ -299,6 +332,7 @@ impl Application {
     fn start_afresh(&mut self) {
         self.trust = Trust::Unproven { at_once: 1 };
         self.signature = None;
+        self.current = UnderWay::default();
     }
 
     /// Whether robots of a namespace with `labels` may be accepted.
@@ -365,32 +399,38 @@ impl Application {
     }
 
     /// Whether a queued call may go out now, as far as the application is concerned. Additions that wait for their
-    /// answers take no deletion's place.
+    /// answers take no deletion's place; calls with an earlier signature take no place of those that try a new one.
     #[must_use]
     pub fn may_call(&self, operation: Operation, now: Duration) -> bool {
-        let most = match self.trust {
-            Trust::Unproven { at_once } => at_once,
-            Trust::Proven => MOST_IN_FLIGHT,
-            Trust::Refused { .. } => 0,
+        let (most, calls) = match self.trust {
+            Trust::Unproven { at_once } => (at_once, self.current),
+            Trust::Proven => (MOST_IN_FLIGHT, self.under_way),
+            Trust::Refused { .. } => (0, self.under_way),
         };
         let counted = match operation {
-            Operation::DeleteRobot => self.in_flight - self.adding,
-            Operation::AddRobot => self.in_flight,
+            Operation::DeleteRobot => calls.deletions,
+            Operation::AddRobot => calls.all(),
         };
         self.able() && counted < most && now >= self.hold_off
     }
 
-    /// A call goes out.
+    /// A call goes out, with the signature in use.
     pub fn sent(&mut self, operation: Operation) {
-        self.in_flight += 1;
-        self.adding += u32::from(operation == Operation::AddRobot);
+        self.under_way.sent(operation);
+        self.current.sent(operation);
+    }
+
+    /// The number of the last signature under its name.
+    #[must_use]
+    pub const fn signatures(&self) -> u64 {
+        self.signatures
     }
 
     /// When a probe may go out, if it is a probe that is due next.
     #[must_use]
     pub fn probe_at(&self) -> Option<Duration> {
         match &self.trust {
-            Trust::Refused { probe_at, .. } if self.able() && self.in_flight == 0 => Some(*probe_at),
+            Trust::Refused { probe_at, .. } if self.able() && self.under_way.all() == 0 => Some(*probe_at),
             _ => None,
         }
     }
@@ -441,6 +481,7 @@ impl Application {
         self.signatures += 1;
         let number = self.signatures;
         self.signature = Some(Signature { text: Arc::new(text), signed_at: wall, number, after_expiry });
+        self.current = UnderWay::default();
         Some(())
     }
 
@@ -454,9 +495,14 @@ impl Application {
         now: Duration,
         wall: i64,
     ) -> Effect {
-        self.in_flight = self.in_flight.saturating_sub(1);
-        self.adding = self.adding.saturating_sub(u32::from(operation == Operation::AddRobot));
         let current = self.signature.as_ref().is_some_and(|signature| signature.number == number);
+        // A call of the one before under this name was never counted here.
+        if number > self.inherited {
+            self.under_way.answered(operation);
+        }
+        if current {
+            self.current.answered(operation);
+        }
         let class = outcome.class(operation);
         if class == Class::Expired && matches!(self.credentials, Credentials::Key(_)) {
             if !current {

@@ -53,7 +53,7 @@ struct Desk {
 
 impl Desk {
     fn with(credentials: Credentials) -> Self {
-        let mut application = Application::new(spec(json!({})));
+        let mut application = Application::new(spec(json!({})), 0);
         assert!(application.set_credentials(credentials));
         Self { application, now: 10 * SECOND }
     }
@@ -69,7 +69,7 @@ impl Desk {
             return None;
         }
         let (_, number) = self.application.caller(WALL)?;
-        self.application.in_flight += 1;
+        self.application.sent(Operation::DeleteRobot);
         Some(number)
     }
 
@@ -190,7 +190,7 @@ fn namespaces_are_admitted_by_their_labels() {
     ] {
         let labels: Option<Labels> =
             labels.map(|(key, value)| Labels::from([(key.to_owned(), value.to_owned())]));
-        let application = Application::new(spec(spec_of.clone()));
+        let application = Application::new(spec(spec_of.clone()), 0);
         assert_eq!(application.admits(labels.as_ref()), admitted, "{spec_of} {labels:?}");
     }
 }
@@ -222,7 +222,7 @@ fn an_application_says_why_it_makes_no_call() {
         ),
         (json!({}), invalid(), Reason::ApplicationNotReady, Reason::SecretInvalid, "its secretKey is empty"),
     ] {
-        let mut application = Application::new(spec(spec_of));
+        let mut application = Application::new(spec(spec_of), 0);
         if let Some(credentials) = credentials {
             application.set_credentials(credentials);
         }
@@ -248,7 +248,7 @@ fn an_application_says_why_it_makes_no_call() {
 
 #[test]
 fn before_the_secret_is_looked_at_nothing_is_called_and_nothing_is_told() {
-    let mut application = Application::new(spec(json!({})));
+    let mut application = Application::new(spec(json!({})), 0);
     assert!(!application.known());
     assert_eq!(application.hold(), None);
     assert!(!application.may_call(Operation::DeleteRobot, Duration::MAX));
@@ -278,7 +278,7 @@ fn an_application_is_ready_with_its_key_and_verified_by_a_call() {
 fn an_application_that_is_being_deleted_names_who_holds_it() {
     let mut object = stored(json!({}));
     let message = |object: RtcApplication, held_by| {
-        let mut application = Application::new(Spec::read(object, &Allowed::default()));
+        let mut application = Application::new(Spec::read(object, &Allowed::default()), 0);
         application.set_credentials(Credentials::Missing);
         application.wanted(None, held_by).remove(0).message
     };
@@ -288,7 +288,7 @@ fn an_application_that_is_being_deleted_names_who_holds_it() {
     assert_eq!(message(object.clone(), None), plain);
     let waits = format!("{plain}; it is being deleted and waits for RoomRobot a/b");
     assert_eq!(message(object.clone(), Some("RoomRobot a/b")), waits);
-    let mut serving = Application::new(Spec::read(object, &Allowed::default()));
+    let mut serving = Application::new(Spec::read(object, &Allowed::default()), 0);
     serving.set_credentials(key(KEY));
     assert!(
         serving.hold().is_none() && serving.may_call(Operation::DeleteRobot, Duration::ZERO),
@@ -308,7 +308,7 @@ fn an_application_without_proof_makes_one_call_at_a_time() {
     for at_once in [2, 4, 8, 16, 32, 64, 128, 256, 256, 256] {
         assert_eq!(desk.answer(calls[0], &timeout()), Effect::None);
         calls.extend(desk.calls());
-        assert_eq!(desk.application.in_flight, at_once);
+        assert_eq!(desk.application.under_way.all(), at_once);
     }
     assert_eq!(desk.ready(), (Is::True, Reason::CredentialsLoaded));
 }
@@ -332,7 +332,7 @@ fn the_first_verdict_opens_the_way() {
         let calls = desk.calls();
         assert_eq!(calls.len(), 256, "{code}: and a hanging endpoint does not fill the memory");
         assert_eq!(desk.answer(calls[0], &reply(code)), Effect::None, "a second verdict is no news");
-        assert_eq!(desk.application.in_flight, 255);
+        assert_eq!(desk.application.under_way.all(), 255);
     }
 }
 
@@ -554,7 +554,7 @@ fn an_answer_to_an_earlier_signature_proves_nothing() {
         assert_eq!(desk.answer(old, &outcome), Effect::None, "{outcome:?}");
         assert_eq!(desk.ready(), (Is::True, Reason::CredentialsLoaded));
         assert_eq!(desk.application.held_off_until(desk.now), None);
-        assert_eq!(desk.application.in_flight, 0, "it is over all the same");
+        assert_eq!(desk.application.under_way.all(), 0, "it is over all the same");
         let new = desk.calls();
         assert_eq!(new.len(), 1, "not one more than before");
         assert!(new[0] > old);
@@ -564,13 +564,36 @@ fn an_answer_to_an_earlier_signature_proves_nothing() {
 }
 
 #[test]
-fn calls_with_the_old_key_count_among_those_under_way() {
+fn a_new_key_is_tried_at_once_though_calls_with_the_old_one_hang() {
     let mut desk = Desk::new();
-    let old = desk.call().unwrap();
+    desk.ask(&reply(0));
+    let old = desk.calls();
+    assert_eq!(old.len(), 256);
     desk.application.set_credentials(key("another"));
-    assert_eq!(desk.calls().len(), 0);
-    desk.answer(old, &timeout());
-    assert_eq!(desk.calls().len(), 1);
+    let new = desk.calls();
+    assert_eq!(new.len(), 1, "one, as any key that is not proven");
+    desk.answer(old[0], &timeout());
+    assert_eq!(desk.calls().len(), 0, "an answer to the old one makes no place for the new one");
+    desk.answer(new[0], &reply(0));
+    assert_eq!(desk.calls().len(), 1, "those that hang count among all of them, once it is proven");
+    assert_eq!(desk.application.under_way.all(), 256);
+}
+
+/// Created again under its name while calls of the one before are out: their answers are none of its calls'.
+#[test]
+fn answers_that_the_one_before_waited_for_are_not_taken_off_the_count() {
+    let mut before = Desk::new();
+    let old = before.call().unwrap();
+    let mut application = Application::new(spec(json!({})), before.application.signatures());
+    assert!(application.set_credentials(key(KEY)));
+    application.caller(WALL).unwrap();
+    application.sent(Operation::AddRobot);
+    for operation in [Operation::DeleteRobot, Operation::AddRobot] {
+        assert_eq!(application.answered(operation, &reply(0), old, 10 * SECOND, WALL), Effect::None);
+        assert_eq!(application.under_way.all(), 1);
+    }
+    assert!(application.may_call(Operation::DeleteRobot, 10 * SECOND));
+    assert!(!application.may_call(Operation::AddRobot, 10 * SECOND), "its own is still out");
 }
 
 #[test]
@@ -624,28 +647,29 @@ fn told(reason: Reason, generation: i64) -> Spec {
 
 #[test]
 fn verified_outlives_a_restart_but_not_another_secret() {
-    let mut application = Application::new(told(Reason::Verified, 1));
+    let mut application = Application::new(told(Reason::Verified, 1), 0);
     let reason = |application: &Application| application.wanted(None, None)[0].reason;
     assert!(application.set_credentials(key(KEY)));
     assert_eq!(reason(&application), Reason::Verified);
-    assert!(application.in_flight == 0 && application.may_call(Operation::DeleteRobot, Duration::ZERO));
+    assert!(application.under_way.all() == 0 && application.may_call(Operation::DeleteRobot, Duration::ZERO));
     assert!(application.set_credentials(key("another")));
     assert_eq!(reason(&application), Reason::CredentialsLoaded);
 
-    let mut application = Application::new(told(Reason::CredentialsLoaded, 1));
+    let mut application = Application::new(told(Reason::CredentialsLoaded, 1), 0);
     application.set_credentials(key(KEY));
     assert_eq!(reason(&application), Reason::CredentialsLoaded);
 
     // A Secret that was not there at first is another one when it comes.
-    let mut application = Application::new(told(Reason::Verified, 1));
+    let mut application = Application::new(told(Reason::Verified, 1), 0);
     application.set_credentials(Credentials::Missing);
     application.set_credentials(key(KEY));
     assert_eq!(reason(&application), Reason::CredentialsLoaded);
 
     // Proven only by the process before: this one starts with one call at a time all the same.
-    let mut application = Application::new(told(Reason::Verified, 1));
+    let mut application = Application::new(told(Reason::Verified, 1), 0);
     application.set_credentials(key(KEY));
-    application.in_flight = 1;
+    application.caller(WALL).unwrap();
+    application.sent(Operation::DeleteRobot);
     assert!(!application.may_call(Operation::DeleteRobot, Duration::ZERO));
 }
 
@@ -672,7 +696,7 @@ fn verified_ends_where_another_caller_begins() {
 /// While no operator ran the spec may have come to name another identifier, endpoint or Secret.
 #[test]
 fn verified_does_not_outlive_a_change_of_the_spec_that_nobody_saw() {
-    let mut application = Application::new(told(Reason::Verified, 2));
+    let mut application = Application::new(told(Reason::Verified, 2), 0);
     application.set_credentials(key(KEY));
     assert_eq!(application.wanted(None, None)[0].reason, Reason::CredentialsLoaded);
 }

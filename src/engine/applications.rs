@@ -65,8 +65,8 @@ impl Engine {
                 let lines = known
                     .map(|seat| (std::mem::take(&mut seat.deletions), std::mem::take(&mut seat.additions)));
                 let (deletions, additions) = lines.unwrap_or_default();
-                let mut application = Application::new(spec);
-                application.signatures = self.signatures.get(&name).copied().unwrap_or_default();
+                let signatures = self.signatures.get(&name).copied().unwrap_or_default();
+                let application = Application::new(spec, signatures);
                 let seat = Seat::new(application, deletions, additions);
                 let before = self.seats.insert(Arc::clone(&name), seat);
                 if let Some(before) = before.map(|seat| seat.application.spec.sdk_app_id) {
@@ -364,6 +364,10 @@ impl Engine {
         let Some(seat) = self.seats.get_mut(name) else {
             return;
         };
+        if result.as_ref().is_ok_and(|spec| spec.uid != seat.application.spec.uid) {
+            // It is gone, and another has its name: this says nothing about that one.
+            return;
+        }
         seat.writing = false;
         match result {
             Ok(spec) => {

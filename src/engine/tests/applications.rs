@@ -391,3 +391,28 @@ fn writes_to_an_application_that_fail_are_tried_again() {
     let tries = world.application_changes("app").iter().filter(|change| **change == "hold").count();
     assert_eq!(tries, 6);
 }
+
+/// The reply to a write that was on its way may come after its object is gone and another has its name.
+#[test]
+fn a_late_reply_about_the_one_before_does_not_take_the_place_of_the_one_after() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.reply_takes = 3 * SECOND;
+    world.crowd("team/s", 1, json!({}));
+    world.run(29 * SECOND);
+    let before = world.application_writes.len();
+    world.configure("app", json!({"suspend": true}));
+    while world.application_writes.len() == before {
+        world.run(MS);
+    }
+    world.run(50 * MS);
+    world.force_application("app");
+    world.application("app", json!({"sdkAppId": 77, "requestsPerSecond": 5}));
+    world.reply_takes = Duration::ZERO;
+    world.run(10 * SECOND);
+    world.delete_all();
+    world.run(MINUTE);
+    assert_eq!(world.calls.len(), 2);
+    assert!(world.robots.is_empty());
+    assert_eq!(world.engine.seats["app"].application.spec.sdk_app_id, 77);
+}
