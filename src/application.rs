@@ -121,6 +121,8 @@ impl Spec {
 pub enum Credentials {
     /// The Secret has not been looked at yet.
     Unknown,
+    /// The Secret cannot be looked at, and why: the operator lacks the right.
+    Unreadable(String),
     /// There is no such Secret.
     Missing,
     /// The Secret has no usable key, and why.
@@ -361,6 +363,12 @@ impl Application {
         }
         let secret = &self.spec.secret;
         match &self.credentials {
+            Credentials::Unreadable(why) => {
+                let message = format!(
+                    "RtcApplication {name} is not ready: Secret {secret} cannot be read, {why}; give the operator the right to go on"
+                );
+                hold(Reason::ApplicationNotReady, message)
+            }
             Credentials::Missing => {
                 let message = format!(
                     "RtcApplication {name} is not ready: Secret {secret} does not exist in the operator's namespace; create it to go on"
@@ -476,7 +484,10 @@ impl Application {
                 usersig::sign(key, self.spec.sdk_app_id, &self.spec.identifier, wall, usersig::LIFETIME)
             }
             Credentials::UserSig(given) => given.clone(),
-            Credentials::Unknown | Credentials::Missing | Credentials::Invalid(_) => return None,
+            Credentials::Unknown
+            | Credentials::Unreadable(_)
+            | Credentials::Missing
+            | Credentials::Invalid(_) => return None,
         };
         self.signatures += 1;
         let number = self.signatures;
@@ -610,7 +621,9 @@ impl Application {
         }
         match &self.credentials {
             Credentials::Missing => return (Is::False, Reason::SecretNotFound, message),
-            Credentials::Invalid(_) => return (Is::False, Reason::SecretInvalid, message),
+            Credentials::Unreadable(_) | Credentials::Invalid(_) => {
+                return (Is::False, Reason::SecretInvalid, message);
+            }
             Credentials::Unknown | Credentials::Key(_) | Credentials::UserSig(_) => {}
         }
         if let Trust::Refused { hold, .. } = &self.trust {

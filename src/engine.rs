@@ -87,6 +87,8 @@ struct Tally {
     unfinished: BTreeSet<Id>,
     /// Of those, the ones being deleted.
     deleting: usize,
+    /// Those whose last answer is not recorded.
+    unrecorded: usize,
 }
 
 /// What is written for a robot, to know on success what it was.
@@ -127,6 +129,8 @@ struct Seat {
     overwritten: bool,
     /// No robot has referred to it since then.
     unused_since: Option<Duration>,
+    /// When its last call went out.
+    called_at: Duration,
 }
 
 /// Everything that is known and under way.
@@ -153,6 +157,8 @@ pub struct Engine {
     /// Of those, the ones in [`Lane::Live`].
     live_writes: usize,
     calls_in_flight: usize,
+    /// Writes in a row that failed for whatever the API server has, or cannot be reached for.
+    refusals: u32,
     epoch: u32,
     /// The epoch in which the list of each scope began.
     listing: HashMap<Option<Arc<str>>, u32>,
@@ -228,6 +234,7 @@ impl Engine {
             writes_in_flight: 0,
             live_writes: 0,
             calls_in_flight: 0,
+            refusals: 0,
             epoch: 0,
             listing: HashMap::new(),
             robot_scopes,
@@ -264,7 +271,7 @@ impl Engine {
     pub fn drained(&self) -> bool {
         // An attempt that no write will tell of, such as an addition's when the deletion has come, is not waited for.
         let waits = |(id, entry): (Id, &Entry)| {
-            entry.memory.last.as_deref().is_some_and(|attempt| !attempt.recorded)
+            entry.memory.unrecorded().is_some()
                 && entry.state != State::Vanished
                 && matches!(self.step(id, Duration::ZERO), Some(Step::Report(_)))
         };
@@ -435,6 +442,9 @@ impl Engine {
             if entry.memory.counted_deleting {
                 tally.deleting = tally.deleting.saturating_sub(1);
             }
+            if entry.memory.counted_unrecorded {
+                tally.unrecorded = tally.unrecorded.saturating_sub(1);
+            }
             if tally.robots == 0 {
                 self.tallies.remove(&name);
             }
@@ -448,9 +458,9 @@ impl Engine {
         }
     }
 
-    /// Keeps the tally of unfinished robots true for `id`.
+    /// Keeps the tally true for `id`.
     fn recount(&mut self, id: Id) {
-        let Some(entry) = self.index.get(id) else { return };
+        let Some(entry) = self.index.get_mut(id) else { return };
         let robot = &entry.robot;
         let deleting = robot.deleting_since.is_some() && robot.finalizers.ours.is_some();
         let adding = robot.deleting_since.is_none()
@@ -459,6 +469,12 @@ impl Engine {
         let Some(tally) = self.tallies.get_mut(&robot.application) else {
             return;
         };
+        let unrecorded = entry.memory.unrecorded().is_some();
+        if unrecorded != entry.memory.counted_unrecorded {
+            entry.memory.counted_unrecorded = unrecorded;
+            tally.unrecorded =
+                if unrecorded { tally.unrecorded + 1 } else { tally.unrecorded.saturating_sub(1) };
+        }
         if deleting || adding {
             tally.unfinished.insert(id);
         } else {

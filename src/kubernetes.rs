@@ -36,6 +36,9 @@ pub const FIELD_MANAGER: &str = "roomrobot-operator";
 /// The longest a single write may take.
 const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
+/// How long a connection may be silent before its other end is asked for a sign, and until it is asked again.
+const KEEPALIVE: Duration = Duration::from_secs(4);
+
 /// The longest note of an Event that the API takes, in bytes.
 const NOTE_LIMIT: usize = 1024;
 
@@ -52,6 +55,12 @@ pub fn client(config: Config) -> kube::Result<Client> {
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
     connector.set_nodelay(true);
+    // A connection whose other end is gone without a word is noticed before a Lease is.
+    connector.set_keepalive(Some(KEEPALIVE));
+    connector.set_keepalive_interval(Some(KEEPALIVE));
+    connector.set_keepalive_retries(Some(2));
+    #[cfg(target_os = "linux")]
+    connector.set_tcp_user_timeout(Some(KEEPALIVE * 3));
     let mut connector = TimeoutConnector::new(config.rustls_https_connector_with_connector(connector)?);
     connector.set_connect_timeout(config.connect_timeout);
     connector.set_read_timeout(config.read_timeout);
@@ -132,7 +141,8 @@ async fn timely<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, Wr
         Err(_) => Err(WriteError::Other("the API server did not answer in time".to_owned())),
         Ok(result) => result.map_err(|error| match error {
             kube::Error::Api(status) => match status.code {
-                404 => WriteError::NotFound,
+                // Not what somebody on the way says, such as a load balancer.
+                404 if status.reason == "NotFound" => WriteError::NotFound,
                 409 | 412 | 422 => WriteError::Conflict(told(&status)),
                 _ => WriteError::Other(told(&status)),
             },

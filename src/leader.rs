@@ -102,6 +102,8 @@ enum Seen {
     Theirs,
     /// It is nobody's.
     Free,
+    /// There is none any more.
+    Deleted,
 }
 
 impl Election {
@@ -111,6 +113,8 @@ impl Election {
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.lease));
         let mut leases = watcher(api, config).backoff(Waits::default()).boxed();
         let mut complaint = String::new();
+        // Until when the Lease is ours, by what the watch last showed of it.
+        let mut ours = None;
         'stand: loop {
             let manager = match self.manager().await {
                 Ok(manager) => manager,
@@ -143,12 +147,15 @@ impl Election {
                     }
                     event = leases.next() => match (self.seen(event), leading) {
                         (Some(Seen::Ours(until)), Some(_)) => drop(self.tell.send(Standing::Leading(until))),
-                        (Some(Seen::Theirs), Some(_)) => {
+                        // The library does not say so before its own request is answered.
+                        (Some(Seen::Ours(until)), None) => ours = Some(until),
+                        // One that somebody has deleted can be taken by another at once.
+                        (Some(Seen::Theirs | Seen::Deleted), Some(_)) => {
                             let _ = self.tell.send(Standing::Lost);
                             return;
                         }
                         // The library would sleep until the end that the released Lease had.
-                        (Some(Seen::Free), None) => continue 'stand,
+                        (Some(Seen::Free | Seen::Deleted), None) => continue 'stand,
                         _ => {}
                     },
                     result = &mut changed => {
@@ -156,7 +163,9 @@ impl Election {
                             // The watch tells the exact time; this is no later.
                             Ok(true) => {
                                 complaint.clear();
-                                let until = Instant::now() + DURATION - SAFETY - Duration::from_secs(1);
+                                let now = Instant::now();
+                                let until = ours.take().filter(|until| *until > now);
+                                let until = until.unwrap_or(now + DURATION - SAFETY - Duration::from_secs(1));
                                 let _ = self.tell.send(Standing::Leading(until));
                             }
                             Ok(false) if leading.is_some() => {
@@ -189,7 +198,7 @@ impl Election {
     fn seen(&self, event: Option<watcher::Result<Event<Lease>>>) -> Option<Seen> {
         let lease = match event? {
             Ok(Event::InitApply(lease) | Event::Apply(lease)) => lease,
-            Ok(Event::Delete(_)) => return Some(Seen::Free),
+            Ok(Event::Delete(_)) => return Some(Seen::Deleted),
             Ok(Event::Init | Event::InitDone) | Err(_) => return None,
         };
         let spec = lease.spec.unwrap_or_default();

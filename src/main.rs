@@ -42,10 +42,15 @@ fn run<E: Display>(work: impl Future<Output = Result<(), E>>) -> ExitCode {
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build();
     match runtime {
         Err(error) => fail(&format!("cannot start: {error}")),
-        Ok(runtime) => match runtime.block_on(work) {
-            Ok(()) => ExitCode::SUCCESS,
-            Err(error) => fail(&error.to_string()),
-        },
+        Ok(runtime) => {
+            let end = runtime.block_on(work);
+            // A look-up of a name cannot be stopped, and may take longer than a Pod has.
+            runtime.shutdown_background();
+            match end {
+                Ok(()) => ExitCode::SUCCESS,
+                Err(error) => fail(&error.to_string()),
+            }
+        }
     }
 }
 

@@ -351,8 +351,12 @@ async fn next_standing(candidate: Option<&mut Candidate>) -> Standing {
 struct Until(Arc<Mutex<Option<Instant>>>);
 
 impl Until {
+    /// Once it has passed it stays so: calls that were to be sent then were not, and nobody waits for them.
     fn set(&self, until: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
+        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if known.is_none_or(|known| Instant::now() < known) {
+            *known = until;
+        }
     }
 
     fn passed(&self) -> bool {

@@ -46,6 +46,8 @@ pub struct Memory {
     pub additions: Additions,
     /// It is counted among the deleting robots of its application.
     pub counted_deleting: bool,
+    /// It is counted among its robots whose last answer is not recorded.
+    pub counted_unrecorded: bool,
 }
 
 impl Memory {
@@ -53,6 +55,12 @@ impl Memory {
     pub fn start_afresh(&mut self) {
         self.attempts = 0;
         self.not_before = Duration::ZERO;
+    }
+
+    /// The last answer or failure, where no write has told of it yet.
+    #[must_use]
+    pub fn unrecorded(&self) -> Option<&Attempt> {
+        self.last.as_deref().filter(|attempt| !attempt.recorded)
     }
 
     /// The answer that ends the deletion, where one came.

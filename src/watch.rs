@@ -235,17 +235,28 @@ pub async fn secret(client: Client, namespace: String, name: Arc<str>, inputs: S
             }
             Ok(Event::InitDone) if found => continue,
             Ok(Event::InitDone | Event::Delete(_)) => Credentials::Missing,
+            Err(watcher::Error::InitialListFailed(error)) if forbidden(&error) => {
+                let why = explain(&error);
+                silent.about::<Secret>(&watcher::Error::InitialListFailed(error));
+                Credentials::Unreadable(why)
+            }
             Err(error) => {
                 silent.about::<Secret>(&error);
                 continue;
             }
         };
+        if !matches!(credentials, Credentials::Unreadable(_)) {
+            silent.over::<Secret>();
+        }
         let input = Input::Secret(Arc::clone(&name), credentials);
-        silent.over::<Secret>();
         if inputs.send(input).await.is_err() {
             return;
         }
     }
+}
+
+fn forbidden(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.code == 403)
 }
 
 /// A watch that fails is told once, and told again when its reason changes or it is well again.

@@ -161,6 +161,11 @@ impl Engine {
 
     pub(super) fn store_secret(&mut self, secret: &Arc<str>, credentials: &Credentials, now: Now) {
         let Some(known) = self.secrets.get_mut(secret) else { return };
+        let unread = matches!(known, Credentials::Unknown | Credentials::Unreadable(_));
+        if matches!(credentials, Credentials::Unreadable(_)) && !unread {
+            // What was read before is as good as it was.
+            return;
+        }
         known.clone_from(credentials);
         let users: Vec<_> = self
             .seats
@@ -434,6 +439,7 @@ impl Seat {
             told: Vec::new(),
             overwritten: false,
             unused_since: None,
+            called_at: Duration::ZERO,
         }
     }
 }

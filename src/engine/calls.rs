@@ -11,6 +11,9 @@ use crate::{
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
+/// So many writes that fail in a row are taken for an API server that takes nothing at all.
+const TAKES_NOTHING: u32 = 8;
+
 /// Deletions first; each command has a quota of its own.
 const OPERATIONS: [Operation; 2] = [Operation::DeleteRobot, Operation::AddRobot];
 
@@ -109,7 +112,9 @@ impl Engine {
         if let Some(at) = seat.application.probe_at() {
             return (at <= now.since_start).then(|| self.prober(name, operation, now)).flatten();
         }
-        if !seat.application.may_call(operation, now.since_start) || self.held_back(seat, operation) {
+        if !seat.application.may_call(operation, now.since_start)
+            || self.held_back(seat, operation).is_some_and(|until| now.since_start < until)
+        {
             return None;
         }
         loop {
@@ -125,18 +130,24 @@ impl Engine {
         }
     }
 
-    /// Whether so many answers of this application wait for the API server that more of them would only be more to ask
-    /// again after a crash: as many as its calls of a second, so that the quota is used where the API server can follow
-    /// at all. Answers whose write has failed are not in that line: where the API server refuses some robots, or all
-    /// of them, the calls of the others go on.
-    fn held_back(&self, seat: &Seat, operation: Operation) -> bool {
+    /// Until when this application makes no call because so many of its answers wait for the API server that more of them
+    /// would only be more to ask again after a crash. As many as its calls of a second may stand in line, so that the quota
+    /// is used where the API server can follow at all; then the next write that is answered makes room. Those whose write
+    /// has failed are not in that line: where the API server refuses some robots, the calls of the others go on. Where it
+    /// takes nothing at all there is one call a second, for a robot that it may take.
+    fn held_back(&self, seat: &Seat, operation: Operation) -> Option<Duration> {
         let spec = &seat.application.spec;
         let most = (spec.requests_per_second as usize).max(self.settings.concurrency);
         let lane = match operation {
             Operation::DeleteRobot => Lane::Final,
             Operation::AddRobot => Lane::Told,
         };
-        self.lines.answers_of(lane, &spec.name) >= most
+        if self.lines.answers_of(lane, &spec.name) >= most {
+            return Some(Duration::MAX);
+        }
+        let unrecorded = self.tallies.get(&spec.name).map_or(0, |tally| tally.unrecorded);
+        (self.refusals >= TAKES_NOTHING && unrecorded >= self.settings.concurrency)
+            .then_some(seat.called_at + Duration::from_secs(1))
     }
 
     /// A robot that would call if its application were trusted: the one after the last that probed.
@@ -174,6 +185,7 @@ impl Engine {
         };
         self.signatures.insert(Arc::clone(&entry.robot.application), signature);
         seat.application.sent(operation);
+        seat.called_at = now.since_start;
         self.calls_in_flight += 1;
         entry.state = State::Calling;
         if operation == Operation::AddRobot {
@@ -262,6 +274,12 @@ impl Engine {
         for id in waiting {
             self.touch(id, now);
         }
+        if let Some(seat) = self.seats.get_mut(name)
+            && seat.application.hold().is_some()
+        {
+            // Nobody is in line any more. Those who once were are not kept, as each of them comes again.
+            (seat.deletions, seat.additions) = Default::default();
+        }
     }
 
     /// When a call can go out next.
@@ -286,11 +304,13 @@ impl Engine {
                             .is_some_and(|tally| !tally.unfinished.is_empty());
                         waiting.then_some(at)?
                     }
-                    // The next write that is answered makes room.
-                    None if line.is_empty() || self.held_back(seat, operation) => {
-                        return None;
-                    }
-                    None if application.may_call(operation, now) => Duration::ZERO,
+                    None if line.is_empty() => return None,
+                    None if application.may_call(operation, now) => match self.held_back(seat, operation) {
+                        None => Duration::ZERO,
+                        // The next write that is answered makes room.
+                        Some(Duration::MAX) => return None,
+                        Some(until) => until,
+                    },
                     None => application.held_off_until(now)?,
                 };
                 let pace = self.paces.get(&(application.spec.sdk_app_id, operation));

@@ -28,7 +28,7 @@ impl Engine {
         let Some(entry) = self.index.get_mut(id) else {
             return;
         };
-        let unrecorded = entry.memory.last.as_deref().is_some_and(|attempt| !attempt.recorded);
+        let unrecorded = entry.memory.unrecorded().is_some();
         let deleting = entry.robot.deleting_since.is_some();
         // Whoever chose `Retain` waits for the object to go, not for the room engine.
         let retain = deleting && entry.robot.deletion_policy == DeletionPolicy::Retain;
@@ -92,7 +92,10 @@ impl Engine {
                 None => return,
             },
             Some(Step::Report(wanted)) => {
-                let attempt = entry.memory.last.as_deref().filter(|attempt| !attempt.recorded);
+                let attempt = entry.memory.unrecorded();
+                if self.stopping && attempt.is_none() {
+                    return;
+                }
                 pending.attempt = attempt.is_some();
                 pending.to_add = robot.deleting_since.is_none() && plan::never_added(robot, &entry.memory);
                 let status = status_patch(robot, &wanted, attempt, now);
@@ -130,6 +133,8 @@ impl Engine {
             return;
         };
         entry.state = State::Idle;
+        self.refusals =
+            if matches!(result, Err(WriteError::Other(_))) { self.refusals.saturating_add(1) } else { 0 };
         match result {
             Ok(robot) => {
                 entry.failed_writes = 0;

@@ -278,3 +278,30 @@ fn a_corrected_application_is_tried_at_once_by_every_robot_that_waits() {
         assert_eq!(world.condition("team/new", "Ready").unwrap().1, "Added");
     }
 }
+
+/// Nothing that hangs may do so in silence.
+#[test]
+fn a_secret_that_may_not_be_read_is_told_and_one_that_was_read_stays_in_use() {
+    let mut world = World::led();
+    world.crowd("team/r", 2, json!({}));
+    world.secret("app-secret", Credentials::Unreadable("forbidden".into()));
+    world.run(MINUTE);
+    world.delete("team/r-0000");
+    world.run(MINUTE);
+    world.assert_gone("team/r-0000", "Deleted");
+    // The process after this one has never seen it.
+    world.restart();
+    world.run(MINUTE);
+    world.delete("team/r-0001");
+    world.run(MINUTE);
+    world.assert_waits("team/r-0001", "ApplicationNotReady");
+    let told = text(&condition(&world.robots["team/r-0001"], "RobotDeleted").unwrap()["message"]);
+    assert!(
+        told.contains("Secret app-secret cannot be read, forbidden; give the operator the right"),
+        "{told}"
+    );
+    assert_eq!(world.application_ready("app"), ("False".into(), "SecretInvalid".into()));
+    world.secret("app-secret", key("a key"));
+    world.run(SECOND);
+    world.assert_gone("team/r-0001", "Deleted");
+}

@@ -261,6 +261,40 @@ fn answers_that_cannot_be_recorded_hold_nobody_back() {
     assert_eq!(world.calls.len(), 200);
 }
 
+/// What is not recorded is lost with the process, and asked for again.
+#[test]
+fn few_calls_go_out_while_the_api_server_takes_nothing() {
+    let mut world = World::led_with(32);
+    world.crowd("team/r", 1000, json!({}));
+    world.failing(|_, _, _| Some(Fault::Refused(WriteError::Other("connection refused".into()))));
+    world.delete_all();
+    world.run(12 * SECOND);
+    // Those that are under way when the first writes fail, and one in each second.
+    assert!((32..80).contains(&world.calls.len()), "{} calls", world.calls.len());
+    world.healthy();
+    world.run(MINUTE);
+    assert!(world.robots.is_empty());
+    assert_eq!(world.calls.len(), 1000);
+}
+
+/// Credentials that are taken and refused by turns: whoever waits stands in line once.
+#[test]
+fn a_line_does_not_grow_while_its_application_comes_and_goes() {
+    let mut world = World::led();
+    world.crowd("team/r", 100, json!({}));
+    world.answering(|_, _| Says::Hangs);
+    world.delete_all();
+    for _ in 0..50 {
+        world.configure("app", json!({"suspend": true}));
+        world.run(SECOND);
+        world.configure("app", json!({"suspend": false}));
+        world.run(SECOND);
+    }
+    let mut line = std::mem::take(&mut world.engine.seats.get_mut("app").unwrap().deletions);
+    let places = std::iter::from_fn(|| line.pop()).count();
+    assert!(places <= 100, "{places} places for 100 robots");
+}
+
 /// What stands in an application's status is no reason to look at the robots that wait for it.
 #[test]
 fn a_status_of_an_application_is_no_reason_to_look_at_its_robots() {
