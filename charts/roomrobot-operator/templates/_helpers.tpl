@@ -81,19 +81,6 @@ serve, and the server knows labels by equality only.
 {{- if or (eq $wanted "true") (and (eq $wanted "auto") $served $plain) }}true{{ end }}
 {{- end }}
 
-{{/* What the operator does in namespaces of RoomRobots. */}}
-{{- define "roomrobot.robotRules" -}}
-- apiGroups: [roomrobot.dev]
-  resources: [roomrobots]
-  verbs: [list, watch, patch]
-- apiGroups: [roomrobot.dev]
-  resources: [roomrobots/status]
-  verbs: [patch]
-- apiGroups: [events.k8s.io]
-  resources: [events]
-  verbs: [create]
-{{- end }}
-
 {{/* The name of the Secret of an application from the values. */}}
 {{- define "roomrobot.applicationSecret" -}}
 {{- $application := index . 1 }}
