@@ -127,15 +127,27 @@ async fn guard_uninstall(client: &Client, guard: Guard) -> Result<String, Error>
             return Ok("No RoomRobot remains: the operator can go.\n".to_owned());
         }
         if start.elapsed() > PATIENCE {
-            let names: Vec<String> = held.iter().map(ResourceExt::name_any).collect();
-            return Err(Error::Remaining(format!(
-                "No RoomRobot remains, but the operator has not let go of {}.\n\
-                 Without it they could never be deleted. Is the operator running?",
-                names.join(", ")
-            )));
+            return Err(Error::Remaining(not_let_go(&held, holds)));
         }
         sleep(PAUSE).await;
     }
+}
+
+/// The applications that finalizers of operators still hold, and what to do.
+fn not_let_go(held: &[RtcApplication], holds: impl Fn(&String) -> bool) -> String {
+    let mut lines = String::new();
+    for application in held {
+        let finalizers: Vec<&str> =
+            application.finalizers().iter().filter(|it| holds(it)).map(String::as_str).collect();
+        let _ = writeln!(lines, "  {}  ({})", application.name_any(), finalizers.join(", "));
+    }
+    format!(
+        "No RoomRobot remains, but these RtcApplications have not been let go, and could never be deleted:\n\n{lines}\n\
+         Is the operator running? One that was given another selector or other namespaces since has left its former \
+         finalizer behind. If no operator is there any more that would take it off, do so by:\n\
+         \x20 kubectl edit rtcapplication NAME\n\
+         Then run helm uninstall again."
+    )
 }
 
 /// RoomRobots that remain: how many, and the first of them as lines. The rest is not kept, since there may be very many.
@@ -323,6 +335,18 @@ mod tests {
             assert!(text.contains(&format!("  {line}\n")), "{text}");
         }
         assert!(text.contains("kubectl delete roomrobots") && text.contains("Retain"), "{text}");
+    }
+
+    #[test]
+    fn the_guard_names_the_finalizers_that_hold_an_application() {
+        let application = from_value(json!({
+            "apiVersion": "roomrobot.dev/v1alpha1", "kind": "RtcApplication",
+            "metadata": {"name": "evening", "finalizers": ["example.com/a", "roomrobot.dev/in-use-0a1b2c3d"]},
+            "spec": {"sdkAppId": 1, "credentials": {"secretRef": {"name": "k"}}},
+        }));
+        let text = not_let_go(&[application.unwrap()], |name| name.starts_with(APPLICATION_FINALIZER));
+        assert!(text.contains("\n  evening  (roomrobot.dev/in-use-0a1b2c3d)\n"), "{text}");
+        assert!(text.contains("kubectl edit rtcapplication NAME"), "{text}");
     }
 
     #[test]

@@ -1,7 +1,10 @@
 //! What is made from the chart and from the health scripts: `UPDATE_MANIFESTS=1` writes it anew (`make manifests`).
 
-use super::helm::{chart, documents, file, template};
-use serde_json::Value;
+use super::{
+    helm::{chart, documents, file, template},
+    values::render,
+};
+use serde_json::{Value, json};
 use std::{collections::BTreeMap, env, fmt::Write as _, fs};
 
 /// The file that a template's resources go to; `None` for what only Helm needs.
@@ -200,6 +203,41 @@ fn the_patch_for_argo_cd_has_the_health_scripts() {
             .unwrap();
     assert_eq!(read["data"]["resource.customizations.health.roomrobot.dev_RoomRobot"], script);
     keep("deploy/argocd/argocd-cm.yaml", &text);
+}
+
+/// The examples for Argo CD and Flux, which no test applies.
+#[test]
+fn the_examples_fit_the_chart_and_the_samples() {
+    let read = |path: &str| -> Vec<Value> {
+        documents(&fs::read_to_string(file(path)).unwrap()).into_iter().map(|(_, it)| it).collect()
+    };
+    let operator = &read("deploy/argocd/operator.yaml")[0]["spec"];
+    let source = &operator["source"];
+    assert_eq!(file(source["path"].as_str().unwrap()), chart());
+    assert_eq!(source["targetRevision"], concat!("v", env!("CARGO_PKG_VERSION")));
+    let rendered = render(&source["helm"]["valuesObject"]).quietly();
+    let image = source["helm"]["valuesObject"]["image"]["repository"].as_str().unwrap();
+    assert!(rendered.contains(&format!("image: \"{image}:{}\"", env!("CARGO_PKG_VERSION"))));
+
+    // Robots come to the namespace that they name; one that is pruned with its application goes before it.
+    let robots = &read("deploy/argocd/robots.yaml")[0]["spec"];
+    let waves = read("deploy/samples/argocd-waves.yaml");
+    assert_eq!(robots["destination"]["namespace"], waves[1]["metadata"]["namespace"]);
+    for (at, (kind, object)) in ["RtcApplication", "RoomRobot"].iter().zip(&waves).enumerate() {
+        assert_eq!(object["kind"], *kind);
+        assert_eq!(object["metadata"]["annotations"]["argocd.argoproj.io/sync-wave"], at.to_string());
+    }
+    for application in [operator, robots] {
+        let options = &application["syncPolicy"]["syncOptions"];
+        assert_eq!(*options, json!(["CreateNamespace=true", "ServerSideApply=true"]));
+    }
+
+    let flux = read("deploy/flux/robots.yaml");
+    let [repository, kustomization] = &flux[..] else { panic!("{flux:?}") };
+    let reference = &kustomization["spec"]["sourceRef"];
+    assert_eq!(reference["kind"], repository["kind"]);
+    assert_eq!(reference["name"], repository["metadata"]["name"]);
+    assert_eq!(kustomization["spec"]["targetNamespace"], waves[1]["metadata"]["namespace"]);
 }
 
 #[test]

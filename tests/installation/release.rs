@@ -4,22 +4,31 @@ use super::{
     helm::{Cluster, NAMESPACE, RELEASE, Said, chart, documents, file, template},
     rights, values,
 };
-use crate::harness::{KEY, PATIENCE, Plane, World, binary, eventually, leads, reason_of};
+use crate::harness::{
+    KEY, PATIENCE, Plane, World, binary, create, create_namespace, eventually, is_true, leads, manifest,
+    reason_of, unique,
+};
+use clap::Parser as _;
 use k8s_openapi::{
-    api::{apps::v1::Deployment, core::v1::PodSpec, rbac::v1::ClusterRole},
+    api::{apps::v1::Deployment, core::v1::PodSpec},
     apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition,
 };
 use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams},
 };
+use roomrobot_operator::{
+    cli::Cli,
+    crd::{ROBOT_FINALIZER, RoomRobot},
+};
 use serde_json::{Value, json};
 use std::{
-    fs,
+    fs, iter,
     path::{Path, PathBuf},
+    process::Command,
 };
 use tempfile::TempDir;
-use testbed::operator::Operator;
+use testbed::{e2e::cluster::labelled, operator::Operator};
 
 /// What a user installs the release with: one application, its key inline as for a trial.
 pub struct Install {
@@ -68,6 +77,36 @@ async fn start(world: &World) -> Operator<'_> {
     operator
 }
 
+/// A robot of the world's application in any namespace, born with these labels, and in a room of the same name.
+async fn robot_in(world: &World, namespace: &str, name: &str, labels: Value) -> RoomRobot {
+    world.simulator.add_members(world.sdk_app_id, name, [name]);
+    let spec = json!({"roomId": name, "memberAccount": name, "applicationRef": {"name": world.app}});
+    let mut robot = manifest::<RoomRobot>(name, spec);
+    robot["metadata"]["labels"] = labels;
+    create(&Api::<RoomRobot>::namespaced(world.client.clone(), namespace), robot).await
+}
+
+/// Whether a RoomRobot of this namespace and these labels would be born with its finalizer.
+async fn is_born_with_it(world: &World, namespace: &str, labels: &Value) -> bool {
+    let name = unique("probe");
+    let api = Api::<RoomRobot>::namespaced(world.client.clone(), namespace);
+    let robot = robot_in(world, namespace, &name, labels.clone()).await;
+    api.delete(&name, &DeleteParams::default()).await.unwrap();
+    let _ = api
+        .patch(&name, &PatchParams::default(), &Patch::Merge(json!({"metadata": {"finalizers": null}})))
+        .await;
+    robot.finalizers() == [ROBOT_FINALIZER]
+}
+
+/// What a release leaves in the cluster: its definitions, and the keys of these applications.
+fn only_these_are_left(world: &World, applications: &[&str]) {
+    let mut wanted: Vec<String> = ["roomrobots", "rtcapplications"]
+        .map(|kind| format!("customresourcedefinition.apiextensions.k8s.io/{kind}.roomrobot.dev"))
+        .into();
+    wanted.extend(applications.iter().map(|name| format!("secret/{RELEASE}-{name}")));
+    assert_eq!(labelled(RELEASE, |args| world.plane.run_kubectl(args, None)).unwrap(), wanted);
+}
+
 fn only(ran: &[Said]) -> &Said {
     let [one] = ran else { panic!("{ran:?}") };
     one
@@ -84,6 +123,10 @@ async fn the_life_of_a_release() {
     let notes = said.quietly();
     assert!(notes.contains(&format!("kubectl get rtcapplications {}", world.app)), "{notes}");
     assert_eq!(only(&ran).out, format!("RtcApplication {} applied\n", world.app));
+
+    // The cluster serves the policy, so `auto` has it.
+    let policy = ["get", "mutatingadmissionpolicies,mutatingadmissionpolicybindings", RELEASE, "-o", "name"];
+    assert_eq!(world.plane.run_kubectl(&policy, None).unwrap().lines().count(), 2);
 
     // What the Deployment says, as processes: two replicas, of which one acts.
     let stored = deployment(&world).await;
@@ -167,12 +210,10 @@ async fn the_life_of_a_release() {
     assert!(said.ok, "{said:?}");
     assert_eq!(only(&ran).out, "No RoomRobot remains: the operator can go.\n");
     let client = world.client.clone();
-    let deployments = Api::<Deployment>::namespaced(client.clone(), NAMESPACE);
-    assert!(deployments.get_opt(RELEASE).await.unwrap().is_none());
-    assert!(Api::<ClusterRole>::all(client.clone()).get_opt(RELEASE).await.unwrap().is_none());
     // The definitions stay, and with them what was made from the values; nothing holds it any more.
     let application = world.applications().get(&world.app).await.unwrap();
     assert_eq!(application.finalizers(), [] as [String; 0]);
+    only_these_are_left(&world, &[&world.app]);
 
     // And it can be installed again over what stayed.
     let (said, ran) = cluster.helm(&install.args("install")).await;
@@ -193,16 +234,8 @@ async fn the_life_of_a_release() {
     drop(second);
 }
 
-/// The rights are compared where the whole of the release's life is in the audit log but nothing of its end.
-#[tokio::test(flavor = "multi_thread")]
-async fn what_is_granted_is_what_is_used() {
-    let world = World::on(Plane::bare().await).await;
-    let mut cluster = Cluster { world: &world, service: None };
-    cluster.create_namespace().await;
-    let install = Install::new(&world, json!({}));
-    cluster.helm(&install.args("install")).await.0.quietly();
-    let operator = start(&world).await;
-    cluster.service = Some(operator.address());
+/// All that a release does but its end.
+async fn a_robots_life(world: &World, cluster: &Cluster<'_>) {
     cluster.helm(&["test", RELEASE]).await.0.quietly();
     world.robot("r").await;
     world.ready("r").await;
@@ -214,9 +247,136 @@ async fn what_is_granted_is_what_is_used() {
         world.applications().get(&world.app).await.unwrap().finalizers().is_empty()
     })
     .await;
+}
+
+/// The rights are compared where the whole of the release's life is in the audit log but nothing of its end.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_granted_is_what_is_used() {
+    let world = World::on(Plane::bare().await).await;
+    let mut cluster = Cluster { world: &world, service: None };
+    cluster.create_namespace().await;
+    let install = Install::new(&world, json!({}));
+    cluster.helm(&install.args("install")).await.0.quietly();
+    let operator = start(&world).await;
+    cluster.service = Some(operator.address());
+    a_robots_life(&world, &cluster).await;
     // The second term of the Lease is a renewal.
     eventually("the Lease is renewed", || async { rights::uses(&world, "leases", "get") }).await;
-    rights::compare(&world).await;
+    rights::compare(&world, 18).await;
+    rights::people_learn_about_robots(&world).await;
+}
+
+/// The same for a release that serves one namespace and elects nobody.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_granted_for_one_namespace_is_what_is_used() {
+    let world = World::on(Plane::bare().await).await;
+    let mut cluster = Cluster { world: &world, service: None };
+    cluster.create_namespace().await;
+    let part = json!({"watchNamespaces": [world.namespace], "replicaCount": 1, "leaderElection": {"enabled": false}});
+    cluster.helm(&Install::new(&world, part).args("install")).await.0.quietly();
+    let operator = start(&world).await;
+    cluster.service = Some(operator.address());
+    a_robots_life(&world, &cluster).await;
+    rights::compare(&world, 13).await;
+}
+
+/// A watched namespace can be deleted with robots in it, and the others are served without it, by the next process as well.
+#[tokio::test(flavor = "multi_thread")]
+async fn a_watched_namespace_can_be_deleted() {
+    let world = World::on(Plane::bare().await).await;
+    let cluster = Cluster { world: &world, service: None };
+    cluster.create_namespace().await;
+    let doomed = unique("doomed");
+    create_namespace(&world.client, &doomed).await;
+    let watched = Install::new(&world, json!({"watchNamespaces": [world.namespace, doomed]}));
+    cluster.helm(&watched.args("install")).await.0.quietly();
+    let operator = start(&world).await;
+    let robots = Api::<RoomRobot>::namespaced(world.client.clone(), &doomed);
+    for name in ["one", "two"] {
+        robot_in(&world, &doomed, name, json!({})).await;
+        eventually("it is Ready", || async { is_true(&robots.get(name).await.unwrap(), "Ready") }).await;
+    }
+    world.plane.run_kubectl(&["delete", "namespace", &doomed, "--timeout=60s"], None).unwrap();
+    for name in ["one", "two"] {
+        let calls = world.simulator.calls_about(name, name);
+        assert_eq!(calls.iter().map(|call| call.code).collect::<Vec<_>>(), [Some(0)]);
+    }
+
+    operator.terminate(PATIENCE).await.unwrap();
+    let _operator = start(&world).await;
+    world.robot("elsewhere").await;
+    world.ready("elsewhere").await;
+    world.delete("elsewhere").await;
+    assert_eq!(reason_of(&world.gone("elsewhere").await, "RobotDeleted"), Some("Deleted"));
+    rights::nothing_was_refused(&world);
+}
+
+/// Upgrades that take something away: the election of a leader, an application.
+#[tokio::test(flavor = "multi_thread")]
+async fn upgrades_take_the_election_away_and_leave_applications_their_keys() {
+    let world = World::on(Plane::bare().await).await;
+    let cluster = Cluster { world: &world, service: None };
+    cluster.create_namespace().await;
+    let both = Install::new(&world, json!({}));
+    cluster.helm(&both.args("install")).await.0.quietly();
+    let alone = json!({"replicaCount": 1, "leaderElection": {"enabled": false}, "applications": []});
+    cluster.helm(&Install::new(&world, alone).args("upgrade")).await.0.quietly();
+    let strategy = || async {
+        let strategy = deployment(&world).await.spec.unwrap().strategy.unwrap();
+        (strategy.type_.unwrap(), strategy.rolling_update.is_some())
+    };
+    assert_eq!(strategy().await, ("Recreate".to_owned(), false));
+    // The application is there, and so is its key.
+    let _operator = start(&world).await;
+    world.application_until("CredentialsLoaded").await;
+    cluster.helm(&both.args("upgrade")).await.0.quietly();
+    assert_eq!(strategy().await, ("RollingUpdate".to_owned(), true));
+}
+
+/// As docs/upgrade-and-removal.md has it under "Changing what an operator watches".
+#[tokio::test(flavor = "multi_thread")]
+async fn an_operator_can_be_given_other_robots_to_watch() {
+    let world = World::on(Plane::bare().await).await;
+    let cluster = Cluster { world: &world, service: None };
+    cluster.create_namespace().await;
+    let before = Install::new(&world, json!({"selector": "shard=a"}));
+    cluster.helm(&before.args("install")).await.0.quietly();
+    let operator = start(&world).await;
+    robot_in(&world, &world.namespace, "r", json!({"shard": "a"})).await;
+    world.ready("r").await;
+    let held_by = |count: usize| {
+        let world = &world;
+        async move {
+            eventually("the application is held", || async {
+                world.applications().get(&world.app).await.unwrap().finalizers().len() == count
+            })
+            .await;
+            world.applications().get(&world.app).await.unwrap().finalizers().to_vec()
+        }
+    };
+    let former = held_by(1).await.remove(0);
+
+    let mut none = before.args("upgrade");
+    none.extend(["--set", "replicaCount=0"]);
+    cluster.helm(&none).await.0.quietly();
+    assert_eq!(deployment(&world).await.spec.unwrap().replicas, Some(0));
+    operator.terminate(PATIENCE).await.unwrap();
+    cluster.helm(&Install::new(&world, json!({})).args("upgrade")).await.0.quietly();
+    let _operator = start(&world).await;
+    world.robot("other").await;
+    world.ready("other").await;
+    assert_eq!(held_by(2).await[0], former);
+    let first = "/metadata/finalizers/0";
+    let patch =
+        json!([{"op": "test", "path": first, "value": former}, {"op": "remove", "path": first}]).to_string();
+    let off = ["patch", "rtcapplication", &world.app, "--type", "json", "-p", &patch];
+    world.plane.run_kubectl(&off, None).unwrap();
+    world.delete_all().await;
+    for name in ["r", "other"] {
+        world.gone(name).await;
+    }
+    let (said, ran) = cluster.helm(&["uninstall", RELEASE]).await;
+    assert!(said.ok && only(&ran).ok, "{said:?}");
 }
 
 /// A release of an older chart, with older definitions and robots stored under them.
@@ -280,17 +440,20 @@ async fn the_guard_looks_where_the_operator_looks() {
     let shard = Install::new(&world, json!({"selector": "shard=a", "watchNamespaces": [world.namespace]}));
     cluster.helm(&shard.args("install")).await.0.quietly();
     let operator = start(&world).await;
+    // The admission policy looks there, too. It takes a moment to work.
+    let ours = json!({"shard": "a"});
+    eventually("ours are born with their finalizer", || is_born_with_it(&world, &world.namespace, &ours))
+        .await;
+    assert!(!is_born_with_it(&world, &world.namespace, &json!({"shard": "b"})).await);
+    assert!(!is_born_with_it(&world, "default", &ours).await);
     // Another's robot is in nobody's way.
     world.robot("theirs").await;
-    let label = Patch::Merge(json!({"metadata": {"labels": {"shard": "a"}}}));
-    world.robot("ours").await;
-    world.robots().patch("ours", &PatchParams::default(), &label).await.unwrap();
+    robot_in(&world, &world.namespace, "ours", ours).await;
     world.ready("ours").await;
     let (said, ran) = cluster.helm(&["uninstall", RELEASE]).await;
     let list = &only(&ran).err;
     assert!(!said.ok && list.contains("1 RoomRobot remains") && list.contains("/ours "), "{list}");
     assert!(!list.contains("theirs"), "{list}");
-    // The rights are in the watched namespace only, and are enough.
     world.delete("ours").await;
     world.gone("ours").await;
     rights::nothing_was_refused(&world);
@@ -344,10 +507,17 @@ async fn the_server_warns_of_nothing() {
                 Some("Deployment" | "Job") => &object["spec"]["template"]["spec"],
                 _ => continue,
             };
-            cluster.admit(
-                object["metadata"]["name"].as_str().unwrap(),
-                &serde_json::from_value(spec.clone()).unwrap(),
-            );
+            let spec: PodSpec = serde_json::from_value(spec.clone()).unwrap();
+            cluster.admit(object["metadata"]["name"].as_str().unwrap(), &spec);
+            // And the program takes its arguments.
+            for container in &spec.containers {
+                let words = container.args.iter().flatten().map(String::as_str);
+                let env = container.env.iter().flatten().filter(|it| it.name == "ROOMROBOT_APPLICATIONS");
+                let given: Vec<String> =
+                    env.map(|it| format!("--applications={}", it.value.as_deref().unwrap())).collect();
+                let words = words.chain(given.iter().map(String::as_str));
+                Cli::try_parse_from(iter::once("roomrobot-operator").chain(words)).unwrap();
+            }
         }
     }
     // The whole of it is then installed, and removed.
@@ -358,20 +528,25 @@ async fn the_server_warns_of_nothing() {
         assert!(world.applications().get_opt(name).await.unwrap().is_some());
     }
     cluster.helm(&["uninstall", RELEASE]).await.0.quietly();
+    only_these_are_left(&world, &["b"]);
 }
 
 /// The way without Helm: two commands, and the same operator.
 #[tokio::test(flavor = "multi_thread")]
 async fn plain_manifests_work_as_well() {
     let world = World::on(Plane::bare().await).await;
-    let folder = file("deploy");
-    let apply = ["apply", "--server-side", "--warnings-as-errors", "-k", folder.to_str().unwrap()];
+    // The README's line that names the image, on a copy.
+    let folder = TempDir::new().unwrap();
+    let copied = folder.path().join("deploy");
+    copy(&file("deploy"), &copied);
+    let readme = fs::read_to_string(file("README.md")).unwrap();
+    let sed = readme.lines().find(|line| line.starts_with("sed -i 's|newName")).unwrap();
+    assert!(Command::new("sh").args(["-c", sed]).current_dir(&folder).status().unwrap().success());
+    let apply = ["apply", "--server-side", "--warnings-as-errors", "-k", copied.to_str().unwrap()];
     world.plane.run_kubectl(&apply, None).unwrap();
-    let image = format!("deployment/{RELEASE}");
-    let set = ["set", "image", "-n", NAMESPACE, &image, "operator=registry.example.com/op:1"];
-    world.plane.run_kubectl(&set, None).unwrap();
     let pod = pod_spec(&world).await;
-    assert_eq!(pod.containers[0].image.as_deref(), Some("registry.example.com/op:1"));
+    let image = format!("YOUR/roomrobot-operator:{}", env!("CARGO_PKG_VERSION"));
+    assert_eq!(pod.containers[0].image, Some(image));
     Cluster { world: &world, service: None }.admit(RELEASE, &pod);
     let operator = start(&world).await;
 

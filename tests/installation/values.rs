@@ -2,7 +2,7 @@
 
 use super::{
     generated,
-    helm::{chart, helm, template},
+    helm::{chart, documents, helm, template},
 };
 use serde_json::{Value, json};
 use std::{collections::BTreeSet, fs};
@@ -109,6 +109,7 @@ fn table() -> Vec<(&'static str, Value, Value, &'static str)> {
             "- namespaceSelector: {}",
         ),
         ("networkPolicy.egressPorts", json!([8443]), network.clone(), "- port: 8443"),
+        ("networkPolicy.dnsPorts", json!([5353]), network.clone(), "- port: 5353\n          protocol: UDP"),
         ("otlpEndpoint", json!("http://c:4318"), network.clone(), "- port: 4318"),
         (
             "networkPolicy.extraEgress",
@@ -173,7 +174,7 @@ fn table() -> Vec<(&'static str, Value, Value, &'static str)> {
             "grafana_dashboard: \"2\"",
         ),
         ("dashboard.annotations", json!({"folder": "rtc"}), dashboard, "  annotations:\n    folder: rtc\n"),
-        ("extraArgs", json!(["--concurrency=4"]), json!({}), "- \"--concurrency=4\""),
+        ("extraArgs", json!(["--listen=[::]:8080"]), json!({}), "- \"--listen=[::]:8080\""),
         ("extraEnv", json!([{"name": "A", "value": "b"}]), json!({}), "- name: A\n              value: b"),
         (
             "extraVolumes",
@@ -210,7 +211,7 @@ fn with(base: &Value, path: &str, value: &Value) -> Value {
     all
 }
 
-fn render(values: &Value) -> super::helm::Said {
+pub fn render(values: &Value) -> super::helm::Said {
     let folder = TempDir::new().unwrap();
     let path = folder.path().join("values.json");
     fs::write(&path, values.to_string()).unwrap();
@@ -278,7 +279,9 @@ pub fn everything() -> Value {
     all["applications"] = json!([
         {"name": "a", "spec": {"sdkAppId": 4_294_967_295_u32}, "existingSecret": "k"},
         {"name": "b", "spec": {"sdkAppId": 1, "identifier": "admin", "endpoint": "https://rtc.example.com",
-            "requestsPerSecond": 10, "suspend": true, "allowedNamespaces": {"selector": {}}},
+            "requestsPerSecond": 10, "suspend": true, "allowedNamespaces": {"selector": {
+                "matchLabels": {"team": "rtc"},
+                "matchExpressions": [{"key": "tier", "operator": "In", "values": ["gold"]}]}}},
          "secret": {"userSig": "signed"}},
     ]);
     all
@@ -297,6 +300,8 @@ fn a_typo_is_refused_with_its_path() {
         }
         json!({"applications": [it]})
     };
+    let namespaces =
+        |allowed: Value| application(json!({"spec": {"sdkAppId": 1, "allowedNamespaces": allowed}}));
     let mut cases = vec![
         (json!({"replicas": 3}), "additional properties 'replicas' not allowed"),
         (json!({"replicaCount": "two"}), "/replicaCount"),
@@ -314,6 +319,12 @@ fn a_typo_is_refused_with_its_path() {
         (application(json!({"existingSecret": null})), "either existingSecret or secret"),
         (application(json!({"secret": {"secretKey": "k"}})), "either existingSecret or secret"),
         (json!({"leaderElection": {"enabled": false}}), "leaderElection.enabled"),
+        (namespaces(json!({"selectors": {}})), "/applications/0/spec/allowedNamespaces"),
+        (namespaces(json!({"selector": {"team": "rtc"}})), "/applications/0/spec/allowedNamespaces/selector"),
+        (
+            namespaces(json!({"selector": {"matchExpressions": [{"key": "team", "operator": "in"}]}})),
+            "/allowedNamespaces/selector/matchExpressions/0/operator",
+        ),
         (json!({"serviceMonitor": {"enabled": true}, "service": {"enabled": false}}), "service.enabled"),
     ];
     let text = fs::read_to_string(chart().join("values.yaml")).unwrap();
@@ -339,8 +350,70 @@ fn a_typo_is_refused_with_its_path() {
     }
 }
 
+/// Of these values, the one document from `template` of the kind.
+fn one(values: &Value, template: &str, kind: &str) -> Option<Value> {
+    let source = format!("/templates/{template}\n");
+    let rendered = documents(&render(values).quietly());
+    rendered.into_iter().find(|(text, it)| text.contains(&source) && it["kind"] == kind).map(|(_, it)| it)
+}
+
 #[test]
-fn the_policy_comes_where_it_is_served_and_rights_follow_the_namespaces() {
+fn values_that_only_work_together() {
+    // One replica needs no budget, which would block drains; without an election it is never beside another.
+    let alone = json!({"replicaCount": 1});
+    assert!(one(&json!({}), "poddisruptionbudget.yaml", "PodDisruptionBudget").is_some());
+    assert!(one(&alone, "poddisruptionbudget.yaml", "PodDisruptionBudget").is_none());
+    let strategy =
+        |values: &Value| one(values, "deployment.yaml", "Deployment").unwrap()["spec"]["strategy"].clone();
+    assert_eq!(strategy(&alone)["type"], "RollingUpdate");
+    let nobody = with(&alone, "leaderElection.enabled", &json!(false));
+    assert_eq!(strategy(&nobody), json!({"type": "Recreate"}));
+
+    // Ports of endpoints, and who may read metrics: the test Pod still may.
+    let network = json!({
+        "networkPolicy": {"enabled": true, "metricsFrom": [{"namespaceSelector": {}}]},
+        "allowEndpoints": ["https://a.example:8443", "http://b.example", "http://[fd00::1]:8080"],
+    });
+    let policy = one(&network, "networkpolicy.yaml", "NetworkPolicy").unwrap();
+    let ports: Vec<&Value> =
+        policy["spec"]["egress"][1]["ports"].as_array().unwrap().iter().map(|it| &it["port"]).collect();
+    assert_eq!(ports, [443, 6443, 8443, 80, 8080]);
+    let test = one(&network, "tests/test.yaml", "Pod").unwrap();
+    let from = policy["spec"]["ingress"][0]["from"].as_array().unwrap();
+    assert_eq!(from[0], json!({"namespaceSelector": {}}));
+    assert_eq!(from[1]["podSelector"]["matchLabels"], test["metadata"]["labels"]);
+
+    // Pods of hooks go where the operator's go, and are marked like them.
+    let scheduled = json!({
+        "applications": [{"name": "a", "spec": {"sdkAppId": 1}, "existingSecret": "k"}],
+        "nodeSelector": {"pool": "rtc"}, "tolerations": [{"operator": "Exists"}],
+        "affinity": {"nodeAffinity": {}}, "priorityClassName": "high",
+        "podLabels": {"team": "rtc"}, "podAnnotations": {"a": "b"},
+        // As OpenShift wants it.
+        "podSecurityContext": {"runAsUser": null, "runAsGroup": null},
+    });
+    let job = |name: &str| one(&scheduled, name, "Job").unwrap()["spec"]["template"].clone();
+    let operator = one(&scheduled, "deployment.yaml", "Deployment").unwrap()["spec"]["template"].clone();
+    let test = one(&scheduled, "tests/test.yaml", "Pod").unwrap();
+    for pod in [job("applications-job.yaml"), job("uninstall-guard.yaml"), test, operator] {
+        for key in ["nodeSelector", "tolerations", "affinity", "priorityClassName"] {
+            assert_eq!(pod["spec"][key], scheduled[key], "{pod:#}");
+        }
+        let marks = (&pod["metadata"]["labels"]["team"], &pod["metadata"]["annotations"]["a"]);
+        assert_eq!(marks, (&json!("rtc"), &json!("b")), "{pod:#}");
+        let context = &pod["spec"]["securityContext"];
+        assert!(context["runAsNonRoot"] == true && context.get("runAsUser").is_none(), "{context}");
+    }
+
+    // No name makes a label that is too long.
+    let long = json!({"nameOverride": "n".repeat(63)});
+    let test = one(&long, "tests/test.yaml", "Pod").unwrap();
+    let label = test["metadata"]["labels"]["app.kubernetes.io/name"].as_str().unwrap();
+    assert_eq!(label, format!("{}-hooks", "n".repeat(57)));
+}
+
+#[test]
+fn the_policy_comes_where_it_is_served_and_the_notes_say_what_to_do() {
     let served = ["--api-versions", "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy"];
     assert!(template(&served).quietly().contains("kind: MutatingAdmissionPolicy\n"));
     assert!(!template(&[]).quietly().contains("kind: MutatingAdmissionPolicy\n"));
@@ -366,6 +439,19 @@ fn the_policy_comes_where_it_is_served_and_rights_follow_the_namespaces() {
             && notes.contains("leaves out the admission policy"),
         "{notes}"
     );
+    let shard = [
+        "install",
+        "x",
+        chart.to_str().unwrap(),
+        "--dry-run=client",
+        "-n",
+        "rtc",
+        "--set",
+        "selector=shard=a,applications[0].name=a,applications[0].spec.sdkAppId=1,applications[0].existingSecret=k",
+    ];
+    let of_a_shard = helm(&shard).quietly();
+    assert!(of_a_shard.contains("    labels:\n      shard: \"a\"\n  spec:\n"), "{of_a_shard}");
+    assert!(of_a_shard.contains("kubectl -n rtc create secret generic k "), "{of_a_shard}");
     for line in [
         "No image is published: `roomrobot-operator:",
         "helm test x -n rtc",

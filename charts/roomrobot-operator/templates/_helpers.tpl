@@ -1,6 +1,6 @@
-{{/* The chart's name in labels. */}}
+{{/* The chart's name in labels. 57 characters, so that `-hooks` fits into a label. */}}
 {{- define "roomrobot.name" -}}
-{{- default .Chart.Name .Values.nameOverride | trunc 63 | trimSuffix "-" }}
+{{- default .Chart.Name .Values.nameOverride | trunc 57 | trimSuffix "-" }}
 {{- end }}
 
 {{/* The name of the release's resources. 51 characters, so that the longest suffix still fits into a label. */}}
@@ -67,31 +67,29 @@ app.kubernetes.io/instance: {{ .Release.Name }}
 {{- end }}
 {{- end }}
 
+{{/* The labels that `selector` asks for; empty where it is not only key=value. */}}
+{{- define "roomrobot.robotLabels" -}}
+{{- if regexMatch "^[A-Za-z0-9._/-]+==?[A-Za-z0-9._-]+( *, *[A-Za-z0-9._/-]+==?[A-Za-z0-9._-]+)*$" .Values.selector }}
+{{- range $at, $label := splitList "," .Values.selector }}
+{{- $pair := regexSplit "==?" (trim $label) 2 }}
+{{- if $at }}{{ "\n" }}{{ end }}
+{{- first $pair }}: {{ last $pair | quote }}
+{{- end }}
+{{- end }}
+{{- end }}
+
 {{/*
 Whether the admission policy is part of the release: "true" or "". It must not put a finalizer on what this release does not
 serve, and the server knows labels by equality only.
 */}}
 {{- define "roomrobot.admissionPolicy" -}}
 {{- $wanted := toString .Values.admissionPolicy.enabled }}
-{{- $plain := or (not .Values.selector) (regexMatch "^[A-Za-z0-9._/-]+==?[A-Za-z0-9._-]+( *, *[A-Za-z0-9._/-]+==?[A-Za-z0-9._-]+)*$" .Values.selector) }}
+{{- $plain := or (not .Values.selector) (include "roomrobot.robotLabels" .) }}
 {{- if and (eq $wanted "true") (not $plain) }}
 {{- fail "admissionPolicy.enabled: with a selector that is not only key=value, set it to false" }}
 {{- end }}
 {{- $served := .Capabilities.APIVersions.Has "admissionregistration.k8s.io/v1/MutatingAdmissionPolicy" }}
 {{- if or (eq $wanted "true") (and (eq $wanted "auto") $served $plain) }}true{{ end }}
-{{- end }}
-
-{{/* What the operator does in namespaces of RoomRobots. */}}
-{{- define "roomrobot.robotRules" -}}
-- apiGroups: [roomrobot.dev]
-  resources: [roomrobots]
-  verbs: [list, watch, patch]
-- apiGroups: [roomrobot.dev]
-  resources: [roomrobots/status]
-  verbs: [patch]
-- apiGroups: [events.k8s.io]
-  resources: [events]
-  verbs: [create]
 {{- end }}
 
 {{/* The name of the Secret of an application from the values. */}}
@@ -122,6 +120,19 @@ serve, and the server knows labels by equality only.
 {{- toJson $applications }}
 {{- end }}
 
+{{/* Labels and annotations of the Pods of hooks. */}}
+{{- define "roomrobot.hookMetadata" -}}
+labels:
+  {{- include "roomrobot.hookLabels" . | nindent 2 }}
+  {{- with .Values.podLabels }}
+  {{- toYaml . | nindent 2 }}
+  {{- end }}
+{{- with .Values.podAnnotations }}
+annotations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- end }}
+
 {{/* What all Pods of hooks have in common: a Pod spec without its container's arguments. */}}
 {{- define "roomrobot.hookPod" -}}
 restartPolicy: Never
@@ -143,6 +154,10 @@ nodeSelector:
 {{- end }}
 {{- with .Values.tolerations }}
 tolerations:
+  {{- toYaml . | nindent 2 }}
+{{- end }}
+{{- with .Values.affinity }}
+affinity:
   {{- toYaml . | nindent 2 }}
 {{- end }}
 {{- end }}

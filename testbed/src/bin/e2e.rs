@@ -116,6 +116,8 @@ async fn run(args: &Args, cluster: &Cluster, report: &mut Report) -> Result<()> 
         )
         .await?;
     report.step("`kubectl delete namespace` with robots in it", jobs::namespace(cluster, &engine)).await?;
+    // An upgrade replaces the Pods, and their logs go with them.
+    report.step("Logs and objects have no secret so far", pods::logs(cluster, 2)).await?;
     report
         .step(
             "`helm upgrade` and `helm rollback` with robots at rest and one leaving",

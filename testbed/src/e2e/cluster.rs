@@ -26,6 +26,20 @@ pub struct Cluster {
     pub client: Client,
 }
 
+/// What has the label of this Helm release anywhere in the cluster, of all kinds that it serves.
+///
+/// # Errors
+/// If the cluster cannot be asked.
+pub fn labelled(release: &str, kubectl: impl Fn(&[&str]) -> Result<String>) -> Result<Vec<String>> {
+    let served = kubectl(&["api-resources", "--verbs=list", "-o", "name"])?;
+    let kinds = served.lines().collect::<Vec<_>>().join(",");
+    let selector = format!("app.kubernetes.io/instance={release}");
+    let mut found: Vec<String> =
+        kubectl(&["get", &kinds, "-A", "-o", "name", "-l", &selector])?.lines().map(str::to_owned).collect();
+    found.sort();
+    Ok(found)
+}
+
 impl Cluster {
     /// The cluster that `kubectl` would speak to.
     ///
@@ -36,7 +50,7 @@ impl Cluster {
         let client = Client::try_default().await.map_err(|error| Error::new("set KUBECONFIG", error))?;
         Ok(Self {
             kubectl: Tool::new("kubectl", "put it into the PATH"),
-            helm: Tool::new("helm", "put Helm 3.14 or newer into the PATH"),
+            helm: Tool::new("helm", "put Helm 3.17 or newer into the PATH"),
             client,
         })
     }
@@ -158,22 +172,6 @@ impl Cluster {
             "--timeout=60s",
         ])?;
         Ok(())
-    }
-
-    /// What is left of this project in the cluster, outside of CRDs and the namespaces that this made.
-    ///
-    /// # Errors
-    /// If the cluster cannot be asked.
-    pub fn left_over(&self) -> Result<Vec<String>> {
-        // A cluster does not serve every kind, and `kubectl get` fails for one that is not served.
-        let served =
-            self.kubectl.run(&["api-resources", "--namespaced=false", "--verbs=list", "-o", "name"])?;
-        let kinds = ["clusterrole", "admissionpolic", "priorityclass"];
-        let kinds: Vec<&str> =
-            served.lines().filter(|name| kinds.iter().any(|kind| name.contains(kind))).collect();
-        let selector = format!("app.kubernetes.io/instance={RELEASE}");
-        let all = self.kubectl.run(&["get", &kinds.join(","), "-o", "name", "-l", &selector])?;
-        Ok(all.lines().map(str::to_owned).collect())
     }
 
     async fn marked(&self) -> Result<Vec<Namespace>> {

@@ -2,7 +2,7 @@
 
 use super::{
     APPLICATION, KEY, PATIENCE, RELEASE, REQUESTS_PER_SECOND, ROBOTS, SDK_APP_ID, SYSTEM,
-    cluster::Cluster,
+    cluster::{Cluster, labelled},
     jobs, pods,
     room_engine::{self, RoomEngine},
 };
@@ -37,9 +37,21 @@ fn values(image: &str, by_name: bool) -> Value {
     })
 }
 
-fn helm(cluster: &Cluster, verb: &str, values: &Value) -> Result<String> {
-    let chart = repository().join("charts/roomrobot-operator").display().to_string();
-    let args = [verb, RELEASE, &chart, "-n", SYSTEM, "-f", "-", "--wait", "--timeout", "180s"];
+/// The version of the chart that the release is upgraded to.
+const NEXT: &str = "99.0.0-e2e";
+
+fn chart() -> String {
+    repository().join("charts/roomrobot-operator").display().to_string()
+}
+
+/// The same chart under a later version, which changes labels of every resource, as a real upgrade does.
+fn next_chart(cluster: &Cluster) -> Result<String> {
+    cluster.helm.run(&["package", &chart(), "--version", NEXT, "-d", "target/e2e"])?;
+    Ok(format!("target/e2e/roomrobot-operator-{NEXT}.tgz"))
+}
+
+fn helm(cluster: &Cluster, verb: &str, chart: &str, values: &Value) -> Result<String> {
+    let args = [verb, RELEASE, chart, "-n", SYSTEM, "-f", "-", "--wait", "--timeout", "180s"];
     let (done, out, err) = cluster.helm.outcome(&args, &values.to_string())?;
     ensure(done, || format!("helm {verb}: {err}{out}"))?;
     ensure(!err.to_lowercase().contains("podsecurity"), || format!("helm {verb} warns: {err}"))?;
@@ -52,7 +64,7 @@ fn helm(cluster: &Cluster, verb: &str, values: &Value) -> Result<String> {
 /// If it fails, or the application does not become Ready.
 pub async fn install(cluster: &Cluster, image: &str) -> Result<Vec<String>> {
     let start = Instant::now();
-    helm(cluster, "install", &values(image, true))?;
+    helm(cluster, "install", &chart(), &values(image, true))?;
     let took = start.elapsed();
     let api = Api::<RtcApplication>::all(cluster.client.clone());
     wait_for(PATIENCE, "the RtcApplication to be Ready", || async {
@@ -88,7 +100,7 @@ pub fn test(cluster: &Cluster) -> Result<Vec<String>> {
     Ok(out.lines().filter(|line| line.contains("Phase:")).map(|line| line.trim().to_owned()).collect())
 }
 
-/// An upgrade to other values, with robots at rest and one that is deleted meanwhile; then back.
+/// An upgrade to another version of the chart, with robots at rest and one that is deleted meanwhile; then back.
 ///
 /// # Errors
 /// If a robot at rest is called about or written to, or the deletion is lost.
@@ -105,8 +117,8 @@ pub async fn upgrade(cluster: &Cluster, engine: &RoomEngine<'_>, image: &str) ->
     let departures = Departures::watch(&cluster.client, ROBOTS).await?;
 
     let start = Instant::now();
-    let (upgrading, changed) = (cluster.clone(), values(image, false));
-    let upgrade = tokio::task::spawn_blocking(move || helm(&upgrading, "upgrade", &changed));
+    let (upgrading, chart, changed) = (cluster.clone(), next_chart(cluster)?, values(image, false));
+    let upgrade = tokio::task::spawn_blocking(move || helm(&upgrading, "upgrade", &chart, &changed));
     // Deleted once the first new Pod is there: in the middle of the roll-out.
     let new_pod = || async {
         pods::operators(cluster)
@@ -124,6 +136,10 @@ pub async fn upgrade(cluster: &Cluster, engine: &RoomEngine<'_>, image: &str) ->
         "an old Pod is still there".to_owned()
     })?;
 
+    let label = format!("helm.sh/chart=roomrobot-operator-{NEXT}");
+    let upgraded = cluster.kubectl.run(&["get", "deployment", "-n", SYSTEM, "-l", &label, "-o", "name"])?;
+    ensure(!upgraded.is_empty(), || format!("no Deployment of the chart's version {NEXT}"))?;
+
     cluster.helm.run(&["rollback", RELEASE, "1", "-n", SYSTEM, "--wait", "--timeout", "180s"])?;
     pods::healthy(cluster, 2).await?;
     let calls = engine.calls("upgrade-").await?;
@@ -140,7 +156,7 @@ pub async fn upgrade(cluster: &Cluster, engine: &RoomEngine<'_>, image: &str) ->
     let revisions = history.matches("\"revision\"").count();
     Ok(vec![
         format!(
-            "`helm upgrade --wait` {:.1} s, then `helm rollback`; {revisions} revisions; every Pod is new, none was restarted",
+            "`helm upgrade --wait` to the chart's version {NEXT} {:.1} s, then `helm rollback`; {revisions} revisions; every Pod is new, none was restarted",
             took.as_secs_f32()
         ),
         "the robot that was deleted meanwhile had one call; the two at rest had no call and no write"
@@ -203,14 +219,18 @@ pub async fn uninstall(cluster: &Cluster, engine: &RoomEngine<'_>) -> Result<Vec
         pods::operators(cluster).await.is_ok_and(|pods| pods.is_empty())
     })
     .await?;
-    let left = cluster.left_over()?;
-    ensure(left.is_empty(), || format!("left in the cluster: {left:?}"))?;
-    let kinds = "deployments,services,serviceaccounts,roles,rolebindings,poddisruptionbudgets,jobs,configmaps,secrets";
-    let selector = format!("app.kubernetes.io/instance={RELEASE}");
-    let left = cluster.kubectl.run(&["get", kinds, "-n", SYSTEM, "-l", &selector, "-o", "name"])?;
-    ensure(left.trim().is_empty(), || format!("left in {SYSTEM}: {left}"))?;
-    ensure(cluster.has_crds().await?, || {
-        "the CRDs went with the release, and with them every RoomRobot".to_owned()
-    })?;
-    Ok(vec![format!("clean after {:.1} s; the CRDs are kept", took.as_secs_f32())])
+    // What the cluster makes of the release's objects, such as ReplicaSets, goes a moment later.
+    let stay = [
+        "customresourcedefinition.apiextensions.k8s.io/roomrobots.roomrobot.dev".to_owned(),
+        "customresourcedefinition.apiextensions.k8s.io/rtcapplications.roomrobot.dev".to_owned(),
+        format!("secret/{RELEASE}-{APPLICATION}"),
+    ];
+    let left = || labelled(RELEASE, |args| cluster.kubectl.run(args));
+    let clean =
+        wait_for(PATIENCE, "the rest to go", || async { left().is_ok_and(|left| left == stay) }).await;
+    ensure(clean.is_ok(), || format!("left in the cluster: {:?}", left()))?;
+    Ok(vec![format!(
+        "clean after {:.1} s; the CRDs and the application's key are kept, nothing else of any kind",
+        took.as_secs_f32()
+    )])
 }
