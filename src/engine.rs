@@ -31,7 +31,7 @@ use crate::{
     robot::Robot,
     status::{Kind, Reason, Wanted},
 };
-use lines::Lines;
+use lines::{Lines, Place};
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
@@ -106,6 +106,8 @@ struct Pending {
     started: Duration,
     /// The lane it came from.
     lane: Lane,
+    /// Whose it is.
+    place: Place,
 }
 
 /// An application and what is under way for it.
@@ -152,10 +154,14 @@ pub struct Engine {
     lines: Lines,
     window: Window,
     pending: HashMap<Id, Pending>,
+    /// How many of them each namespace of each application has.
+    places: HashMap<Place, usize>,
     timers: BTreeSet<(Duration, Id)>,
     writes_in_flight: usize,
     /// Of those, the ones in [`Lane::Live`].
     live_writes: usize,
+    /// Writes to applications, one at a time for each: they take no place of robots'.
+    application_writes: usize,
     calls_in_flight: usize,
     /// Writes in a row that failed for whatever the API server has, or cannot be reached for.
     refusals: u32,
@@ -230,8 +236,10 @@ impl Engine {
             turns: HashMap::new(),
             lines: Lines::default(),
             pending: HashMap::new(),
+            places: HashMap::new(),
             timers: BTreeSet::new(),
             writes_in_flight: 0,
+            application_writes: 0,
             live_writes: 0,
             calls_in_flight: 0,
             refusals: 0,
@@ -276,7 +284,7 @@ impl Engine {
                 && matches!(self.step(id, Duration::ZERO), Some(Step::Report(_)))
         };
         self.calls_in_flight == 0
-            && self.writes_in_flight == 0
+            && self.writes_in_flight + self.application_writes == 0
             && !(self.active && self.index.iter().any(waits))
     }
 
@@ -351,7 +359,8 @@ impl Engine {
         if !self.active {
             return timer;
         }
-        timer.into_iter().chain(self.applications_due()).chain(self.calls_due(now)).min()
+        let writes = self.writes_due(now);
+        timer.into_iter().chain(self.applications_due()).chain(self.calls_due(now)).chain(writes).min()
     }
 
     /// Takes a RoomRobot as it is stored now, unless something newer is known.

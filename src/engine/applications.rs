@@ -349,7 +349,7 @@ impl Engine {
             return;
         };
         seat.writing = true;
-        self.writes_in_flight += 1;
+        self.application_writes += 1;
         let uid = seat.application.spec.uid.clone();
         self.effects.push(Effect::WriteApplication(Box::new(ApplicationWrite {
             name: Arc::clone(name),
@@ -364,7 +364,7 @@ impl Engine {
         result: Result<Spec, WriteError>,
         now: Now,
     ) {
-        self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
+        self.application_writes = self.application_writes.saturating_sub(1);
         let jitter = self.random.f64();
         let Some(seat) = self.seats.get_mut(name) else {
             return;

@@ -6,6 +6,9 @@ use std::{
     sync::Arc,
 };
 
+/// An application and one of its namespaces.
+pub(super) type Place = [Arc<str>; 2];
+
 /// Robots in line for a write: by urgency, then each application in its turn, then each of its namespaces, and there
 /// by rank. Where the API server is slower than the calls, this is where a drain waits, and what is beside it must not
 /// wait with it. An id may stand here though it needs no write any more; that shows when its turn comes.
@@ -48,8 +51,14 @@ impl Lines {
         robots.map_or(0, |robots| robots.depth().answers)
     }
 
-    /// The next id: of the most urgent lane, mostly; of [`Lane::Live`] only where `live` says so.
-    pub(super) fn pop(&mut self, live: bool) -> Option<(Lane, Id)> {
+    /// The next id: of the most urgent lane, mostly; of [`Lane::Live`] only where `live` says so, and of no place of
+    /// `but`.
+    pub(super) fn pop(&mut self, live: bool, but: &[&[Arc<str>]]) -> Option<(Lane, Id)> {
+        // Whoever has the turn may be left out.
+        self.turn(live, but).or_else(|| self.turn(live, but))
+    }
+
+    fn turn(&mut self, live: bool, but: &[&[Arc<str>]]) -> Option<(Lane, Id)> {
         let lanes = [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live];
         let mut depths = self.depths();
         if let [.., last] = &mut depths
@@ -61,8 +70,10 @@ impl Lines {
         let all = self.lanes.iter_mut().zip(&mut self.mostly);
         for ((lane, here), (line, mostly)) in lanes.into_iter().zip(depths).zip(all) {
             behind -= here;
-            if mostly.first(MORE_URGENT_IN_A_ROW, here > 0, behind > 0) {
-                return line.pop().map(|id| (lane, id));
+            if mostly.first(MORE_URGENT_IN_A_ROW, here > 0, behind > 0)
+                && let Some(id) = line.next(but)
+            {
+                return Some((lane, id));
             }
         }
         None
@@ -194,18 +205,7 @@ impl<L: Line> Turns<L> {
 
     /// The next id; its name goes to the end of the turns.
     pub(super) fn pop(&mut self) -> Option<Id> {
-        let name = self.order.pop_front()?;
-        let line = self.lines.get_mut(&name)?;
-        let before = line.depth();
-        let id = line.next();
-        let after = line.depth();
-        self.depth.fall(before, after);
-        if line.is_over() {
-            self.lines.remove(&name);
-        } else {
-            self.order.push_back(name);
-        }
-        id
+        self.next(&[])
     }
 
     pub(super) fn is_empty(&self) -> bool {
@@ -215,8 +215,8 @@ impl<L: Line> Turns<L> {
 
 /// What stands under a name.
 pub(super) trait Line: Default {
-    /// Takes the next id.
-    fn next(&mut self) -> Option<Id>;
+    /// Takes the next id that is not under one of these names, each with the names in it.
+    fn next(&mut self, but: &[&[Arc<str>]]) -> Option<Id>;
     /// Whether nobody is left.
     fn is_over(&self) -> bool;
     /// How many are left.
@@ -224,7 +224,7 @@ pub(super) trait Line: Default {
 }
 
 impl Line for VecDeque<Id> {
-    fn next(&mut self) -> Option<Id> {
+    fn next(&mut self, _: &[&[Arc<str>]]) -> Option<Id> {
         self.pop_front()
     }
 
@@ -238,7 +238,7 @@ impl Line for VecDeque<Id> {
 }
 
 impl Line for Ranks {
-    fn next(&mut self) -> Option<Id> {
+    fn next(&mut self, _: &[&[Arc<str>]]) -> Option<Id> {
         let [answers, released, rest] =
             [&self.answers, &self.released, &self.rest].map(|line| !line.is_empty());
         if !self.urgent.first(URGENT_IN_A_ROW, answers || released, rest) {
@@ -261,8 +261,30 @@ impl Line for Ranks {
 }
 
 impl<L: Line> Line for Turns<L> {
-    fn next(&mut self) -> Option<Id> {
-        self.pop()
+    fn next(&mut self, but: &[&[Arc<str>]]) -> Option<Id> {
+        // As many names may have nobody but those who are left out.
+        for _ in 0..self.order.len().min(but.len() + 1) {
+            let name = self.order.pop_front()?;
+            let line = self.lines.get_mut(&name)?;
+            let before = line.depth();
+            let inner: Vec<&[Arc<str>]> = but
+                .iter()
+                .filter_map(|path| path.split_first())
+                .filter(|(first, _)| **first == name)
+                .map(|(_, rest)| rest)
+                .collect();
+            let id = if inner.contains(&[].as_slice()) { None } else { line.next(&inner) };
+            self.depth.fall(before, line.depth());
+            if line.is_over() {
+                self.lines.remove(&name);
+            } else {
+                self.order.push_back(name);
+            }
+            if id.is_some() {
+                return id;
+            }
+        }
+        None
     }
 
     fn is_over(&self) -> bool {
@@ -315,12 +337,12 @@ mod tests {
         for (lane, id) in [Lane::Live, Lane::Told, Lane::Waiting, Lane::Final].into_iter().zip(&ids) {
             lines.push(lane, &app, &namespace, *id, Rank::Rest);
         }
-        assert_eq!(lines.pop(true), Some((Lane::Final, ids[3])));
-        assert_eq!(lines.pop(false), Some((Lane::Waiting, ids[2])));
-        assert_eq!(lines.pop(false), Some((Lane::Told, ids[1])));
-        assert_eq!(lines.pop(false), None);
-        assert_eq!(lines.pop(true), Some((Lane::Live, ids[0])));
-        assert_eq!(lines.pop(true), None);
+        assert_eq!(lines.pop(true, &[]), Some((Lane::Final, ids[3])));
+        assert_eq!(lines.pop(false, &[]), Some((Lane::Waiting, ids[2])));
+        assert_eq!(lines.pop(false, &[]), Some((Lane::Told, ids[1])));
+        assert_eq!(lines.pop(false, &[]), None);
+        assert_eq!(lines.pop(true, &[]), Some((Lane::Live, ids[0])));
+        assert_eq!(lines.pop(true, &[]), None);
     }
 
     #[test]
@@ -332,7 +354,7 @@ mod tests {
             let lane = [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live][at / 500];
             lines.push(lane, &app, &namespace, *id, Rank::Rest);
         }
-        let order: Vec<Lane> = (0..512).map(|_| lines.pop(true).unwrap().0).collect();
+        let order: Vec<Lane> = (0..512).map(|_| lines.pop(true, &[]).unwrap().0).collect();
         for (turn, lane) in (1..).zip(order) {
             let expected = match turn {
                 512 => Lane::Live,
@@ -342,10 +364,10 @@ mod tests {
             };
             assert_eq!(lane, expected, "turn {turn}");
         }
-        let rest = std::iter::from_fn(|| lines.pop(false)).count();
+        let rest = std::iter::from_fn(|| lines.pop(false, &[])).count();
         assert_eq!(512 + rest, 1501, "all but 499 of the last lane, which is closed");
-        assert_eq!((lines.pop(false), lines.waiting()), (None, 499));
-        assert_eq!(std::iter::from_fn(|| lines.pop(true)).count(), 499);
+        assert_eq!((lines.pop(false, &[]), lines.waiting()), (None, 499));
+        assert_eq!(std::iter::from_fn(|| lines.pop(true, &[])).count(), 499);
     }
 
     #[test]
@@ -360,7 +382,7 @@ mod tests {
         }
         assert_eq!((lines.answers_of(Lane::Final, &a), lines.answers_of(Lane::Final, &b)), (4, 3));
         assert_eq!((lines.depths(), lines.waiting()), ([7, 0, 0, 0], 7));
-        let out: Vec<Id> = std::iter::from_fn(|| lines.pop(true)).map(|(_, id)| id).collect();
+        let out: Vec<Id> = std::iter::from_fn(|| lines.pop(true, &[])).map(|(_, id)| id).collect();
         assert_eq!(out, [0, 4, 3, 5, 1, 6, 2].map(|n| ids[n]));
         assert!(lines.lanes.iter().all(|lane| lane.depth == Depth::default()));
         assert_eq!(lines.waiting(), 0);
@@ -377,9 +399,29 @@ mod tests {
             lines.push(Lane::Final, &app, &namespace, *id, rank);
         }
         assert_eq!((lines.answers_of(Lane::Final, &app), lines.waiting()), (6, 18));
-        let mut pop = || lines.pop(true).map(|(_, id)| ids.iter().position(|one| *one == id).unwrap());
+        let mut pop = || lines.pop(true, &[]).map(|(_, id)| ids.iter().position(|one| *one == id).unwrap());
         let order: Vec<_> = std::iter::from_fn(&mut pop).collect();
         assert_eq!(order, [1, 2, 4, 0, 5, 7, 8, 3, 10, 11, 13, 6, 14, 16, 17, 9, 12, 15]);
         assert_eq!((lines.answers_of(Lane::Final, &app), lines.waiting()), (0, 0));
+    }
+
+    #[test]
+    fn a_place_is_left_out_and_keeps_its_turn() {
+        let ids = ids(6);
+        let [a, b]: [Arc<str>; 2] = ["a".into(), "b".into()];
+        let [one, two]: [Arc<str>; 2] = ["one".into(), "two".into()];
+        let mut lines = Lines::default();
+        for (id, (application, namespace)) in
+            ids.iter().zip([(&a, &one), (&a, &one), (&a, &two), (&b, &one), (&b, &one), (&a, &one)])
+        {
+            lines.push(Lane::Final, application, namespace, *id, Rank::Answer);
+        }
+        let but = [Arc::clone(&a), Arc::clone(&one)];
+        let out: Vec<Id> =
+            std::iter::from_fn(|| lines.pop(true, &[but.as_slice()])).map(|(_, id)| id).collect();
+        assert_eq!(out, [2, 3, 4].map(|n| ids[n]));
+        assert_eq!((lines.waiting(), lines.answers_of(Lane::Final, &a)), (3, 3));
+        let rest: Vec<Id> = std::iter::from_fn(|| lines.pop(true, &[])).map(|(_, id)| id).collect();
+        assert_eq!(rest, [0, 1, 5].map(|n| ids[n]));
     }
 }

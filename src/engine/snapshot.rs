@@ -138,7 +138,10 @@ impl Engine {
                 ("call", calls),
                 ("timer", self.timers.len()),
             ],
-            in_flight: [("call", self.calls_in_flight), ("write", self.writes_in_flight)],
+            in_flight: [
+                ("call", self.calls_in_flight),
+                ("write", self.writes_in_flight + self.application_writes),
+            ],
         }
     }
 

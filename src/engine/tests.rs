@@ -48,6 +48,8 @@ enum Fault {
     Refused(WriteError),
     /// It is stored, but nobody hears of it.
     ReplyLost,
+    /// Nothing is heard of it until the client gives up.
+    Hangs,
 }
 
 /// Something that is still on its way.
@@ -531,16 +533,19 @@ impl World {
             Coming::Input(input) => input,
             Coming::Write(write) => {
                 let key = write.key.to_string();
-                let result = match (self.faults)(&key, &write.change, self.now) {
+                let fault = (self.faults)(&key, &write.change, self.now);
+                let takes = if matches!(fault, Some(Fault::Hangs)) { 15 * SECOND } else { self.reply_takes };
+                let result = match fault {
                     None => self.store(&key, &write.uid, &write.change),
                     Some(Fault::Refused(error)) => Err(error),
                     Some(Fault::ReplyLost) => {
                         drop(self.store(&key, &write.uid, &write.change));
                         Err(WriteError::Other("the reply was lost".into()))
                     }
+                    Some(Fault::Hangs) => Err(WriteError::Other("no answer in time".into())),
                 };
                 let written = Input::Written(write.id, Box::new(result));
-                return self.send(self.reply_takes, Coming::Input(written));
+                return self.send(takes, Coming::Input(written));
             }
             Coming::ApplicationWrite(write) => {
                 let result = match (self.faults)(&write.name, &write.change, self.now) {
@@ -550,6 +555,7 @@ impl World {
                         drop(self.store_application(&write.name, &write.uid, &write.change));
                         Err(WriteError::Other("the reply was lost".into()))
                     }
+                    Some(Fault::Hangs) => unreachable!("only a robot's writes hang"),
                 };
                 let written = Input::ApplicationWritten(write.name, Box::new(result));
                 return self.send(self.reply_takes, Coming::Input(written));

@@ -48,9 +48,11 @@ impl Window {
 
     /// A write took `took` until `now`; it was `stored`, or failed somehow; others are `waiting` for their turn.
     pub(super) fn answered(&mut self, took: Duration, stored: bool, waiting: bool, now: Duration) {
-        if stored {
-            self.quickest.learn(took, now);
+        if !stored {
+            // It waits longer each time by itself, and says nothing about the others.
+            return;
         }
+        self.quickest.learn(took, now);
         self.answers += 1;
         self.took += took;
         // As many as are under way, so that each look sees what followed from the one before.

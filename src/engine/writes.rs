@@ -1,6 +1,9 @@
 //! Writes to RoomRobots: which goes out next, what it says, and what its end means.
 
-use super::{Announcement, Change, Effect, Engine, Now, Pending, Write, WriteError, lines::Rank};
+use super::{
+    Announcement, Change, Effect, Engine, Now, Pending, Write, WriteError,
+    lines::{Place, Rank},
+};
 use crate::{
     crd::{CreationPolicy, DeletionPolicy},
     index::{Id, Lane, State},
@@ -13,6 +16,16 @@ use std::{sync::Arc, time::Duration};
 
 /// The share of the writes that may be under way in [`Lane::Live`], in quarters: the rest is always for the others.
 const LIVE_QUARTERS: usize = 3;
+
+/// A write that takes longer takes no place of another one, and its namespace has no other until it is answered: as
+/// behind an admission webhook that does not answer, nobody else is to wait for it.
+const LATE: Duration = Duration::from_secs(2);
+
+impl Pending {
+    fn late(&self, now: Duration) -> bool {
+        now >= self.started + LATE
+    }
+}
 
 /// The wait after the first failed write, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
@@ -54,11 +67,21 @@ impl Engine {
     }
 
     pub(super) fn send_writes(&mut self, now: Now) {
-        let most = self.window.size();
-        while self.writes_in_flight < most {
+        let (most, all) = (self.window.size(), self.settings.concurrency);
+        let hanging: Vec<Place> = self
+            .pending
+            .values()
+            .filter(|write| write.late(now.since_start))
+            .map(|write| write.place.clone())
+            .collect();
+        while self.writes_in_flight < all && self.writes_in_flight < most + hanging.len() {
             // After a stop, answers are still recorded and nothing else is begun.
             let live = self.live_writes * 4 < most * LIVE_QUARTERS && !self.stopping;
-            let Some((lane, id)) = self.lines.pop(live) else {
+            // Not all that may ever be under way are for one namespace, whose writes may hang.
+            let full = self.places.iter().filter(|(_, writes)| **writes >= all - all / 8);
+            let but: Vec<&[Arc<str>]> =
+                full.map(|(place, _)| place).chain(&hanging).map(Place::as_slice).collect();
+            let Some((lane, id)) = self.lines.pop(live, &but) else {
                 break;
             };
             let queued = self.index.get(id).is_some_and(|entry| entry.state == State::WriteQueued(lane));
@@ -66,6 +89,12 @@ impl Engine {
                 self.send_write(id, lane, now);
             }
         }
+    }
+
+    /// When a write that is under way makes room because it is late.
+    pub(super) fn writes_due(&self, now: Duration) -> Option<Duration> {
+        let times = self.pending.values().map(|write| write.started + LATE).filter(|at| *at > now);
+        times.min().filter(|_| self.lines.waiting() > 0)
     }
 
     fn send_write(&mut self, id: Id, lane: Lane, now: Now) {
@@ -77,7 +106,8 @@ impl Engine {
         let robot = &entry.robot;
         let before = robot.conditions.reason(headline(robot));
         let (wanted, attempt, to_add, started) = (Vec::new(), false, false, now.since_start);
-        let mut pending = Pending { wanted, attempt, to_add, before, started, lane };
+        let place = [Arc::clone(&robot.application), Arc::clone(&robot.key.namespace)];
+        let mut pending = Pending { wanted, attempt, to_add, before, started, lane, place };
         let change = match step {
             Some(Step::AddFinalizer) if robot.finalizers.count == 0 => Change::FirstFinalizer,
             Some(Step::AddFinalizer) => Change::MoreFinalizer,
@@ -114,6 +144,7 @@ impl Engine {
             deleting: robot.deleting_since.is_some(),
             change,
         };
+        *self.places.entry(pending.place.clone()).or_default() += 1;
         self.pending.insert(id, pending);
         self.writes_in_flight += 1;
         self.live_writes += usize::from(lane == Lane::Live);
@@ -125,6 +156,12 @@ impl Engine {
         let pending = self.pending.remove(&id);
         if let Some(pending) = &pending {
             self.live_writes -= usize::from(pending.lane == Lane::Live);
+            if let Some(writes) = self.places.get_mut(&pending.place) {
+                *writes -= 1;
+                if *writes == 0 {
+                    self.places.remove(&pending.place);
+                }
+            }
             let took = now.since_start.saturating_sub(pending.started);
             self.window.answered(took, result.is_ok(), self.lines.waiting() > 0, now.since_start);
         }

@@ -261,6 +261,23 @@ fn answers_that_cannot_be_recorded_hold_nobody_back() {
     assert_eq!(world.calls.len(), 200);
 }
 
+/// As behind an admission webhook of one namespace that does not answer.
+#[test]
+fn writes_that_hang_in_one_namespace_leave_the_others_their_turn() {
+    let mut world = World::led_with(32);
+    world.crowd("hung/h", 200, json!({}));
+    world.crowd("team/r", 200, json!({}));
+    world.failing(|key, _, _| key.starts_with("hung/").then_some(Fault::Hangs));
+    world.delete_all();
+    world.run(10 * SECOND);
+    let left = world.robots.keys().filter(|key| key.starts_with("team/")).count();
+    assert_eq!(left, 0, "of 200 that nothing hangs for");
+    world.healthy();
+    world.run(2 * MINUTE);
+    assert!(world.robots.is_empty());
+    assert_eq!(world.calls.len(), 400);
+}
+
 /// What is not recorded is lost with the process, and asked for again.
 #[test]
 fn few_calls_go_out_while_the_api_server_takes_nothing() {
