@@ -139,7 +139,13 @@ fn table() -> Vec<(&'static str, Value, Value, &'static str)> {
             "metricRelabelings:\n        - action: labeldrop",
         ),
         ("podMonitor.relabelings", rules, pod, "relabelings:\n        - action: labeldrop"),
-        ("prometheusRule.enabled", json!(true), none.clone(), "kind: PrometheusRule"),
+        // Of several releases, each misses its own.
+        (
+            "prometheusRule.enabled",
+            json!(true),
+            none.clone(),
+            "absent(roomrobot_leader{namespace=\"roomrobot-system\"})",
+        ),
         ("prometheusRule.labels", json!({"select": "me"}), alerts.clone(), "    select: me\n"),
         ("prometheusRule.ruleLabels", json!({"severity": "wake"}), alerts.clone(), "severity: wake"),
         (
