@@ -4,7 +4,7 @@ use super::{Ran, led, roomrobot};
 use crate::harness::{KEY, World, reason_of};
 use serde_json::{Value, json};
 
-fn doctor(world: &World, more: &[&str]) -> Ran {
+pub fn doctor(world: &World, more: &[&str]) -> Ran {
     let endpoint = world.simulator.endpoint();
     let args = [&["doctor", &world.app, "--allow-endpoint", &endpoint, "-o", "json"], more].concat();
     roomrobot(world, &args)
@@ -16,7 +16,7 @@ fn faults(ran: &Ran) -> Vec<Value> {
 }
 
 /// Among the faults is one about `about` that says `text`, and whose mend says `mend`.
-fn finds(ran: &Ran, about: &str, text: &str, mend: &str) {
+pub fn finds(ran: &Ran, about: &str, text: &str, mend: &str) {
     let faults = faults(ran);
     let found = faults.iter().any(|fault| {
         let has = |field: &str, part: &str| fault[field].as_str().unwrap_or_default().contains(part);
@@ -27,7 +27,7 @@ fn finds(ran: &Ran, about: &str, text: &str, mend: &str) {
     assert!(!ran.out.contains(KEY) && !ran.out.contains("usersig="), "a secret is shown");
 }
 
-fn none(ran: &Ran) {
+pub fn none(ran: &Ran) {
     assert_eq!((faults(ran), ran.code), (Vec::new(), 0), "{}", ran.err);
 }
 
