@@ -1,7 +1,9 @@
 //! `kubectl roomrobot` as a program, against a real API server and a running operator.
 
+mod acting;
 mod doctor;
 mod krew;
+mod release;
 mod session;
 mod tenant;
 mod why;
@@ -168,7 +170,7 @@ async fn plan_says_what_a_deletion_then_calls() {
     assert_eq!(both["robots"].as_array().unwrap().len(), 2, "{both}");
     assert!(both["calls"].as_u64().unwrap() >= 1, "with both gone, somebody removes the robot: {both}");
     let nothing = roomrobot(&world, &["plan"]);
-    assert!(nothing.code == 1 && nothing.err.contains("plan namespace NAME"), "{}", nothing.err);
+    assert!(nothing.code == 2 && nothing.err.contains("--filename"), "{}", nothing.err);
 
     let api = kube::Api::<k8s_openapi::api::core::v1::Namespace>::all(world.client.clone());
     api.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
