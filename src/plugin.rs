@@ -6,11 +6,13 @@
 //!
 //! - [`cli`]: arguments and exit codes
 //! - [`cluster`]: reads of the API server
+//! - [`complete`]: completion in a shell
 //! - [`output`]: tables, JSON, YAML, colours
 //! - one module for each command: [`why`], [`list`], [`forecast`] (`plan`), [`doctor`], [`release`], [`requests`]
 
 pub mod cli;
 pub mod cluster;
+pub mod complete;
 pub mod doctor;
 pub mod forecast;
 pub mod list;

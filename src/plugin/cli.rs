@@ -1,7 +1,8 @@
 //! The plugin's arguments, and one run of it.
 
 use super::{
-    Error, Finding, Result, cluster::Cluster, doctor, forecast, list, output::Out, release, requests, why,
+    Error, Finding, Result, cluster::Cluster, complete::complete, doctor, forecast, list, output::Out,
+    release, requests, why,
 };
 use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use clap_complete::Shell;
@@ -84,6 +85,13 @@ pub enum Command {
         /// The shell.
         shell: Shell,
     },
+    /// What kubectl asks to complete `kubectl roomrobot`.
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        /// The words so far; the last is begun.
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
 }
 
 /// Does what the arguments say.
@@ -96,6 +104,10 @@ pub async fn run(cli: Cli, out: &mut Out) -> Result<Finding> {
         let mut script = Vec::new();
         clap_complete::generate(shell, &mut Cli::command(), "kubectl-roomrobot", &mut script);
         out.raw(&String::from_utf8_lossy(&script));
+        return Ok(Finding::Fine);
+    }
+    if let Command::Complete { words } = &command {
+        out.raw(&complete(Cli::command(), words));
         return Ok(Finding::Fine);
     }
     if matches!(command, Command::Release(_)) && common.all_namespaces {
@@ -118,7 +130,7 @@ pub async fn run(cli: Cli, out: &mut Out) -> Result<Finding> {
         Command::Doctor(target) => doctor::run(&cluster, &target, out).await,
         Command::Release(target) => release::run(&cluster, &target, out).await,
         Command::Requests(source) => requests::run(Some(&cluster), &source, out).await,
-        Command::Completion { .. } => Err(Error("no such command".to_owned())),
+        Command::Completion { .. } | Command::Complete { .. } => Err(Error("no such command".to_owned())),
     }
 }
 
