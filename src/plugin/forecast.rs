@@ -470,3 +470,36 @@ fn print(forecast: &Forecast, out: &mut Out) {
         out.line(&format!("Note: {note}."));
     }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_manifest_may_hold_thousands_of_documents() {
+        let one = |n| format!("kind: RoomRobot\nmetadata:\n  name: r-{n}\n");
+        let text = (0..2000).map(one).collect::<Vec<_>>().join("---\n");
+        let mut chosen = Chosen::default();
+        choose_from(&text, "event", &mut chosen).unwrap();
+        assert_eq!(chosen.names.len(), 2000);
+        let error = choose_from("a: [", "event", &mut chosen).unwrap_err();
+        assert!(error.0.starts_with("the manifest cannot be read: "), "{error}");
+    }
+
+    #[test]
+    fn applications_of_one_sdk_app_id_share_its_pace() {
+        let application = |name: &str, id: i64, rate: i32| -> RtcApplication {
+            serde_json::from_value(json!({
+                "apiVersion": "roomrobot.dev/v1alpha1", "kind": "RtcApplication", "metadata": {"name": name},
+                "spec": {"sdkAppId": id, "requestsPerSecond": rate, "credentials": {"secretRef": {"name": "s"}}},
+            }))
+            .unwrap()
+        };
+        let applications = vec![application("a", 1, 100), application("b", 1, 50), application("c", 2, 100)];
+        let stored = Stored { applications: Some(applications), ..Stored::default() };
+        let calls = [("a", 100), ("b", 100), ("c", 100)].map(|(name, calls)| (name.to_owned(), calls));
+        let seconds: Vec<f64> = seconds(&stored, &BTreeMap::from(calls)).into_values().collect();
+        assert_eq!(seconds, [4.0, 4.0, 1.0]);
+    }
+}
