@@ -6,6 +6,7 @@ mod krew;
 mod release;
 mod session;
 mod tenant;
+mod terminal;
 mod why;
 
 use crate::harness::{PATIENCE, World, eventually};
@@ -63,6 +64,21 @@ pub fn with_kubeconfig(kubeconfig: &Path, args: &[&str], input: Option<&str>) ->
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ran { code: output.status.code().unwrap(), out: text(&output.stdout), err: text(&output.stderr) }
     })
+}
+
+/// Runs a command that the plugin printed, as the administrator, in a shell.
+pub fn shell(world: &World, command: &str) {
+    let kubectl = world.plane.kubectl();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let status = tokio::task::block_in_place(|| {
+        Command::new("sh")
+            .args(["-c", command])
+            .env("PATH", format!("{}:{path}", kubectl.parent().unwrap().display()))
+            .env("KUBECONFIG", world.plane.admin_kubeconfig())
+            .status()
+            .unwrap()
+    });
+    assert!(status.success(), "{command}");
 }
 
 /// Waits until the Lease that the plugin reads names a leader.
@@ -277,8 +293,26 @@ async fn requests_come_from_statuses_events_and_audit_lines() {
         (&row["source"], &row["room"], &row["application"]),
         (&json!("audit"), &json!("gone"), &json!(world.app))
     );
+    // The same from a file.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &log).unwrap();
+    let path = file.path().to_str().unwrap();
+    let from_file = roomrobot(&world, &["requests", "--offline", path, "-o", "json"]);
+    assert_eq!(from_file.json(), offline.json());
+    let nowhere = roomrobot(&world, &["requests", "--offline", "/nonexistent"]);
+    assert!(nowhere.code == 1 && nowhere.err.contains("/nonexistent: "), "{}", nowhere.err);
     let failed = with_input(&world, &["requests", "--offline", "--failed", "-"], Some(&log));
     assert!(failed.out.contains(&id("held")) && !failed.out.contains(&id("gone")), "{}", failed.out);
+    // 100004 is a failure of an addition, whoever tells.
+    world.robot_with("early", json!({"creationPolicy": "Create"})).await;
+    let event = world.announced("early", "RoomNotFound").await;
+    assert_eq!(event.action.as_deref(), Some("AddRobot"));
+    for args in
+        [&["requests", "-n", &world.namespace, "--failed"][..], &["requests", "--offline", "--failed", "-"]]
+    {
+        let failed = with_input(&world, args, Some(&operator.log()));
+        assert!(failed.out.contains(&id("early")) && failed.out.contains("add_robot"), "{}", failed.out);
+    }
     let old = roomrobot(
         &world,
         &["requests", "-A", "--to", "2020-01-01T00:00:00Z", "--from", "2019-01-01T00:00:00Z"],
@@ -305,11 +339,20 @@ async fn kubectl_finds_it_and_it_fails_in_one_line() {
             .unwrap()
     });
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bare = crate::harness::Plane::bare().await;
     let nowhere = roomrobot(&world, &["list", "--kubeconfig", "/nonexistent"]);
     assert_eq!(nowhere.code, 1);
     assert_eq!(nowhere.err.lines().count(), 1, "{}", nowhere.err);
     let wrong = roomrobot(&world, &["walk"]);
     assert_eq!(wrong.code, 2);
+    for args in [&["why", "x"][..], &["release", "x", "--reason", "y"], &["list"]] {
+        let none = with_kubeconfig(&bare.admin_kubeconfig(), args, None);
+        assert!(
+            none.code == 1 && none.err.contains("CustomResourceDefinitions are not installed"),
+            "{}",
+            none.err
+        );
+    }
     let script = roomrobot(&world, &["completion", "bash"]);
     assert!(script.code == 0 && script.out.contains("kubectl-roomrobot"));
     let _ = PATIENCE;

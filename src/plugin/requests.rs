@@ -322,6 +322,25 @@ mod tests {
     }
 
     #[test]
+    fn an_event_tells_which_command_was_answered() {
+        for (action, told) in
+            [("DeleteRobot", "delete_robot"), ("AddRobot", "add_robot"), ("AcceptRobot", "")]
+        {
+            let event: Event = serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "e"}, "eventTime": "2026-01-31T12:00:00.000000Z", "action": action,
+                "regarding": {"kind": "RoomRobot", "namespace": "n", "name": "r"},
+                "note": format!("no such room: ErrorCode 100004, RequestId {ID}"),
+            }))
+            .unwrap();
+            let request = from_event(&event).unwrap();
+            assert_eq!((request.operation.as_str(), request.error_code), (told, Some(100_004)));
+            assert_eq!(request.id, ID);
+            let success = codes::class(operation(&request), 100_004).is_final();
+            assert_eq!(success, told != "add_robot", "100004 is no success of an addition");
+        }
+    }
+
+    #[test]
     fn other_lines_and_calls_without_an_answer_have_no_request_id() {
         for line in [
             "",
