@@ -7,11 +7,11 @@ use super::{
 };
 use crate::harness::{World, create, create_namespace, unique};
 use k8s_openapi::{
-    api::{coordination::v1::Lease, core::v1::Pod},
+    api::{apps::v1::ReplicaSet, coordination::v1::Lease, core::v1::Pod},
     jiff::Timestamp,
 };
 use kube::{
-    Api,
+    Api, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams},
 };
 use serde_json::{Value, json};
@@ -105,12 +105,19 @@ async fn nobody_is_said_to_be_dead_who_was_only_not_found() {
 async fn without_leader_election_a_ready_pod_acts() {
     let world = World::new().await;
     let api = Api::<Pod>::namespaced(world.client.clone(), SYSTEM);
+    // A Pod whose owner is not there is removed.
+    let template =
+        json!({"metadata": {"labels": {"a": "b"}}, "spec": {"containers": [{"name": "o", "image": "x"}]}});
+    let spec = json!({"replicas": 0, "selector": {"matchLabels": {"a": "b"}}, "template": template});
+    let sets = Api::<ReplicaSet>::namespaced(world.client.clone(), SYSTEM);
+    let owner = create(&sets, json!({"metadata": {"generateName": "op-"}, "spec": spec})).await;
+    let (owner, uid) = (owner.name_any(), owner.metadata.uid.unwrap());
     let pod = |account: &str| {
         json!({
             "metadata": {
                 "name": "op-1",
                 "labels": {"app.kubernetes.io/name": "roomrobot-operator"},
-                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": "op", "uid": "u"}],
+                "ownerReferences": [{"apiVersion": "apps/v1", "kind": "ReplicaSet", "name": owner, "uid": uid}],
             },
             "spec": {
                 "serviceAccountName": account,
@@ -137,5 +144,6 @@ async fn without_leader_election_a_ready_pod_acts() {
     create(&api, pod("another")).await;
     api.patch_status("op-1", &PatchParams::default(), &Patch::Merge(&ready)).await.unwrap();
     finds(&doctor(&world, &[]), "operator's rights", ":roomrobot-system:another may not list", "rbac.yaml");
-    api.delete("op-1", &at_once).await.unwrap();
+    sets.delete(&owner, &DeleteParams::default()).await.unwrap();
+    let _ = api.delete("op-1", &at_once).await;
 }

@@ -110,10 +110,7 @@ async fn who_may_not_record_a_reason_is_told_the_other_way() {
     let (_, command) = ran.err.trim().rsplit_once("it goes by: ").unwrap();
     assert!(world.robots().get("shut").await.is_ok());
     // As printed, in a shell.
-    let kubectl = world.plane.kubectl();
-    let path = format!("{}:{}", kubectl.parent().unwrap().display(), std::env::var("PATH").unwrap());
-    let status = std::process::Command::new("sh").args(["-c", command]).env("PATH", path).status().unwrap();
-    assert!(status.success(), "{command}");
+    super::shell(&world, command);
     world.gone("shut").await;
     assert!(world.events_about("shut").await.iter().all(|event| event.reason.as_deref() != Some("Released")));
 }
