@@ -324,6 +324,45 @@ async fn requests_come_from_statuses_events_and_audit_lines() {
     }
 }
 
+/// As kubectl does, it reaches the cluster by a proxy of the environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cluster_is_reached_by_a_proxy() {
+    use tokio::{
+        io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
+        net::{TcpListener, TcpStream},
+    };
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let served = tokio::spawn(async move {
+        let mut client = BufReader::new(listener.accept().await.unwrap().0);
+        let mut first = String::new();
+        client.read_line(&mut first).await.unwrap();
+        let mut line = first.clone();
+        while !line.trim().is_empty() {
+            line.clear();
+            client.read_line(&mut line).await.unwrap();
+        }
+        let to = first.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
+        let mut server = TcpStream::connect(&to).await.unwrap();
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+        to
+    });
+    let output = tokio::task::block_in_place(|| {
+        Command::new(env!("CARGO_BIN_EXE_kubectl-roomrobot"))
+            .arg("list")
+            .env("KUBECONFIG", world.plane.admin_kubeconfig())
+            .env("HTTPS_PROXY", proxy)
+            .env_remove("NO_PROXY")
+            .env_remove("no_proxy")
+            .output()
+            .unwrap()
+    });
+    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    assert_eq!(served.await.unwrap(), format!("127.0.0.1:{}", world.plane.port()));
+}
+
 /// As people call it: kubectl finds the plugin by its name.
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_finds_it_and_it_fails_in_one_line() {
