@@ -121,7 +121,7 @@ pub async fn run(cli: Cli, out: &mut Out) -> Result<Finding> {
     }
     let mut cluster = Cluster::connect(&common).await?;
     if !matches!(command, Command::List) {
-        cluster.locate().await;
+        cluster.locate().await?;
     }
     match command {
         Command::Why { name } => why::run(&cluster, name.as_deref(), out).await,

@@ -254,7 +254,7 @@ impl Cluster {
     /// # Errors
     /// If they cannot be listed.
     pub async fn robots(&self, scope: Option<&str>, choice: Choice<'_>, out: &Out) -> Result<Vec<Seen>> {
-        self.list_robots(scope, choice, out).await.map_err(|error| missing_crd(&error))
+        self.list_robots(scope, choice, out).await.map_err(|error| self.missing_crd(&error))
     }
 
     /// RoomRobots of all namespaces, and `true`; where the user may not read those, of `namespaces`, and `false`.
@@ -276,7 +276,16 @@ impl Cluster {
                 }
                 Ok((robots, false))
             }
-            Err(error) => Err(missing_crd(&error)),
+            Err(error) => Err(self.missing_crd(&error)),
+        }
+    }
+
+    fn missing_crd(&self, error: &kube::Error) -> Error {
+        match error {
+            kube::Error::Api(status) if status.code == 404 => Error(self.flags.put(
+                "the CustomResourceDefinitions are not installed; `kubectl roomrobot doctor` says what else is missing",
+            )),
+            error => Error(crate::kubernetes::explain(error)),
         }
     }
 
@@ -326,7 +335,7 @@ impl Cluster {
         match list {
             Ok(applications) => Ok(Some(applications.items)),
             Err(error) if forbidden(&error) => Ok(None),
-            Err(error) => Err(missing_crd(&error)),
+            Err(error) => Err(self.missing_crd(&error)),
         }
     }
 
@@ -357,25 +366,23 @@ impl Cluster {
 
     /// Looks who acts: the holders of the operator's Leases, else Pods that need none. Where the user has not named the
     /// operator's namespace, it is the one where they are.
-    pub async fn locate(&mut self) {
-        let now = self.now().await;
+    ///
+    /// # Errors
+    /// If the API server cannot be reached.
+    pub async fn locate(&mut self) -> Result<()> {
+        let now = self.now().await?;
         let own = self.operator_namespace.clone();
         let places = [Some(&*own), None];
         let places = if self.operator_named { &places[..1] } else { &places[..] };
         for place in places {
-            match list(&self.client, *place, &ListParams::default()).await {
-                Err(error) if forbidden(&error) && place.is_some() => {
-                    self.acting = Err("you may not read its Lease".to_owned());
-                    return;
-                }
-                found => {
-                    let leases = found.unwrap_or_default().into_iter();
-                    if self.take(
-                        leases.filter_map(|lease: Lease| Some((lease.namespace()?, leader(&lease, now)?))),
-                    ) {
-                        return;
-                    }
-                }
+            let found = list::<Lease>(&self.client, *place, &ListParams::default()).await?;
+            if found.is_none() && place.is_some() {
+                self.acting = Err("you may not read its Lease".to_owned());
+                return Ok(());
+            }
+            let leases = found.into_iter().flatten();
+            if self.take(leases.filter_map(|lease| Some((lease.namespace()?, leader(&lease, now)?)))) {
+                return Ok(());
             }
         }
         let params = ListParams::default().labels(&format!("app.kubernetes.io/name={OPERATOR}"));
@@ -383,14 +390,15 @@ impl Cluster {
             // Pods of hooks and tests have the label too, but do not come from a Deployment.
             let deployed = |pod: &Pod| pod.owner_references().iter().any(|owner| owner.kind == "ReplicaSet");
             let pods =
-                list(&self.client, *place, &params).await.unwrap_or_default().into_iter().filter(deployed);
-            if self.take(pods.filter_map(|pod: Pod| Some((pod.namespace()?, without_lease(&pod))))) {
-                return;
+                list::<Pod>(&self.client, *place, &params).await?.into_iter().flatten().filter(deployed);
+            if self.take(pods.filter_map(|pod| Some((pod.namespace()?, without_lease(&pod))))) {
+                return Ok(());
             }
         }
         self.acting = Err(format!(
             "not known: there is no Lease {OPERATOR} in {own}; name its namespace with --operator-namespace, or see whether its leader election is off"
         ));
+        Ok(())
     }
 
     /// Takes those of one namespace, best one where somebody acts.
@@ -407,7 +415,6 @@ impl Cluster {
     }
 
     /// Who acts, or why that is not known.
-    #[must_use]
     pub fn acting(&self) -> Acting<'_> {
         self.acting.as_deref().map_err(String::as_str)
     }
@@ -435,17 +442,19 @@ impl Cluster {
     }
 
     /// Now, by the API server's clock: this machine's may be wrong.
-    pub async fn now(&self) -> Timestamp {
-        let ask = async {
-            let request = hyper::Request::get("/version").body(kube::client::Body::empty()).ok()?;
-            let response = self.client.send(request).await.ok()?;
-            http_date(response.headers().get(hyper::header::DATE)?.to_str().ok()?)
-        };
-        ask.await.unwrap_or_else(Timestamp::now)
+    ///
+    /// # Errors
+    /// If the API server cannot be reached.
+    pub async fn now(&self) -> Result<Timestamp> {
+        let request = hyper::Request::get("/version").body(kube::client::Body::empty());
+        let response = self.client.send(request.map_err(|error| Error(error.to_string()))?).await?;
+        let date = response.headers().get(hyper::header::DATE).and_then(|date| date.to_str().ok());
+        Ok(date.and_then(http_date).unwrap_or_else(Timestamp::now))
     }
 }
 
-async fn list<K>(client: &Client, scope: Option<&str>, params: &ListParams) -> kube::Result<Vec<K>>
+/// All of a kind; `None` where the user may not list them.
+async fn list<K>(client: &Client, scope: Option<&str>, params: &ListParams) -> Result<Option<Vec<K>>>
 where
     K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + DeserializeOwned + Debug,
 {
@@ -453,7 +462,11 @@ where
         Some(namespace) => Api::<K>::namespaced(client.clone(), namespace),
         None => Api::all(client.clone()),
     };
-    api.list(params).await.map(|list| list.items)
+    match api.list(params).await {
+        Ok(list) => Ok(Some(list.items)),
+        Err(error) if forbidden(&error) => Ok(None),
+        Err(error) => Err(error.into()),
+    }
 }
 
 /// What `keep` makes of every object, read page by page; `read` hears after each how many there were.
@@ -527,16 +540,6 @@ pub(super) fn seen(object: &DynamicObject) -> Option<Seen> {
 
 const fn forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
-}
-
-fn missing_crd(error: &kube::Error) -> Error {
-    match error {
-        kube::Error::Api(status) if status.code == 404 => Error(
-            "the CustomResourceDefinitions are not installed; `kubectl roomrobot doctor` says what else is missing"
-                .to_owned(),
-        ),
-        error => Error(crate::kubernetes::explain(error)),
-    }
 }
 
 /// The value of a gauge with these labels in the text of `/metrics`.

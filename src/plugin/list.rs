@@ -75,7 +75,7 @@ pub async fn run(cluster: &Cluster, out: &mut Out) -> Result<Finding> {
         }
         scope => cluster.robots(scope, choice, out).await?,
     };
-    let list = waiting(&robots, cluster.now().await.as_second());
+    let list = waiting(&robots, cluster.now().await?.as_second());
     let persons = list.iter().filter(|waiting| waiting.needs_a_person).count();
     if !out.for_people() {
         out.value(&list)?;

@@ -235,10 +235,10 @@ impl<'a> Record<'a> {
         let namespace = &cluster.default_namespace;
         let known = Api::<Namespace>::all(cluster.client.clone()).get(namespace).await;
         let goes = known.is_ok_and(|namespace| namespace.metadata.deletion_timestamp.is_some());
-        let places = [namespace, &cluster.operator_namespace];
+        let own = (!goes).then_some(namespace);
         let mut record = Self { cluster, reason, user: user(cluster).await, place: String::new() };
         let mut refusal = String::new();
-        for place in &places[usize::from(goes)..] {
+        for place in own.into_iter().chain([&cluster.operator_namespace]) {
             record.place.clone_from(place);
             match record.keep("any", "", true).await {
                 Ok(_) => return Ok(record),

@@ -10,7 +10,7 @@ use super::{
 use crate::{
     codes::{self, Operation},
     crd::{CreationPolicy, DeletionPolicy, RtcApplication},
-    explain::{self, Step, Subject},
+    explain::{self, Explanation, Step, Subject},
     room_engine::{Outcome, Reply},
     status::{self, Kind, Reason},
 };
@@ -229,25 +229,7 @@ pub fn explain(facts: &Facts<'_>) -> Screen {
     if facts.more > 0 {
         say("and more", format!("{} more wait for the same reason", facts.more));
     }
-    // Retain needs somebody who drops the finalizer, and leaves alone what is over.
-    let release = seen.goes()
-        && seen.robot.finalizers.ours.is_some()
-        && seen.robot.deletion_policy == DeletionPolicy::Delete
-        && !(seen.over() || nobody(facts.acting));
-    let own = explanation.map(|row| row.steps).unwrap_or_default();
-    let ordered = if matter.meaning.is_some() { [matter.steps, own] } else { [own, matter.steps] };
-    let mut steps: Vec<Step> = Vec::new();
-    for step in ordered.into_iter().flatten() {
-        if fits(*step, facts, code) && !steps.contains(step) {
-            steps.push(*step);
-        }
-    }
-    if release {
-        steps.push(Step::Release);
-    }
-    if matter.finding == Finding::Fine {
-        steps.clear();
-    }
+    let steps = steps(facts, &matter, explanation, code);
     Screen {
         robot: seen.robot.key.to_string(),
         summary: matter.summary,
@@ -260,6 +242,31 @@ pub fn explain(facts: &Facts<'_>) -> Screen {
         details,
         next: steps.into_iter().map(|step| next(step, facts)).collect(),
     }
+}
+
+/// What to type, the most likely first.
+fn steps(facts: &Facts<'_>, matter: &Matter, row: Option<&Explanation>, code: Option<i64>) -> Vec<Step> {
+    let seen = facts.seen;
+    if matter.finding == Finding::Fine {
+        return Vec::new();
+    }
+    // Retain needs somebody who drops the finalizer, and leaves alone what is over.
+    let release = seen.goes()
+        && seen.robot.finalizers.ours.is_some()
+        && seen.robot.deletion_policy == DeletionPolicy::Delete
+        && !(seen.over() || nobody(facts.acting));
+    let own = row.map(|row| row.steps).unwrap_or_default();
+    let ordered = if matter.meaning.is_some() { [matter.steps, own] } else { [own, matter.steps] };
+    let mut steps: Vec<Step> = Vec::new();
+    for step in ordered.into_iter().flatten() {
+        if fits(*step, facts, code) && !steps.contains(step) {
+            steps.push(*step);
+        }
+    }
+    if release {
+        steps.push(Step::Release);
+    }
+    steps
 }
 
 /// The reason that a condition has after `code`.
@@ -486,20 +493,13 @@ fn next(step: Step, facts: &Facts<'_>) -> Next {
 /// If it cannot be read.
 pub async fn run(cluster: &Cluster, name: Option<&str>, out: &mut Out) -> Result<Finding> {
     let scope = cluster.scope.as_deref();
+    let waits = |seen: &Seen| seen.goes() || seen.robot.conditions.is_true(Kind::Stalled);
+    let keep = name.is_none().then_some(waits as fn(&Seen) -> bool);
+    let found = cluster.robots(scope, Choice { name, keep, ..Choice::default() }, out).await?;
     let chosen = match name {
-        Some(name) => {
-            let named = Choice { name: Some(name), ..Choice::default() };
-            let found = cluster.robots(scope, named, out).await?;
-            if found.is_empty() {
-                return gone(cluster, name, out).await;
-            }
-            found.into_iter().map(|seen| (seen, 0)).collect()
-        }
-        None => {
-            let keep = |seen: &Seen| seen.goes() || seen.robot.conditions.is_true(Kind::Stalled);
-            let choice = Choice { keep: Some(keep), ..Choice::default() };
-            one_for_each_reason(cluster.robots(scope, choice, out).await?)
-        }
+        Some(name) if found.is_empty() => return gone(cluster, name, out).await,
+        Some(_) => found.into_iter().map(|seen| (seen, 0)).collect(),
+        None => one_for_each_reason(found),
     };
     let applications = cluster.readable_applications().await?;
     let may_read_applications = applications.is_some();
@@ -513,7 +513,7 @@ pub async fn run(cluster: &Cluster, name: Option<&str>, out: &mut Out) -> Result
     } else {
         BTreeMap::new()
     };
-    let now = cluster.now().await;
+    let now = cluster.now().await?;
     let screens: Vec<Screen> = chosen
         .iter()
         .map(|(seen, more)| {
@@ -595,12 +595,9 @@ async fn lines(cluster: &Cluster, out: &Out) -> Result<BTreeMap<String, Vec<i64>
 /// There is no such RoomRobot any more: what its last Event said.
 async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
     let scope = cluster.scope.as_deref();
-    let mut fields = format!("regarding.kind=RoomRobot,regarding.name={name}");
-    let mut places = vec![scope];
-    if let Some(namespace) = scope {
-        fields += &format!(",regarding.namespace={namespace}");
-        places.push(Some(&cluster.operator_namespace));
-    }
+    let within = scope.map_or_else(String::new, |namespace| format!(",regarding.namespace={namespace}"));
+    let fields = format!("regarding.kind=RoomRobot,regarding.name={name}{within}");
+    let places = if scope.is_some() { vec![scope, Some(&cluster.operator_namespace)] } else { vec![None] };
     let (mut events, mut unread) = (Vec::new(), Vec::new());
     for place in places {
         match cluster.events(place, &fields).await? {
