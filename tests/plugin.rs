@@ -324,7 +324,7 @@ async fn requests_come_from_statuses_events_and_audit_lines() {
     }
 }
 
-/// As kubectl does, it reaches the cluster by a proxy of the environment.
+/// As kubectl does, it reaches the cluster by the kubeconfig's proxy, and this machine's without that of the environment.
 #[tokio::test(flavor = "multi_thread")]
 async fn the_cluster_is_reached_by_a_proxy() {
     use tokio::{
@@ -349,17 +349,30 @@ async fn the_cluster_is_reached_by_a_proxy() {
         let _ = copy_bidirectional(&mut client, &mut server).await;
         to
     });
-    let output = tokio::task::block_in_place(|| {
-        Command::new(env!("CARGO_BIN_EXE_kubectl-roomrobot"))
-            .arg("list")
-            .env("KUBECONFIG", world.plane.admin_kubeconfig())
-            .env("HTTPS_PROXY", proxy)
-            .env_remove("NO_PROXY")
-            .env_remove("no_proxy")
-            .output()
-            .unwrap()
-    });
-    assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let list = |kubeconfig: &Path| {
+        let output = tokio::task::block_in_place(|| {
+            Command::new(env!("CARGO_BIN_EXE_kubectl-roomrobot"))
+                .arg("list")
+                .env("KUBECONFIG", kubeconfig)
+                .env("HTTPS_PROXY", "http://127.0.0.1:1")
+                .output()
+                .unwrap()
+        });
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    list(&world.plane.admin_kubeconfig());
+    assert!(!served.is_finished(), "nobody asked for this proxy");
+    let config = tempfile::NamedTempFile::new().unwrap();
+    std::fs::copy(world.plane.admin_kubeconfig(), config.path()).unwrap();
+    let (path, proxied) = (config.path().to_str().unwrap(), format!("--proxy-url={proxy}"));
+    let text = std::fs::read_to_string(config.path()).unwrap();
+    let read: Value = serde_saphyr::from_str(&text).unwrap();
+    let cluster = read["clusters"][0]["name"].as_str().unwrap();
+    world
+        .plane
+        .run_kubectl(&["config", "set-cluster", cluster, "--kubeconfig", path, &proxied], None)
+        .unwrap();
+    list(config.path());
     assert_eq!(served.await.unwrap(), format!("127.0.0.1:{}", world.plane.port()));
 }
 

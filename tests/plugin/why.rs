@@ -300,7 +300,7 @@ async fn what_an_application_is_refused_for() {
         shows(&screen, 4, &[&format!("is not ready ({ready})"), reason]);
         assert!(!screen.out.contains("try at once:"), "the robot's spec changes nothing:\n{}", screen.out);
         world.simulator.heal();
-        world.patch_application(json!({"spec": {"requestsPerSecond": 100 + code % 10}})).await;
+        world.patch_application(json!({"spec": {"requestsPerSecond": code - 60_000}})).await;
         world.gone(name).await;
     }
     world.application_until("Verified").await;
