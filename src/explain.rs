@@ -48,7 +48,9 @@ pub enum Step {
     EditApplication,
     /// Change how many calls a second the RtcApplication may make.
     Pace,
-    /// Put another key into the Secret.
+    /// Create the Secret.
+    CreateSecret,
+    /// Put another key into the Secret, in place of all that is there.
     ReplaceSecret,
     /// Label the namespace as the RtcApplication selects it.
     LabelNamespace,
@@ -82,6 +84,7 @@ impl Step {
             Self::CreateApplication => "create the RtcApplication again",
             Self::EditApplication => "correct the RtcApplication",
             Self::Pace => "change the calls a second that the operator keeps to; N is a number",
+            Self::CreateSecret => "create the Secret; KEYFILE holds the key and nothing else",
             Self::ReplaceSecret => "put the right key into the Secret; KEYFILE holds nothing else",
             Self::LabelNamespace => "label the namespace as the RtcApplication selects it",
             Self::Doctor => "check everything that a call needs",
@@ -114,8 +117,12 @@ impl Step {
             Self::Pace => {
                 r#"kubectl patch rtcapplication {application} --type merge -p '{"spec":{"requestsPerSecond":N}}'"#
             }
+            Self::CreateSecret => {
+                "kubectl create secret generic {secret} -n {operator} --from-file=secretKey=KEYFILE"
+            }
+            // `apply` would leave a userSig where `kubectl create` put it.
             Self::ReplaceSecret => {
-                "kubectl create secret generic {secret} -n {operator} --from-file=secretKey=KEYFILE --dry-run=client -o yaml | kubectl apply -f -"
+                "kubectl create secret generic {secret} -n {operator} --from-file=secretKey=KEYFILE --dry-run=client -o yaml | kubectl replace -f -"
             }
             Self::LabelNamespace => "kubectl label namespace {namespace} KEY=VALUE",
             Self::Doctor => "kubectl roomrobot doctor {application}",
@@ -255,7 +262,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
     row(RoomRobot, RobotDeleted, Is::False, &[R::ApplicationNotReady],
         "the application is gone, its Secret is missing or unusable, its endpoint is not allowed, or its package or billing stops it",
         "the message names it",
-        &[Step::CreateApplication, Step::ReplaceSecret, Step::EditApplication, Step::Doctor]),
+        &[Step::CreateApplication, Step::CreateSecret, Step::ReplaceSecret, Step::EditApplication, Step::Doctor]),
 
     row(RtcApplication, Ready, Is::False, &[R::Suspended],
         "`spec.suspend` is true", "set it to false", &[Step::ResumeApplication]),
@@ -263,7 +270,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         "`spec.endpoint` is not one of the vendor's https hosts, and no `--allow-endpoint` names it",
         "correct it, or allow it", &[Step::EditApplication]),
     row(RtcApplication, Ready, Is::False, &[R::SecretNotFound],
-        "the Secret does not exist in the operator's namespace", "create it", &[Step::ReplaceSecret]),
+        "the Secret does not exist in the operator's namespace", "create it", &[Step::CreateSecret]),
     row(RtcApplication, Ready, Is::False, &[R::SecretInvalid],
         "the Secret has no usable key, or has both", "correct it", &[Step::ReplaceSecret]),
     row(RtcApplication, Ready, Is::False, &[R::CredentialsRejected],
@@ -277,7 +284,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         "package or billing; calls stop, one probe a minute", "renew or upgrade the package", &[]),
     row(RtcApplication, Ready, Is::False, &[R::DeletionsStalled],
         "deletions of its robots wait for a person, or for more than 5 minutes; up to 30 s late",
-        "see their `RobotDeleted` conditions", &[]),
+        "see why: `kubectl roomrobot why -A`, or the conditions `RobotDeleted` of its RoomRobots", &[]),
     row(RtcApplication, Ready, Is::True, &[R::Verified],
         "the room engine accepted a call with these credentials", NOTHING, &[]),
     row(RtcApplication, Ready, Is::True, &[R::CredentialsLoaded],

@@ -6,15 +6,19 @@
 //!
 //! - [`cli`]: arguments and exit codes
 //! - [`cluster`]: reads of the API server
+//! - [`complete`]: completion in a shell
 //! - [`output`]: tables, JSON, YAML, colours
+//! - [`proxy`]: which clusters the proxy of the environment is not for
 //! - one module for each command: [`why`], [`list`], [`forecast`] (`plan`), [`doctor`], [`release`], [`requests`]
 
 pub mod cli;
 pub mod cluster;
+pub mod complete;
 pub mod doctor;
 pub mod forecast;
 pub mod list;
 pub mod output;
+pub mod proxy;
 pub mod release;
 pub mod requests;
 pub mod why;

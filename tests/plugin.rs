@@ -1,9 +1,12 @@
 //! `kubectl roomrobot` as a program, against a real API server and a running operator.
 
+mod acting;
 mod doctor;
 mod krew;
+mod release;
 mod session;
 mod tenant;
+mod terminal;
 mod why;
 
 use crate::harness::{PATIENCE, World, eventually};
@@ -61,6 +64,21 @@ pub fn with_kubeconfig(kubeconfig: &Path, args: &[&str], input: Option<&str>) ->
         let text = |bytes: &[u8]| String::from_utf8_lossy(bytes).into_owned();
         Ran { code: output.status.code().unwrap(), out: text(&output.stdout), err: text(&output.stderr) }
     })
+}
+
+/// Runs a command that the plugin printed, as the administrator, in a shell.
+pub fn shell(world: &World, command: &str) {
+    let kubectl = world.plane.kubectl();
+    let path = std::env::var("PATH").unwrap_or_default();
+    let status = tokio::task::block_in_place(|| {
+        Command::new("sh")
+            .args(["-c", command])
+            .env("PATH", format!("{}:{path}", kubectl.parent().unwrap().display()))
+            .env("KUBECONFIG", world.plane.admin_kubeconfig())
+            .status()
+            .unwrap()
+    });
+    assert!(status.success(), "{command}");
 }
 
 /// Waits until the Lease that the plugin reads names a leader.
@@ -168,7 +186,7 @@ async fn plan_says_what_a_deletion_then_calls() {
     assert_eq!(both["robots"].as_array().unwrap().len(), 2, "{both}");
     assert!(both["calls"].as_u64().unwrap() >= 1, "with both gone, somebody removes the robot: {both}");
     let nothing = roomrobot(&world, &["plan"]);
-    assert!(nothing.code == 1 && nothing.err.contains("plan namespace NAME"), "{}", nothing.err);
+    assert!(nothing.code == 2 && nothing.err.contains("--filename"), "{}", nothing.err);
 
     let api = kube::Api::<k8s_openapi::api::core::v1::Namespace>::all(world.client.clone());
     api.delete(&world.namespace, &DeleteParams::default()).await.unwrap();
@@ -275,8 +293,26 @@ async fn requests_come_from_statuses_events_and_audit_lines() {
         (&row["source"], &row["room"], &row["application"]),
         (&json!("audit"), &json!("gone"), &json!(world.app))
     );
+    // The same from a file.
+    let file = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(file.path(), &log).unwrap();
+    let path = file.path().to_str().unwrap();
+    let from_file = roomrobot(&world, &["requests", "--offline", path, "-o", "json"]);
+    assert_eq!(from_file.json(), offline.json());
+    let nowhere = roomrobot(&world, &["requests", "--offline", "/nonexistent"]);
+    assert!(nowhere.code == 1 && nowhere.err.contains("/nonexistent: "), "{}", nowhere.err);
     let failed = with_input(&world, &["requests", "--offline", "--failed", "-"], Some(&log));
     assert!(failed.out.contains(&id("held")) && !failed.out.contains(&id("gone")), "{}", failed.out);
+    // 100004 is a failure of an addition, whoever tells.
+    world.robot_with("early", json!({"creationPolicy": "Create"})).await;
+    let event = world.announced("early", "RoomNotFound").await;
+    assert_eq!(event.action.as_deref(), Some("AddRobot"));
+    for args in
+        [&["requests", "-n", &world.namespace, "--failed"][..], &["requests", "--offline", "--failed", "-"]]
+    {
+        let failed = with_input(&world, args, Some(&operator.log()));
+        assert!(failed.out.contains(&id("early")) && failed.out.contains("add_robot"), "{}", failed.out);
+    }
     let old = roomrobot(
         &world,
         &["requests", "-A", "--to", "2020-01-01T00:00:00Z", "--from", "2019-01-01T00:00:00Z"],
@@ -286,6 +322,58 @@ async fn requests_come_from_statuses_events_and_audit_lines() {
     for text in [&online.out, &offline.out, &failed.out] {
         assert!(!text.contains("usersig=") && !text.contains(crate::harness::KEY));
     }
+}
+
+/// As kubectl does, it reaches the cluster by the kubeconfig's proxy, and this machine's without that of the environment.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_cluster_is_reached_by_a_proxy() {
+    use tokio::{
+        io::{AsyncBufReadExt as _, AsyncWriteExt as _, BufReader, copy_bidirectional},
+        net::{TcpListener, TcpStream},
+    };
+    let world = World::new().await;
+    let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let proxy = format!("http://{}", listener.local_addr().unwrap());
+    let served = tokio::spawn(async move {
+        let mut client = BufReader::new(listener.accept().await.unwrap().0);
+        let mut first = String::new();
+        client.read_line(&mut first).await.unwrap();
+        let mut line = first.clone();
+        while !line.trim().is_empty() {
+            line.clear();
+            client.read_line(&mut line).await.unwrap();
+        }
+        let to = first.strip_prefix("CONNECT ").and_then(|rest| rest.split(' ').next()).unwrap().to_owned();
+        let mut server = TcpStream::connect(&to).await.unwrap();
+        client.write_all(b"HTTP/1.1 200 OK\r\n\r\n").await.unwrap();
+        let _ = copy_bidirectional(&mut client, &mut server).await;
+        to
+    });
+    let list = |kubeconfig: &Path| {
+        let output = tokio::task::block_in_place(|| {
+            Command::new(env!("CARGO_BIN_EXE_kubectl-roomrobot"))
+                .arg("list")
+                .env("KUBECONFIG", kubeconfig)
+                .env("HTTPS_PROXY", "http://127.0.0.1:1")
+                .output()
+                .unwrap()
+        });
+        assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    };
+    list(&world.plane.admin_kubeconfig());
+    assert!(!served.is_finished(), "nobody asked for this proxy");
+    let config = tempfile::NamedTempFile::new().unwrap();
+    std::fs::copy(world.plane.admin_kubeconfig(), config.path()).unwrap();
+    let (path, proxied) = (config.path().to_str().unwrap(), format!("--proxy-url={proxy}"));
+    let text = std::fs::read_to_string(config.path()).unwrap();
+    let read: Value = serde_saphyr::from_str(&text).unwrap();
+    let cluster = read["clusters"][0]["name"].as_str().unwrap();
+    world
+        .plane
+        .run_kubectl(&["config", "set-cluster", cluster, "--kubeconfig", path, &proxied], None)
+        .unwrap();
+    list(config.path());
+    assert_eq!(served.await.unwrap(), format!("127.0.0.1:{}", world.plane.port()));
 }
 
 /// As people call it: kubectl finds the plugin by its name.
@@ -303,11 +391,20 @@ async fn kubectl_finds_it_and_it_fails_in_one_line() {
             .unwrap()
     });
     assert!(output.status.success(), "{}", String::from_utf8_lossy(&output.stderr));
+    let bare = crate::harness::Plane::bare().await;
     let nowhere = roomrobot(&world, &["list", "--kubeconfig", "/nonexistent"]);
     assert_eq!(nowhere.code, 1);
     assert_eq!(nowhere.err.lines().count(), 1, "{}", nowhere.err);
     let wrong = roomrobot(&world, &["walk"]);
     assert_eq!(wrong.code, 2);
+    for args in [&["why", "x"][..], &["release", "x", "--reason", "y"], &["list"]] {
+        let none = with_kubeconfig(&bare.admin_kubeconfig(), args, None);
+        assert!(
+            none.code == 1 && none.err.contains("CustomResourceDefinitions are not installed"),
+            "{}",
+            none.err
+        );
+    }
     let script = roomrobot(&world, &["completion", "bash"]);
     assert!(script.code == 0 && script.out.contains("kubectl-roomrobot"));
     let _ = PATIENCE;

@@ -238,6 +238,11 @@ impl Engine {
         // A namespace that is being deleted, or that is not known any more, takes no new object.
         let dying = self.namespaces.get(&key.namespace).is_none_or(|namespace| namespace.terminating);
         let namespace = if dying { &self.settings.namespace } else { &key.namespace };
+        let action = match kind {
+            Kind::RobotDeleted => "DeleteRobot",
+            _ if stored.accepted() && stored.creation_policy == CreationPolicy::Create => "AddRobot",
+            _ => "AcceptRobot",
+        };
         self.effects.push(Effect::Announce(Box::new(Announcement {
             namespace: Arc::clone(namespace),
             kind: "RoomRobot",
@@ -246,7 +251,7 @@ impl Engine {
             uid: Arc::clone(&stored.uid),
             warning,
             reason: want.reason,
-            action: if kind == Kind::RobotDeleted { "DeleteRobot" } else { "AcceptRobot" },
+            action,
             note: want.message,
             at: now.wall,
         })));

@@ -1,9 +1,10 @@
 //! The plugin's arguments, and one run of it.
 
 use super::{
-    Error, Finding, Result, cluster::Cluster, doctor, forecast, list, output::Out, release, requests, why,
+    Error, Finding, Result, cluster::Cluster, complete::complete, doctor, forecast, list, output::Out,
+    release, requests, why,
 };
-use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum};
+use clap::{Args, CommandFactory as _, Parser, Subcommand, ValueEnum, error::ErrorKind};
 use clap_complete::Shell;
 use std::{path::PathBuf, time::Duration};
 
@@ -37,15 +38,10 @@ pub struct Common {
     /// The kubeconfig [default: $KUBECONFIG, else ~/.kube/config].
     #[arg(long, global = true, value_name = "FILE")]
     pub kubeconfig: Option<PathBuf>,
-    /// The operator's own namespace: its Lease, its Secrets, Events of namespaces that are being deleted.
-    #[arg(
-        long,
-        global = true,
-        env = "ROOMROBOT_NAMESPACE",
-        default_value = "roomrobot-system",
-        value_name = "NAMESPACE"
-    )]
-    pub operator_namespace: String,
+    /// The operator's own namespace: its Lease, its Secrets, Events of namespaces that are being deleted [default:
+    /// roomrobot-system, else where its Lease or its Pods are].
+    #[arg(long, global = true, env = "ROOMROBOT_NAMESPACE", value_name = "NAMESPACE")]
+    pub operator_namespace: Option<String>,
     /// Where the operator's metrics are, such as `http://127.0.0.1:8080/metrics` behind `kubectl port-forward`
     /// [default: port 8080 of the Pod that holds the Lease, through the API server].
     #[arg(long, global = true, value_name = "URL")]
@@ -89,6 +85,13 @@ pub enum Command {
         /// The shell.
         shell: Shell,
     },
+    /// What kubectl asks to complete `kubectl roomrobot`.
+    #[command(name = "__complete", hide = true)]
+    Complete {
+        /// The words so far; the last is begun.
+        #[arg(last = true)]
+        words: Vec<String>,
+    },
 }
 
 /// Does what the arguments say.
@@ -103,12 +106,23 @@ pub async fn run(cli: Cli, out: &mut Out) -> Result<Finding> {
         out.raw(&String::from_utf8_lossy(&script));
         return Ok(Finding::Fine);
     }
+    if let Command::Complete { words } = &command {
+        out.raw(&complete(Cli::command(), words));
+        return Ok(Finding::Fine);
+    }
+    if matches!(command, Command::Release(_)) && common.all_namespaces {
+        let why = "`release` is about one namespace: name it with -n";
+        Cli::command().error(ErrorKind::ArgumentConflict, why).exit();
+    }
     if let Command::Requests(source) = &command
         && source.offline
     {
         return requests::run(None, source, out).await;
     }
-    let cluster = Cluster::connect(&common).await?;
+    let mut cluster = Cluster::connect(&common).await?;
+    if !matches!(command, Command::List) {
+        cluster.locate().await?;
+    }
     match command {
         Command::Why { name } => why::run(&cluster, name.as_deref(), out).await,
         Command::List => list::run(&cluster, out).await,
@@ -116,7 +130,7 @@ pub async fn run(cli: Cli, out: &mut Out) -> Result<Finding> {
         Command::Doctor(target) => doctor::run(&cluster, &target, out).await,
         Command::Release(target) => release::run(&cluster, &target, out).await,
         Command::Requests(source) => requests::run(Some(&cluster), &source, out).await,
-        Command::Completion { .. } => Err(Error("no such command".to_owned())),
+        Command::Completion { .. } | Command::Complete { .. } => Err(Error("no such command".to_owned())),
     }
 }
 

@@ -1,18 +1,18 @@
 //! `doctor`: everything that a call needs, checked one after the other; each fault names its mend.
 //!
 //! Calls nobody's room engine but for the root of its endpoint, with nothing signed. It looks from where it runs: what
-//! only the operator's Pod cannot reach is seen by running it there.
+//! only the operator's Pod cannot reach stands in the operator's log, and in the reason `Unreachable`.
 
 use super::{
     Error, Finding, Result,
-    cluster::{Cluster, Leader, Seen, at, http_date},
+    cluster::{Choice, Cluster, Flags, Seen, at, http_date},
     output::{Out, Tone},
 };
 use crate::{
     application::Credentials,
     crd::{self, GROUP, RtcApplication},
     endpoint::{Allowed, Endpoint},
-    explain::{self, Subject},
+    explain::{self, Step, Subject},
     room_engine::{RoomEngine, TroubleKind},
     status::{Is, Kind, Reason},
     usersig,
@@ -24,7 +24,7 @@ use k8s_openapi::{
             ResourceAttributes, SelfSubjectAccessReview, SelfSubjectAccessReviewSpec, SubjectAccessReview,
             SubjectAccessReviewSpec,
         },
-        core::v1::Secret,
+        core::v1::{Pod, Secret},
     },
     apiextensions_apiserver::pkg::apis::apiextensions::v1::{CustomResourceDefinition, JSONSchemaProps},
     jiff::Timestamp,
@@ -44,9 +44,9 @@ pub struct Target {
     /// An endpoint that the operator's --allow-endpoint names; repeatable.
     #[arg(long, value_name = "URL", value_parser = endpoint)]
     allow_endpoint: Vec<Endpoint>,
-    /// The operator's ServiceAccount, whose rights are checked.
-    #[arg(long, default_value = "roomrobot-operator", value_name = "NAME")]
-    service_account: String,
+    /// The operator's ServiceAccount, whose rights are checked [default: that of its Pod, else roomrobot-operator].
+    #[arg(long, value_name = "NAME")]
+    service_account: Option<String>,
     /// Do not ask the endpoints: no DNS, no TLS, no clock of theirs.
     #[arg(long)]
     no_network: bool,
@@ -83,13 +83,15 @@ pub struct Check {
 
 /// The checks so far; printed as they come, where a person waits for them.
 struct Report<'a> {
+    flags: &'a Flags,
     out: &'a mut Out,
     checks: Vec<Check>,
 }
 
 impl Report<'_> {
     fn add(&mut self, about: &str, verdict: Verdict, text: impl Into<String>, mend: Option<String>) {
-        let check = Check { about: about.to_owned(), verdict, text: text.into(), mend };
+        let (text, mend) = (self.flags.put(&text.into()), mend.map(|mend| self.flags.put(&mend)));
+        let check = Check { about: about.to_owned(), verdict, text, mend };
         if self.out.for_people() {
             let (word, tone) = match verdict {
                 Verdict::Ok => ("ok   ", Tone::Good),
@@ -123,13 +125,13 @@ impl Report<'_> {
 /// # Errors
 /// If the API server cannot be asked at all.
 pub async fn run(cluster: &Cluster, target: &Target, out: &mut Out) -> Result<Finding> {
-    let mut report = Report { out, checks: Vec::new() };
+    let mut report = Report { flags: &cluster.flags, out, checks: Vec::new() };
     let server = cluster.client.apiserver_version().await?;
     report.ok("API server", format!("answers, Kubernetes {}", server.git_version));
     rights(cluster, target, &mut report).await;
     if crds(cluster, &mut report).await {
         policy(cluster, &mut report).await;
-        let leaders = operator(cluster, &mut report).await;
+        operator(cluster, &mut report);
         let applications = cluster.readable_applications().await?;
         if applications.is_none() {
             report.note(
@@ -153,18 +155,18 @@ pub async fn run(cluster: &Cluster, target: &Target, out: &mut Out) -> Result<Fi
                 "create one: docs/reference.md#rtcapplication",
             );
         }
-        clocks(cluster, &leaders, &mut report).await;
+        clocks(cluster, &mut report);
         let robots = if chosen.is_empty() {
             Vec::new()
         } else {
             let own = BTreeSet::from([cluster.default_namespace.clone()]);
-            cluster.readable_robots(&own, report.out).await?.0
+            cluster.readable_robots(&own, Choice::default(), report.out).await?.0
         };
         for found in chosen {
             application(cluster, target, found, &robots, &mut report).await;
         }
     }
-    let Report { out, checks } = report;
+    let Report { out, checks, .. } = report;
     let faults = checks.iter().filter(|check| check.verdict == Verdict::Fault).count();
     if out.for_people() {
         out.line("");
@@ -192,11 +194,17 @@ const RIGHTS: &[(&str, &str, &[&str], bool)] = &[
 /// The operator's rights by `SubjectAccessReview`, and one's own by `SelfSubjectAccessReview`.
 async fn rights(cluster: &Cluster, target: &Target, report: &mut Report<'_>) {
     let namespace = &cluster.operator_namespace;
-    let account = format!("system:serviceaccount:{namespace}:{}", target.service_account);
+    let account = match &target.service_account {
+        Some(name) => name.clone(),
+        None => account(cluster).await.unwrap_or_else(|| "roomrobot-operator".to_owned()),
+    };
+    let account = format!("system:serviceaccount:{namespace}:{account}");
+    let without_lease = cluster.acting.iter().flatten().any(|leader| leader.lease.is_none());
     let api = Api::<SubjectAccessReview>::all(cluster.client.clone());
     let mut missing = Vec::new();
     let mut asked = 0;
-    for (group, resource, verbs, own) in RIGHTS {
+    for (group, resource, verbs, own) in RIGHTS.iter().filter(|right| !(without_lease && right.1 == "leases"))
+    {
         for verb in *verbs {
             let review = SubjectAccessReview {
                 spec: SubjectAccessReviewSpec {
@@ -258,6 +266,13 @@ async fn rights(cluster: &Cluster, target: &Target, report: &mut Report<'_>) {
     } else {
         report.note("your rights", format!("you may not {}; some checks are left out", missing.join(", ")));
     }
+}
+
+/// The ServiceAccount of the Pod that acts.
+async fn account(cluster: &Cluster) -> Option<String> {
+    let pod = cluster.acting.iter().flatten().find_map(|leader| leader.pod.as_ref())?;
+    let api = Api::<Pod>::namespaced(cluster.client.clone(), &cluster.operator_namespace);
+    api.get_opt(pod).await.ok()??.spec?.service_account_name
 }
 
 fn attributes(group: &str, resource: &str, verb: &str, namespace: Option<&String>) -> ResourceAttributes {
@@ -382,54 +397,55 @@ async fn policy(cluster: &Cluster, report: &mut Report<'_>) {
                 "`kubectl apply -f deploy/admission-policy.yaml`, or install the chart again",
             );
         }
-        _ => report.ok(about, format!("{ours} is there and bound")),
+        Ok(_) => report.ok(about, format!("{ours} is there and bound")),
+        Err(_) => report.note(about, format!("{ours} is there; you may not see whether it is bound")),
     }
 }
 
-async fn operator(cluster: &Cluster, report: &mut Report<'_>) -> Vec<Leader> {
+fn operator(cluster: &Cluster, report: &mut Report<'_>) {
     let namespace = &cluster.operator_namespace;
     let about = "operator";
-    let start = format!(
-        "start it, and see what it says: kubectl logs -n {namespace} -l app.kubernetes.io/name=roomrobot-operator"
-    );
-    let Some(leaders) = cluster.leaders().await else {
-        report.note(about, format!("you may not read Leases in {namespace}"));
-        return Vec::new();
+    let leaders = match &cluster.acting {
+        Ok(leaders) => leaders,
+        Err(why) => return report.note(about, why.as_str()),
     };
-    if leaders.is_empty() {
-        report.fault(about, format!("nobody holds a Lease in {namespace}: no operator acts"), start.as_str());
-    }
-    for leader in &leaders {
-        if leader.expired {
-            report.fault(
+    let somebody = leaders.iter().any(|leader| leader.acts);
+    for leader in leaders {
+        let lease = leader.lease.as_deref().unwrap_or_default();
+        let told = leader.tell();
+        match (leader.acts, &leader.lease) {
+            (true, Some(_)) => {
+                let pod = leader.pod.as_deref().unwrap_or_default();
+                report.ok(about, format!("{pod} holds Lease {lease} and acts"));
+            }
+            (true, None) => report.ok(about, told),
+            // The Lease of a shard that was taken away stays.
+            (false, _) if somebody => report.note(
                 about,
-                format!("Lease {} of {} has run out: no operator acts", leader.lease, leader.pod),
-                start.as_str(),
-            );
-        } else {
-            report.ok(about, format!("{} holds Lease {} and acts", leader.pod, leader.lease));
+                format!("Lease {lease}: {told}; if its shard is gone for good: kubectl delete lease {lease} -n {namespace}"),
+            ),
+            (false, _) => report.fault(
+                about,
+                format!("Lease {lease} in {namespace}: {told}; no operator acts"),
+                format!("start it, and see what it says: kubectl logs -n {namespace} -l app.kubernetes.io/name=roomrobot-operator"),
+            ),
         }
     }
-    leaders
 }
 
-/// The operator's clock, as it stands in its Lease, against the API server's.
-async fn clocks(cluster: &Cluster, leaders: &[Leader], report: &mut Report<'_>) {
+/// The operator's clock, as it stands in its Lease, against the API server's at the same moment.
+fn clocks(cluster: &Cluster, report: &mut Report<'_>) {
     let about = "operator's clock";
-    let Some(server) = cluster.server_time().await else {
-        return report.note(about, "the API server does not tell the time");
-    };
-    for leader in leaders.iter().filter(|leader| !leader.expired) {
-        let ahead = leader.renewed.as_second() - server.as_second();
-        // A Lease is renewed every few seconds: behind by less says nothing.
+    for leader in cluster.acting.iter().flatten() {
+        let (Some(ahead), Some(pod)) = (leader.ahead, &leader.pod) else { continue };
         if ahead.abs() > CLOCKS {
             report.fault(
                 about,
-                format!("{} is {} s {} the API server", leader.pod, ahead.abs(), side(ahead)),
+                format!("{pod} is {} s {} the API server", ahead.abs(), side(ahead)),
                 "set the clock of its node (chrony, systemd-timesyncd)",
             );
-        } else {
-            report.ok(about, format!("{} agrees with the API server", leader.pod));
+        } else if leader.acts {
+            report.ok(about, format!("{pod} agrees with the API server"));
         }
     }
 }
@@ -469,14 +485,19 @@ async fn application(
 async fn secret(cluster: &Cluster, found: &RtcApplication, report: &mut Report<'_>) -> Option<Credentials> {
     let (namespace, secret) = (&cluster.operator_namespace, &found.spec.credentials.secret_ref.name);
     let about = format!("{}: Secret", found.name_any());
-    let create = format!(
-        "kubectl create secret generic {secret} -n {namespace} --from-file=secretKey=KEYFILE --dry-run=client -o yaml | kubectl apply -f -"
-    );
+    let mend = |step: Step| step.command().replace("{secret}", secret).replace("{operator}", namespace);
     let api = Api::<Secret>::namespaced(cluster.client.clone(), namespace);
     let stored = match api.get_opt(secret).await {
         Ok(Some(stored)) => stored,
+        Ok(None) if cluster.acting.is_err() && !cluster.operator_named => {
+            report.note(
+                &about,
+                format!("{secret} does not exist in {namespace}, and no operator is seen there: name its namespace with --operator-namespace"),
+            );
+            return None;
+        }
         Ok(None) => {
-            report.fault(&about, format!("{secret} does not exist in {namespace}"), create);
+            report.fault(&about, format!("{secret} does not exist in {namespace}"), mend(Step::CreateSecret));
             return None;
         }
         Err(error) => {
@@ -492,7 +513,11 @@ async fn secret(cluster: &Cluster, found: &RtcApplication, report: &mut Report<'
         Credentials::Invalid(why) => {
             let keys: Vec<&str> = data.keys().map(String::as_str).collect();
             let keys = if keys.is_empty() { "none".to_owned() } else { keys.join(", ") };
-            report.fault(&about, format!("{secret} cannot be used: {why} (its keys: {keys})"), create);
+            report.fault(
+                &about,
+                format!("{secret} cannot be used: {why} (its keys: {keys})"),
+                mend(Step::ReplaceSecret),
+            );
             None
         }
         Credentials::Key(_) => {
@@ -539,19 +564,22 @@ fn allowed(target: &Target, found: &RtcApplication, report: &mut Report<'_>) -> 
             return None;
         }
     };
-    let refused = ready(found).is_some_and(|ready| ready.1 == Reason::EndpointNotAllowed);
     let known = Allowed::new(target.allow_endpoint.iter().cloned()).contains(&endpoint);
-    let told = ready(found).is_some();
-    if refused || !(known || told) {
-        report.fault(
+    let told = ready(found).filter(|ready| ready.current).map(|ready| ready.reason);
+    match told {
+        Some(Reason::EndpointNotAllowed) => report.fault(
             &about,
             format!("{endpoint} is none of the vendor's https hosts, and the operator does not allow it"),
             format!(
                 "correct it: kubectl edit rtcapplication {name}; or start the operator with --allow-endpoint {endpoint}"
             ),
-        );
-    } else {
-        report.ok(&about, format!("{endpoint} is allowed"));
+        ),
+        // A brake comes before the endpoint in what the operator says.
+        None | Some(Reason::Suspended) if !known => report.note(
+            &about,
+            format!("{endpoint} is none of the vendor's https hosts, and the operator has not said whether it allows it"),
+        ),
+        _ => report.ok(&about, format!("{endpoint} is allowed")),
     }
     Some(endpoint)
 }
@@ -598,16 +626,30 @@ async fn knock(name: &str, endpoint: &Endpoint, report: &mut Report<'_>) {
     }
 }
 
-fn ready(found: &RtcApplication) -> Option<(String, Reason, String)> {
+/// What the operator says of an application.
+struct Told {
+    status: String,
+    reason: Reason,
+    message: String,
+    /// Whether it is about the stored spec.
+    current: bool,
+}
+
+fn ready(found: &RtcApplication) -> Option<Told> {
     let conditions = found.status.iter().flat_map(|status| &status.conditions);
     let ready = conditions.into_iter().find(|condition| condition.type_ == Kind::Ready.as_str())?;
-    Some((ready.status.clone(), Reason::parse(&ready.reason), ready.message.clone()))
+    Some(Told {
+        status: ready.status.clone(),
+        reason: Reason::parse(&ready.reason),
+        message: ready.message.clone(),
+        current: ready.observed_generation == found.metadata.generation,
+    })
 }
 
 /// What the operator itself says of the application, where nothing above has said it.
 fn verdict(found: &RtcApplication, report: &mut Report<'_>) {
     let about = format!("{}: Ready", found.name_any());
-    let Some((status, reason, message)) = ready(found) else {
+    let Some(Told { status, reason, message, .. }) = ready(found) else {
         return report.note(&about, "the operator has not said anything of it yet");
     };
     let row = explain::look_up(Subject::RtcApplication, Kind::Ready, reason);

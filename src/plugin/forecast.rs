@@ -3,7 +3,7 @@
 
 use super::{
     Error, Finding, Result,
-    cluster::{Cluster, Seen, at},
+    cluster::{Choice, Cluster, Seen, at},
     output::{Cell, Out, Tone},
 };
 use crate::{
@@ -34,6 +34,7 @@ use std::{
 
 /// What would be deleted.
 #[derive(Debug, Args)]
+#[group(required = true, multiple = true)]
 #[command(
     after_help = "Examples:\n  kubectl roomrobot plan namespace event\n  kubectl roomrobot plan -n event -l stage=main\n  kubectl roomrobot plan -n event greeter\n  kubectl roomrobot plan -f robots.yaml"
 )]
@@ -138,12 +139,7 @@ pub fn forecast(stored: &Stored, doomed: &BTreeSet<Key>, now: Timestamp) -> Fore
         fates.push(fate);
     }
     let mut notes = Vec::new();
-    let seconds = calls.iter().filter_map(|(name, calls)| {
-        let application = stored.application(name)?;
-        let calls = f64::from(u32::try_from(*calls).unwrap_or(u32::MAX));
-        Some((name.clone(), calls / f64::from(application.spec.requests_per_second.max(1))))
-    });
-    let seconds = seconds.collect();
+    let seconds = seconds(stored, &calls);
     for name in calls.keys() {
         if let Some((reason, message)) = refused(stored, name) {
             notes.push(format!(
@@ -167,6 +163,20 @@ pub fn forecast(stored: &Stored, doomed: &BTreeSet<Key>, now: Timestamp) -> Fore
         seconds,
         notes,
     }
+}
+
+/// How long the `calls` of each application take. Applications of one SDKAppID share its pace, at the lowest of their
+/// rates.
+fn seconds(stored: &Stored, calls: &BTreeMap<String, usize>) -> BTreeMap<String, f64> {
+    let same =
+        |id: i64| stored.applications.iter().flatten().filter(move |other| other.spec.sdk_app_id == id);
+    let of = |name: &String| {
+        let id = stored.application(name)?.spec.sdk_app_id;
+        let count: usize = same(id).filter_map(|other| calls.get(&other.name_any())).sum();
+        let rate = same(id).map(|other| other.spec.requests_per_second).min()?;
+        Some((name.clone(), f64::from(u32::try_from(count).unwrap_or(u32::MAX)) / f64::from(rate.max(1))))
+    };
+    calls.keys().filter_map(of).collect()
 }
 
 /// What the room engine holds against an application, as its stored condition says.
@@ -290,7 +300,7 @@ fn fate(seen: &Seen, step: Option<Step>) -> Fate {
 pub async fn run(cluster: &Cluster, target: &Target, out: &mut Out) -> Result<Finding> {
     let chosen = choose(cluster, target, out).await?;
     let places = chosen.places();
-    let (robots, all) = cluster.readable_robots(&places, out).await?;
+    let (robots, all) = cluster.readable_robots(&places, Choice::default(), out).await?;
     let applications = cluster.readable_applications().await?;
     let mut secrets = BTreeMap::new();
     let api = Api::<Secret>::namespaced(cluster.client.clone(), &cluster.operator_namespace);
@@ -365,7 +375,8 @@ async fn choose(cluster: &Cluster, target: &Target, out: &Out) -> Result<Chosen>
         })),
     }
     if let Some(labels) = &target.selector {
-        let selected = cluster.robots(cluster.scope.as_deref(), Some(labels), out).await?;
+        let choice = Choice { labels: Some(labels), ..Choice::default() };
+        let selected = cluster.robots(cluster.scope.as_deref(), choice, out).await?;
         let keys = selected.iter().map(|seen| &seen.robot.key);
         chosen.names.extend(keys.map(|key| (key.namespace.to_string(), key.name.to_string())));
     }
@@ -379,19 +390,15 @@ async fn choose(cluster: &Cluster, target: &Target, out: &Out) -> Result<Chosen>
         read.map_err(|error| Error(format!("{}: {error}", path.display())))?;
         choose_from(&text, &cluster.default_namespace, &mut chosen)?;
     }
-    if target.what.is_empty() && target.selector.is_none() && target.filename.is_none() {
-        return Err(Error(
-            "say what would be deleted: `plan namespace NAME`, `plan NAME`, `plan -l LABELS` or `plan -f FILE`"
-                .to_owned(),
-        ));
-    }
     Ok(chosen)
 }
 
 /// Takes the objects of a manifest.
 fn choose_from(text: &str, namespace: &str, chosen: &mut Chosen) -> Result<()> {
-    let documents: Vec<Value> = serde_saphyr::from_multiple(text)
-        .map_err(|error| Error(format!("the manifest is no YAML: {error}")))?;
+    // The limits of the library are for strangers' input; this is the user's own, and may hold thousands of objects.
+    let options = serde_saphyr::options! { budget: None };
+    let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
+        .map_err(|error| Error(format!("the manifest cannot be read: {error}")))?;
     let objects = documents.into_iter().flat_map(|document| match at(&document, "/items").as_array() {
         Some(items) => items.clone(),
         None => vec![document],
@@ -461,5 +468,38 @@ fn print(forecast: &Forecast, out: &mut Out) {
     }
     for note in &forecast.notes {
         out.line(&format!("Note: {note}."));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use serde_json::json;
+
+    #[test]
+    fn a_manifest_may_hold_thousands_of_documents() {
+        let one = |n| format!("kind: RoomRobot\nmetadata:\n  name: r-{n}\n");
+        let text = (0..2000).map(one).collect::<Vec<_>>().join("---\n");
+        let mut chosen = Chosen::default();
+        choose_from(&text, "event", &mut chosen).unwrap();
+        assert_eq!(chosen.names.len(), 2000);
+        let error = choose_from("a: [", "event", &mut chosen).unwrap_err();
+        assert!(error.0.starts_with("the manifest cannot be read: "), "{error}");
+    }
+
+    #[test]
+    fn applications_of_one_sdk_app_id_share_its_pace() {
+        let application = |name: &str, id: i64, rate: i32| -> RtcApplication {
+            serde_json::from_value(json!({
+                "apiVersion": "roomrobot.dev/v1alpha1", "kind": "RtcApplication", "metadata": {"name": name},
+                "spec": {"sdkAppId": id, "requestsPerSecond": rate, "credentials": {"secretRef": {"name": "s"}}},
+            }))
+            .unwrap()
+        };
+        let applications = vec![application("a", 1, 100), application("b", 1, 50), application("c", 2, 100)];
+        let stored = Stored { applications: Some(applications), ..Stored::default() };
+        let calls = [("a", 100), ("b", 100), ("c", 100)].map(|(name, calls)| (name.to_owned(), calls));
+        let seconds: Vec<f64> = seconds(&stored, &BTreeMap::from(calls)).into_values().collect();
+        assert_eq!(seconds, [4.0, 4.0, 1.0]);
     }
 }

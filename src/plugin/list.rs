@@ -2,12 +2,12 @@
 
 use super::{
     Finding, Result,
-    cluster::{Cluster, Seen, at, condition},
+    cluster::{Choice, Cluster, Seen, at, condition},
     output::{self, Cell, Out, Tone},
 };
 use crate::status::{Kind, Reason};
-use k8s_openapi::jiff::Timestamp;
 use serde::Serialize;
+use std::collections::BTreeSet;
 
 /// A deletion that waits.
 #[derive(Clone, Debug, Serialize, PartialEq)]
@@ -38,18 +38,12 @@ pub fn waiting(robots: &[Seen], now: i64) -> Vec<Waiting> {
             let call = at(&seen.value, "/status/lastRequest");
             let told = condition(&seen.value, Kind::RobotDeleted.as_str());
             let ours = robot.finalizers.ours.is_some();
-            let reason = match robot.conditions.reason(Kind::RobotDeleted) {
-                // Whoever holds it, it is not this operator.
-                _ if !ours => "OtherFinalizer",
-                Some(reason) => reason.as_str(),
-                None => "Queued",
-            };
             Some(Waiting {
                 namespace: robot.key.namespace.to_string(),
                 name: robot.key.name.to_string(),
                 application: robot.application.to_string(),
                 seconds: now - since,
-                reason: reason.to_owned(),
+                reason: seen.waits_for().to_owned(),
                 needs_a_person: !ours || robot.conditions.is_true(Kind::Stalled),
                 error_code: at(call, "/errorCode").as_i64(),
                 request_id: at(call, "/requestId").as_str().map(str::to_owned),
@@ -68,9 +62,20 @@ pub fn waiting(robots: &[Seen], now: i64) -> Vec<Waiting> {
 /// # Errors
 /// If the RoomRobots cannot be listed.
 pub async fn run(cluster: &Cluster, out: &mut Out) -> Result<Finding> {
+    let choice = Choice { keep: Some(Seen::goes), ..Choice::default() };
     // A person who looks for what hangs does not know where: all namespaces, unless one is named.
-    let scope = cluster.scope.as_deref().filter(|_| cluster.named);
-    let list = waiting(&cluster.robots(scope, None, out).await?, Timestamp::now().as_second());
+    let robots = match cluster.scope.as_deref() {
+        Some(own) if !cluster.named => {
+            let (robots, all) =
+                cluster.readable_robots(&BTreeSet::from([own.to_owned()]), choice, out).await?;
+            if !all {
+                out.note(&format!("You may not list RoomRobots of all namespaces; these are of {own}."));
+            }
+            robots
+        }
+        scope => cluster.robots(scope, choice, out).await?,
+    };
+    let list = waiting(&robots, cluster.now().await?.as_second());
     let persons = list.iter().filter(|waiting| waiting.needs_a_person).count();
     if !out.for_people() {
         out.value(&list)?;
@@ -81,11 +86,8 @@ pub async fn run(cluster: &Cluster, out: &mut Out) -> Result<Finding> {
         let heads = ["NAMESPACE", "NAME", "APPLICATION", "WAITING", "REASON", "PERSON", "CODE", "REQUESTID"];
         out.table(&heads, &rows);
         let first = list.first().map(|first| format!("{} -n {}", first.name, first.namespace));
-        out.note(&format!(
-            "\n{} wait, {persons} of them for a person. Why: kubectl roomrobot why {}",
-            list.len(),
-            first.unwrap_or_default()
-        ));
+        let why = cluster.flags.put(&format!("kubectl roomrobot why {}", first.unwrap_or_default()));
+        out.note(&format!("\n{} wait, {persons} of them for a person. Why: {why}", list.len()));
     }
     Ok(match (list.len(), persons) {
         (0, _) => Finding::Fine,

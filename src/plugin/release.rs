@@ -2,11 +2,12 @@
 
 use super::{
     Error, Finding, Result,
-    cluster::Cluster,
+    cluster::{Choice, Cluster, Seen, nobody},
     output::{Out, Tone},
 };
-use crate::crd::RoomRobot;
+use crate::crd::{DeletionPolicy, RoomRobot};
 use clap::Args;
+use futures::{StreamExt as _, stream};
 use k8s_openapi::{
     api::{
         authentication::v1::SelfSubjectReview,
@@ -22,9 +23,13 @@ use kube::{
 };
 use serde::Serialize;
 use serde_json::json;
+use std::collections::BTreeMap;
 
 /// The most bytes of the reason: the note of an Event takes 1024.
 const LONGEST: usize = 600;
+
+/// The most of a RoomRobot's name that fits into an Event's, behind which 17 characters come.
+const LONGEST_NAME: usize = 236;
 
 /// Who is released, and why.
 #[derive(Debug, Args)]
@@ -32,7 +37,7 @@ pub struct Target {
     /// The RoomRobots.
     #[arg(required_unless_present = "all")]
     names: Vec<String>,
-    /// Every RoomRobot of the namespace that is being deleted.
+    /// Every RoomRobot in the namespace whose deletion waits.
     #[arg(long, conflicts_with = "names")]
     all: bool,
     /// Why; kept in an Event.
@@ -49,71 +54,163 @@ fn reason(text: &str) -> Result<String, String> {
     }
 }
 
+/// How many are released at once.
+const AT_ONCE: usize = 8;
+
+/// What became of one RoomRobot.
+#[derive(Clone, Copy, Debug, Serialize, PartialEq, Eq)]
+#[serde(rename_all = "camelCase")]
+enum Outcome {
+    /// It was released, and the reason is kept.
+    Released,
+    /// Its policy was Retain before.
+    Already,
+    /// Its deletion was over, or it was gone.
+    Over,
+    /// It could not be released, or the reason could not be kept.
+    Failed,
+}
+
 /// What was done about one RoomRobot.
 #[derive(Debug, Serialize)]
 #[serde(rename_all = "camelCase")]
 struct Released {
     namespace: String,
     name: String,
-    /// Where the Event with the reason is.
-    event: String,
+    outcome: Outcome,
     deleting: bool,
+    /// Where the Event with the reason is.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    event: Option<String>,
+    #[serde(skip_serializing_if = "Option::is_none")]
+    error: Option<String>,
 }
 
-/// Records the reason, then sets `Retain`.
+/// Sets `Retain` where the reason can be kept, then keeps it. One that fails does not stop the others.
 ///
 /// # Errors
-/// If either cannot be done. Without a record nothing is released.
+/// If one could not be released or its reason not be kept; what was done is printed all the same.
 pub async fn run(cluster: &Cluster, target: &Target, out: &mut Out) -> Result<Finding> {
-    let namespace = &cluster.default_namespace;
-    let api = Api::<RoomRobot>::namespaced(cluster.client.clone(), namespace);
-    let names = if target.all {
-        let robots = cluster.robots(Some(namespace), None, out).await?;
-        let deleting = robots.iter().filter(|seen| seen.robot.deleting_since.is_some());
-        deleting.map(|seen| seen.robot.key.name.to_string()).collect()
-    } else {
-        target.names.clone()
+    let namespace = &*cluster.default_namespace;
+    let waits = |seen: &Seen| seen.goes() && seen.robot.finalizers.ours.is_some() && !seen.over();
+    let choice = Choice { keep: target.all.then_some(waits), ..Choice::default() };
+    let robots = match target.names.as_slice() {
+        [name] => cluster.robots(Some(namespace), Choice { name: Some(name), ..choice }, out).await?,
+        _ => cluster.robots(Some(namespace), choice, out).await?,
     };
-    let user = user(cluster).await;
+    let mut robots: BTreeMap<String, Seen> =
+        robots.into_iter().map(|seen| (seen.robot.key.name.to_string(), seen)).collect();
+    let mut names = target.names.clone();
+    if target.all {
+        names.extend(robots.keys().cloned());
+    }
+    let chosen: Vec<(String, Option<Seen>)> =
+        names.into_iter().map(|name| (name.clone(), robots.remove(&name))).collect();
     let mut done = Vec::new();
-    for (at, name) in names.iter().enumerate() {
-        if at % 50 == 49 {
-            out.progress(&format!("released {at} of {}", names.len()));
+    if chosen.iter().any(|(_, seen)| seen.is_some()) {
+        let record =
+            Record::new(cluster, &target.reason).await.map_err(|why| refused(cluster, target, &why))?;
+        let total = chosen.len();
+        let work = stream::iter(chosen).map(|(name, seen)| release(cluster, name, seen, &record));
+        let mut work = work.buffered(AT_ONCE);
+        while let Some(released) = work.next().await {
+            done.push(released);
+            out.progress(&format!("released {} of {total}", done.len()));
         }
-        let seen = cluster.robot(namespace, name).await?;
-        let seen = seen.ok_or_else(|| Error(format!("there is no RoomRobot {namespace}/{name}")))?;
-        let event = record(cluster, name, &seen.robot.uid, &target.reason, &user).await?;
-        // Bound to the UID: another object of the same name is another decision.
-        let patch = json!({
-            "metadata": {"uid": &*seen.robot.uid}, "spec": {"deletionPolicy": "Retain"},
-        });
-        api.patch(name, &PatchParams::default(), &Patch::Merge(patch)).await?;
-        done.push(Released {
-            namespace: namespace.clone(),
-            name: name.clone(),
-            event,
-            deleting: seen.robot.deleting_since.is_some(),
-        });
+        out.progress_over();
+    } else {
+        done.extend(chosen.into_iter().map(|(name, _)| missing(namespace, name)));
     }
-    out.progress_over();
-    if !out.for_people() {
+    if out.for_people() {
+        print(&done, nobody(cluster.acting()), out);
+    } else {
         out.value(&done)?;
-        return Ok(Finding::Fine);
     }
-    for Released { namespace, name, event, deleting } in &done {
-        let then = if *deleting { "it goes now" } else { "it goes when it is deleted" };
-        out.toned(
-            &format!("RoomRobot {namespace}/{name} is released; {then}, and its robot stays in its room."),
-            Tone::Good,
-        );
-        out.line(&format!("  The reason is kept in Event {event}."));
+    let failed: Vec<&str> = done.iter().filter_map(|released| released.error.as_deref()).collect();
+    if failed.is_empty() { Ok(Finding::Fine) } else { Err(Error(failed.join("\nkubectl roomrobot: "))) }
+}
+
+fn missing(namespace: &str, name: String) -> Released {
+    let error = Some(format!("there is no RoomRobot {namespace}/{name}"));
+    let namespace = namespace.to_owned();
+    Released { namespace, name, outcome: Outcome::Failed, deleting: false, event: None, error }
+}
+
+async fn release(cluster: &Cluster, name: String, seen: Option<Seen>, record: &Record<'_>) -> Released {
+    let namespace = &*cluster.default_namespace;
+    let Some(seen) = seen else { return missing(namespace, name) };
+    let robot = &seen.robot;
+    let end = |outcome, event, error| Released {
+        namespace: namespace.to_owned(),
+        name: name.clone(),
+        outcome,
+        deleting: seen.goes(),
+        event,
+        error,
+    };
+    if seen.goes() && (robot.finalizers.ours.is_none() || seen.over()) {
+        return end(Outcome::Over, None, None);
+    }
+    if robot.deletion_policy == DeletionPolicy::Retain {
+        return end(Outcome::Already, None, None);
+    }
+    // Bound to the UID: another object of the same name is another decision.
+    let patch = json!({"metadata": {"uid": &*robot.uid}, "spec": {"deletionPolicy": "Retain"}});
+    let api = Api::<RoomRobot>::namespaced(cluster.client.clone(), namespace);
+    match api.patch(&name, &PatchParams::default(), &Patch::Merge(patch)).await {
+        // It was quicker: gone, or gone and made anew.
+        Err(kube::Error::Api(status)) if matches!(status.code, 404 | 409) => end(Outcome::Over, None, None),
+        Err(error) => {
+            let why = crate::kubernetes::explain(&error);
+            end(Outcome::Failed, None, Some(format!("{namespace}/{name} is not released: {why}")))
+        }
+        Ok(_) => match record.keep(&name, &robot.uid, false).await {
+            Ok(event) => end(Outcome::Released, Some(event), None),
+            Err(why) => {
+                let error =
+                    format!("{namespace}/{name} is released, but the reason could not be kept: {why}");
+                end(Outcome::Failed, None, Some(error))
+            }
+        },
+    }
+}
+
+/// Why nothing is done, and the way that leaves no record.
+fn refused(cluster: &Cluster, target: &Target, why: &str) -> Error {
+    let namespace = &cluster.default_namespace;
+    let name = target.names.first().map_or("NAME", String::as_str);
+    let patch = cluster.flags.put(&format!(
+        r#"kubectl patch roomrobot {name} -n {namespace} --type merge -p '{{"spec":{{"deletionPolicy":"Retain"}}}}'"#
+    ));
+    Error(format!(
+        "the reason cannot be recorded, so nothing is released: {why}\nWithout a record of the reason it goes by: {patch}"
+    ))
+}
+
+fn print(done: &[Released], nobody: bool, out: &mut Out) {
+    for Released { namespace, name, outcome, event, deleting, .. } in done {
+        let then = match (deleting, nobody) {
+            (true, false) => "it goes now",
+            (true, true) => "it goes once an operator acts",
+            (false, _) => "it goes when it is deleted",
+        };
+        let text = match outcome {
+            Outcome::Released => format!("is released; {then}, and its robot stays in its room."),
+            Outcome::Already => format!("was released before; {then}."),
+            Outcome::Over => "is not held by this operator any more: nothing was done.".to_owned(),
+            Outcome::Failed => continue,
+        };
+        let tone = if *outcome == Outcome::Released { Tone::Good } else { Tone::Plain };
+        out.toned(&format!("RoomRobot {namespace}/{name} {text}"), tone);
+        if let Some(event) = event {
+            out.line(&format!("  The reason is kept in Event {event}."));
+        }
     }
     if done.is_empty() {
-        out.line("Nothing is being deleted there.");
-    } else {
+        out.line("No deletion waits there.");
+    } else if done.iter().any(|released| released.outcome == Outcome::Released) {
         out.note("The vendor goes on billing these robots: remove them by other means.");
     }
-    Ok(Finding::Fine)
 }
 
 /// Who asks, as the API server knows the user.
@@ -124,20 +221,39 @@ async fn user(cluster: &Cluster) -> String {
     user.unwrap_or_else(|| "somebody".to_owned())
 }
 
-/// Makes the Event; in the operator's namespace where the robot's is being deleted and takes no new object.
-async fn record(cluster: &Cluster, name: &str, uid: &str, reason: &str, user: &str) -> Result<String> {
-    let namespace = &cluster.default_namespace;
-    let known = Api::<Namespace>::all(cluster.client.clone()).get(namespace).await;
-    let goes = known.is_ok_and(|namespace| namespace.metadata.deletion_timestamp.is_some());
-    let mut places = vec![namespace, &cluster.operator_namespace];
-    if goes {
-        places.remove(0);
+/// Keeps who released what, and why.
+struct Record<'a> {
+    cluster: &'a Cluster,
+    reason: &'a str,
+    user: String,
+    place: String,
+}
+
+impl<'a> Record<'a> {
+    /// Finds a place that takes the Events: the operator's namespace where the robots' is being deleted.
+    async fn new(cluster: &'a Cluster, reason: &'a str) -> Result<Self, String> {
+        let namespace = &cluster.default_namespace;
+        let known = Api::<Namespace>::all(cluster.client.clone()).get(namespace).await;
+        let goes = known.is_ok_and(|namespace| namespace.metadata.deletion_timestamp.is_some());
+        let own = (!goes).then_some(namespace);
+        let mut record = Self { cluster, reason, user: user(cluster).await, place: String::new() };
+        let mut refusal = String::new();
+        for place in own.into_iter().chain([&cluster.operator_namespace]) {
+            record.place.clone_from(place);
+            match record.keep("any", "", true).await {
+                Ok(_) => return Ok(record),
+                Err(why) => refusal = why,
+            }
+        }
+        Err(refusal)
     }
-    let mut refusal = String::new();
-    for place in places {
+
+    /// Makes the Event, or only sees whether it would be taken.
+    async fn keep(&self, name: &str, uid: &str, dry_run: bool) -> Result<String, String> {
+        let Self { cluster, reason, user, place } = self;
         let event = Event {
             metadata: ObjectMeta {
-                name: Some(format!("{name}.{:016x}", fastrand::u64(..))),
+                name: Some(event_name(name)),
                 namespace: Some(place.clone()),
                 ..ObjectMeta::default()
             },
@@ -151,7 +267,7 @@ async fn record(cluster: &Cluster, name: &str, uid: &str, reason: &str, user: &s
             regarding: Some(ObjectReference {
                 api_version: Some(RoomRobot::api_version(&()).into_owned()),
                 kind: Some("RoomRobot".to_owned()),
-                namespace: Some(namespace.clone()),
+                namespace: Some(cluster.default_namespace.clone()),
                 name: Some(name.to_owned()),
                 uid: Some(uid.to_owned()),
                 ..ObjectReference::default()
@@ -159,10 +275,28 @@ async fn record(cluster: &Cluster, name: &str, uid: &str, reason: &str, user: &s
             ..Event::default()
         };
         let api = Api::<Event>::namespaced(cluster.client.clone(), place);
-        match api.create(&PostParams::default(), &event).await {
-            Ok(event) => return Ok(format!("{place}/{}", event.name_any())),
-            Err(error) => refusal = crate::kubernetes::explain(&error),
+        match api.create(&PostParams { dry_run, ..PostParams::default() }, &event).await {
+            Ok(event) => Ok(format!("{place}/{}", event.name_any())),
+            Err(error) => Err(crate::kubernetes::explain(&error)),
         }
     }
-    Err(Error(format!("the reason cannot be recorded, so nothing is released: {refusal}")))
+}
+
+/// A name for an Event about `name`, no longer than names may be.
+fn event_name(name: &str) -> String {
+    let name = name.get(..LONGEST_NAME).unwrap_or(name).trim_end_matches(['-', '.']);
+    format!("{name}.{:016x}", fastrand::u64(..))
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_events_of_long_names_have_names_that_are_taken() {
+        let long = format!("{}.{}", "a".repeat(LONGEST_NAME - 1), "b".repeat(16));
+        let name = event_name(&long);
+        assert!(name.len() <= 253 && !name.contains(".."), "{name}");
+        assert!(event_name("short").starts_with("short."));
+    }
 }

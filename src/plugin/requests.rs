@@ -2,12 +2,15 @@
 
 use super::{
     Error, Finding, Result, cli,
-    cluster::{Cluster, Seen, at},
+    cluster::{Choice, Cluster, Seen, at},
     output::{Out, Tone},
+};
+use crate::{
+    codes::{self, Operation},
+    kubernetes::FIELD_MANAGER,
 };
 use clap::Args;
 use k8s_openapi::{api::events::v1::Event, jiff::Timestamp};
-use kube::{Api, api::ListParams};
 use serde::Serialize;
 use serde_json::Value;
 use std::{
@@ -82,7 +85,8 @@ pub async fn run(cluster: Option<&Cluster>, source: &Source, out: &mut Out) -> R
     let mut take = |request: Request| {
         let at = request.time.parse::<Timestamp>();
         let within = at.is_ok_and(|at| (from..=to).contains(&at));
-        let success = request.error_code.is_some_and(|code| matches!(code, 0 | 100_004 | 100_005));
+        let success =
+            request.error_code.is_some_and(|code| codes::class(operation(&request), code).is_final());
         if within && !(source.failed && success) {
             found.entry(request.id.clone()).or_insert(request);
         }
@@ -106,11 +110,22 @@ pub async fn run(cluster: Option<&Cluster>, source: &Source, out: &mut Out) -> R
     }
     if let Some(cluster) = cluster {
         let scope = cluster.scope.as_deref();
-        for seen in cluster.robots(scope, None, out).await? {
+        for seen in cluster.robots(scope, Choice::default(), out).await? {
             from_status(&seen).map(&mut take);
         }
-        for event in events(cluster).await? {
-            from_event(&event, scope).map(&mut take);
+        // Events of namespaces that are being deleted go to the operator's.
+        let places =
+            if scope.is_some() { vec![scope, Some(&cluster.operator_namespace)] } else { vec![None] };
+        let about = scope.map_or_else(String::new, |namespace| format!(",regarding.namespace={namespace}"));
+        let fields = format!("reportingController={FIELD_MANAGER},regarding.kind=RoomRobot{about}");
+        for place in places {
+            match cluster.events(place, &fields).await? {
+                Some(events) => events.iter().filter_map(from_event).for_each(&mut take),
+                None => out.note(&format!(
+                    "You may not read Events in {}; they are left out.",
+                    place.unwrap_or("all namespaces")
+                )),
+            }
         }
     }
     let mut list: Vec<Request> = found.into_values().collect();
@@ -159,29 +174,13 @@ pub async fn run(cluster: Option<&Cluster>, source: &Source, out: &mut Out) -> R
     Ok(Finding::Fine)
 }
 
-/// Events of the namespace that was asked for, and of the operator's, where those of dying namespaces go.
-async fn events(cluster: &Cluster) -> Result<Vec<Event>> {
-    let places = match &cluster.scope {
-        None => vec![None],
-        Some(namespace) => vec![Some(namespace), Some(&cluster.operator_namespace)],
-    };
-    let mut events = Vec::new();
-    for place in places {
-        let api = match place {
-            None => Api::<Event>::all(cluster.client.clone()),
-            Some(namespace) => Api::namespaced(cluster.client.clone(), namespace),
-        };
-        let mut params = ListParams::default().limit(500);
-        loop {
-            let page = api.list(&params).await?;
-            events.extend(page.items);
-            match page.metadata.continue_.filter(|token| !token.is_empty()) {
-                Some(token) => params = params.continue_token(&token),
-                None => break,
-            }
-        }
+/// The command that was answered: deletions are the rule, and an older Event does not say.
+fn operation(request: &Request) -> Operation {
+    if request.operation == Operation::AddRobot.as_str() {
+        Operation::AddRobot
+    } else {
+        Operation::DeleteRobot
     }
-    Ok(events)
 }
 
 fn from_status(seen: &Seen) -> Option<Request> {
@@ -202,21 +201,15 @@ fn from_status(seen: &Seen) -> Option<Request> {
 }
 
 /// The note of an Event ends as every message does: `ErrorCode N, RequestId X`.
-fn from_event(event: &Event, scope: Option<&str>) -> Option<Request> {
-    if event.reporting_controller.as_deref() != Some(crate::kubernetes::FIELD_MANAGER) {
-        return None;
-    }
-    let about = event.regarding.as_ref().filter(|object| object.kind.as_deref() == Some("RoomRobot"))?;
-    let namespace = about.namespace.clone()?;
-    if scope.is_some_and(|scope| scope != namespace) {
-        return None;
-    }
+fn from_event(event: &Event) -> Option<Request> {
+    let about = event.regarding.as_ref()?;
     let note = event.note.as_deref()?;
     let (before, id) = note.rsplit_once("RequestId ")?;
     let code =
         before.rsplit_once("ErrorCode ").and_then(|(_, code)| code.trim_end_matches([',', ' ']).parse().ok());
     let operation = match event.action.as_deref() {
         Some("DeleteRobot") => "delete_robot",
+        Some("AddRobot") => "add_robot",
         _ => "",
     };
     Some(Request {
@@ -224,7 +217,7 @@ fn from_event(event: &Event, scope: Option<&str>) -> Option<Request> {
         id: id.to_owned(),
         error_code: code,
         operation: operation.to_owned(),
-        namespace,
+        namespace: about.namespace.clone()?,
         name: about.name.clone()?,
         source: "event",
         ..Request::default()
@@ -325,6 +318,25 @@ mod tests {
             assert_eq!((request.room.as_str(), request.robot.as_str()), ("main lobby", "robot name=x"));
             assert_eq!((request.name.as_str(), request.error_code), ("greeter", Some(0)));
             assert_eq!((request.id.as_str(), request.operation.as_str()), (ID, "delete_robot"));
+        }
+    }
+
+    #[test]
+    fn an_event_tells_which_command_was_answered() {
+        for (action, told) in
+            [("DeleteRobot", "delete_robot"), ("AddRobot", "add_robot"), ("AcceptRobot", "")]
+        {
+            let event: Event = serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "e"}, "eventTime": "2026-01-31T12:00:00.000000Z", "action": action,
+                "regarding": {"kind": "RoomRobot", "namespace": "n", "name": "r"},
+                "note": format!("no such room: ErrorCode 100004, RequestId {ID}"),
+            }))
+            .unwrap();
+            let request = from_event(&event).unwrap();
+            assert_eq!((request.operation.as_str(), request.error_code), (told, Some(100_004)));
+            assert_eq!(request.id, ID);
+            let success = codes::class(operation(&request), 100_004).is_final();
+            assert_eq!(success, told != "add_robot", "100004 is no success of an addition");
         }
     }
 

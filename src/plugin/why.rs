@@ -4,22 +4,23 @@
 
 use super::{
     Error, Finding, Result,
-    cluster::{Cluster, Leader, Seen, SeenCondition, at, condition, gauge},
+    cluster::{Acting, Choice, Cluster, Flags, Leader, Seen, SeenCondition, at, condition, gauge, nobody},
     output::{self, Out, Tone},
 };
 use crate::{
     codes::{self, Operation},
     crd::{CreationPolicy, DeletionPolicy, RtcApplication},
-    explain::{self, Step, Subject},
-    status::{Kind, Reason},
+    explain::{self, Explanation, Step, Subject},
+    room_engine::{Outcome, Reply},
+    status::{self, Kind, Reason},
 };
 use k8s_openapi::{
     api::{core::v1::Namespace, events::v1::Event},
     jiff::Timestamp,
 };
-use kube::{Api, ResourceExt as _, api::ListParams};
+use kube::ResourceExt as _;
 use serde::Serialize;
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that a screen is made of.
 #[derive(Debug)]
@@ -32,14 +33,18 @@ pub struct Facts<'a> {
     pub may_read_applications: bool,
     /// Whether its namespace is being deleted.
     pub namespace_goes: bool,
-    /// Who acts; `None` where that may not be read.
-    pub leaders: Option<&'a [Leader]>,
-    /// The operator's metrics, where they could be had.
-    pub metrics: Option<&'a str>,
+    /// Who acts, or why that is not known.
+    pub acting: Acting<'a>,
+    /// The operator's metrics, of each leader of which they could be had.
+    pub metrics: &'a [String],
+    /// Deletions of its application that are in line for their first answer, where they were counted: since when.
+    pub line: Option<&'a [i64]>,
     /// Other deletions that wait for the same reason.
     pub more: usize,
     /// The operator's namespace.
     pub operator_namespace: &'a str,
+    /// What every command to type needs.
+    pub flags: &'a Flags,
     /// Now.
     pub now: Timestamp,
 }
@@ -120,15 +125,27 @@ const IN_LINE: (&str, &str) = (
     "nothing; if the vendor has agreed to more calls a second, raise spec.requestsPerSecond",
 );
 
+/// What it means that nobody acts, and what to do.
+const NOBODY: (&str, &str) = (
+    "nobody holds the operator's Lease, so nothing is called and nothing is let go",
+    "start the operator, or see why it does not start",
+);
+
+/// What a finalizer that is not ours means, and what to do.
+const OTHERS: (&str, &str) = (
+    "the object waits for whoever else put a finalizer on it",
+    "ask whose the finalizer is; the operator is done",
+);
+
 /// What is the matter with a robot.
 struct Matter {
     summary: String,
     finding: Finding,
     kind: Kind,
     condition: Option<SeenCondition>,
-    /// What it means and what to do where no reason says it.
+    /// What it means and what to do, before what the reason says or where none says it.
     meaning: Option<(&'static str, &'static str)>,
-    /// What to type though no reason names it.
+    /// What to type though no reason names it; first, where there is a `meaning`.
     steps: &'static [Step],
 }
 
@@ -155,23 +172,30 @@ pub fn explain(facts: &Facts<'_>) -> Screen {
             ),
         );
     }
-    if let Some(row) = explanation {
-        say("means", row.when.replace('`', ""));
-    }
     if let Some((means, todo)) = matter.meaning {
         say("means", means.to_owned());
         say("what to do", todo.to_owned());
     }
+    if let Some(row) = explanation {
+        say("means", row.when.replace('`', ""));
+    }
     let call = at(&seen.value, "/status/lastRequest");
-    let code = at(call, "/errorCode").as_i64();
-    if let Some(code) = code {
+    let last = at(call, "/errorCode").as_i64();
+    if let Some(code) = last {
         say("ErrorCode", explain_code(code));
     }
+    // The last call may be about something else than what stands in the way now.
+    let operation = at(call, "/operation").as_str();
+    let code =
+        last.filter(|code| reason.is_some() && reason_of(matter.kind, operation, *code) == reason.as_deref());
     if let Some(row) = explanation.filter(|row| !row.remedy.is_empty()) {
-        let own = code.and_then(codes::look_up).filter(|row| !row.remedy.is_empty());
-        say("what to do", own.map_or_else(|| row.remedy.replace('`', ""), |own| own.remedy.to_owned()));
+        let own = code.and_then(codes::look_up).map(|row| row.remedy).filter(|remedy| !remedy.is_empty());
+        let todo = own.map_or_else(|| row.remedy.replace('`', ""), str::to_owned);
+        if matter.meaning.is_none() || !todo.to_lowercase().starts_with("nothing") {
+            say("what to do", todo);
+        }
     }
-    if let Some(operation) = at(call, "/operation").as_str() {
+    if let Some(operation) = operation {
         let id = at(call, "/requestId").as_str().unwrap_or("none");
         let ago = at(call, "/time").as_str().and_then(|time| time.parse::<Timestamp>().ok());
         let ago = ago.map_or_else(String::new, |at| {
@@ -188,10 +212,14 @@ pub fn explain(facts: &Facts<'_>) -> Screen {
             format!("{}, which you may not read", seen.robot.application)
         },
     );
-    if let Some(text) = facts.metrics.and_then(|text| tell_quota(text, seen)) {
+    if let Some(text) = tell_quota(facts.metrics, seen) {
         say("quota", text);
     }
-    say("operator", tell_leader(facts.leaders));
+    if let (Some(line), Some(since), true) = (facts.line, seen.robot.deleting_since, seen.in_line()) {
+        let older = line.iter().filter(|other| **other < since).count();
+        say("place", format!("about {older} of {} in line are older; namespaces take turns", line.len()));
+    }
+    say("operator", tell_leaders(facts.acting));
     if facts.namespace_goes {
         say(
             "namespace",
@@ -201,21 +229,7 @@ pub fn explain(facts: &Facts<'_>) -> Screen {
     if facts.more > 0 {
         say("and more", format!("{} more wait for the same reason", facts.more));
     }
-    let deleting = seen.robot.deleting_since.is_some() && seen.robot.finalizers.ours.is_some();
-    let release =
-        deleting && matter.finding > Finding::Fine && seen.robot.deletion_policy == DeletionPolicy::Delete;
-    let mut steps: Vec<Step> = Vec::new();
-    for step in explanation.map(|row| row.steps).unwrap_or_default().iter().chain(matter.steps) {
-        if fits(*step, facts, code) && !steps.contains(step) {
-            steps.push(*step);
-        }
-    }
-    if release {
-        steps.push(Step::Release);
-    }
-    if matter.finding == Finding::Fine {
-        steps.clear();
-    }
+    let steps = steps(facts, &matter, explanation, code);
     Screen {
         robot: seen.robot.key.to_string(),
         summary: matter.summary,
@@ -230,11 +244,47 @@ pub fn explain(facts: &Facts<'_>) -> Screen {
     }
 }
 
+/// What to type, the most likely first.
+fn steps(facts: &Facts<'_>, matter: &Matter, row: Option<&Explanation>, code: Option<i64>) -> Vec<Step> {
+    let seen = facts.seen;
+    if matter.finding == Finding::Fine {
+        return Vec::new();
+    }
+    // Retain needs somebody who drops the finalizer, and leaves alone what is over.
+    let release = seen.goes()
+        && seen.robot.finalizers.ours.is_some()
+        && seen.robot.deletion_policy == DeletionPolicy::Delete
+        && !(seen.over() || nobody(facts.acting));
+    let own = row.map(|row| row.steps).unwrap_or_default();
+    let ordered = if matter.meaning.is_some() { [matter.steps, own] } else { [own, matter.steps] };
+    let mut steps: Vec<Step> = Vec::new();
+    for step in ordered.into_iter().flatten() {
+        if fits(*step, facts, code) && !steps.contains(step) {
+            steps.push(*step);
+        }
+    }
+    if release {
+        steps.push(Step::Release);
+    }
+    steps
+}
+
+/// The reason that a condition has after `code`.
+fn reason_of(kind: Kind, operation: Option<&str>, code: i64) -> Option<&'static str> {
+    let outcome = Outcome::Reply(Reply { code, info: String::new(), request_id: None });
+    let reason = match (kind, operation?) {
+        (Kind::RobotDeleted, "delete_robot") => status::deletion_reason(&outcome),
+        (Kind::Ready, "add_robot") => status::addition_reason(&outcome),
+        _ => return None,
+    };
+    Some(reason.as_str())
+}
+
 fn matter(facts: &Facts<'_>) -> Matter {
     let Facts { seen, now, .. } = facts;
     let Seen { robot, finalizers, value } = seen;
     let key = &robot.key;
-    let nobody = facts.leaders.is_some_and(|leaders| leaders.iter().all(|leader| leader.expired));
+    let nobody = nobody(facts.acting);
     let stalled = robot.conditions.is_true(Kind::Stalled);
     let person = if stalled { "and a person must act" } else { "and goes on by itself" };
     let finding = if stalled { Finding::NeedsAPerson } else { Finding::Waits };
@@ -267,12 +317,13 @@ fn matter(facts: &Facts<'_>) -> Matter {
         let doubt = condition.as_ref().is_some_and(|ready| {
             adding && ready.status == "Unknown" && ready.reason != Reason::Adding.as_str()
         });
+        let meaning = (nobody && finding == Finding::NeedsAPerson).then_some(NOBODY);
         let steps: &[Step] = match (nobody, doubt) {
             (true, _) => &[Step::OperatorLog],
             (false, true) => &[Step::Adopt],
             (false, false) => &[],
         };
-        return Matter { summary, finding, kind, condition, meaning: None, steps };
+        return Matter { summary, finding, kind, condition, meaning, steps };
     };
     let waits = output::span(now.as_second() - since);
     let condition = shown(Kind::RobotDeleted);
@@ -287,14 +338,14 @@ fn matter(facts: &Facts<'_>) -> Matter {
             finding: Finding::NeedsAPerson,
             kind,
             condition,
-            meaning: None,
+            meaning: Some(OTHERS),
             steps: &[Step::Finalizers],
         };
     }
     if nobody {
         let summary = format!("The deletion of RoomRobot {key} has waited for {waits}, and no operator acts");
-        let steps = &[Step::OperatorLog];
-        return Matter { summary, finding: Finding::NeedsAPerson, kind, condition, meaning: None, steps };
+        let (meaning, steps) = (Some(NOBODY), &[Step::OperatorLog]);
+        return Matter { summary, finding: Finding::NeedsAPerson, kind, condition, meaning, steps };
     }
     match condition {
         None => Matter {
@@ -307,7 +358,7 @@ fn matter(facts: &Facts<'_>) -> Matter {
             meaning: Some(IN_LINE),
             steps: &[Step::List, Step::Pace, Step::OperatorLog],
         },
-        Some(told) if told.status == "True" || told.reason == Reason::StillClaimed.as_str() => Matter {
+        Some(told) if seen.over() => Matter {
             summary: format!(
                 "The deletion of RoomRobot {key} is over ({}); its finalizer goes now",
                 told.reason
@@ -353,18 +404,19 @@ fn tell_application(name: &str, application: Option<&RtcApplication>) -> String 
     }
 }
 
-/// The pace and the place in the line, as the operator's metrics have them.
-fn tell_quota(text: &str, seen: &Seen) -> Option<String> {
-    let operation =
-        if seen.robot.deleting_since.is_some() || seen.robot.creation_policy == CreationPolicy::Adopt {
-            Operation::DeleteRobot
-        } else {
-            Operation::AddRobot
-        };
+/// The pace and the line, as the metrics of the leader have them that has the application's longest line.
+fn tell_quota(texts: &[String], seen: &Seen) -> Option<String> {
+    let operation = if seen.goes() || seen.robot.creation_policy == CreationPolicy::Adopt {
+        Operation::DeleteRobot
+    } else {
+        Operation::AddRobot
+    };
     let labels = [("application", &*seen.robot.application), ("command", operation.as_str())];
+    let lines =
+        texts.iter().filter_map(|text| Some((gauge(text, "roomrobot_quota_waiting", &labels)?, text)));
+    let (waiting, text) = lines.max_by(|(a, _), (b, _)| a.total_cmp(b))?;
     let of = |name| gauge(text, name, &labels);
-    let (waiting, pace, limit) =
-        (of("roomrobot_quota_waiting")?, of("roomrobot_quota_pace")?, of("roomrobot_quota_limit")?);
+    let (pace, limit) = (of("roomrobot_quota_pace")?, of("roomrobot_quota_limit")?);
     let eta = match of("roomrobot_quota_eta_seconds") {
         Some(eta) => format!("the line is empty in about {:.0} s", eta.ceil()),
         None => "nothing may be called now".to_owned(),
@@ -372,21 +424,19 @@ fn tell_quota(text: &str, seen: &Seen) -> Option<String> {
     Some(format!("{waiting} in line for a call, at {pace:.0} of {limit} a second; {eta}"))
 }
 
-fn tell_leader(leaders: Option<&[Leader]>) -> String {
-    match leaders {
-        None => "you may not read its Lease".to_owned(),
-        Some([]) => "nobody holds its Lease: no operator acts".to_owned(),
-        Some(leaders) => {
-            let told: Vec<String> = leaders
-                .iter()
-                .map(|leader| {
-                    let state = if leader.expired { "held it last; it has run out" } else { "acts" };
-                    format!("{} {state}", leader.pod)
-                })
-                .collect();
-            told.join(", ")
+fn tell_leaders(acting: Acting<'_>) -> String {
+    let leaders = match acting {
+        Err(why) => return why.to_owned(),
+        Ok(leaders) => leaders,
+    };
+    let tell = |leader: &Leader| match &leader.lease {
+        // Which shard a robot belongs to is not known here.
+        Some(lease) if !leader.acts && leaders.len() > 1 => {
+            format!("of Lease {lease}, a shard's: {}", leader.tell())
         }
-    }
+        _ => leader.tell(),
+    };
+    leaders.iter().map(tell).collect::<Vec<_>>().join(", ")
 }
 
 /// Whether typing `step` makes sense for what is known.
@@ -401,17 +451,16 @@ fn fits(step: Step, facts: &Facts<'_>, code: Option<i64>) -> bool {
         Step::ResumeRobot => facts.seen.robot.suspend,
         Step::ResumeApplication => suspended,
         Step::CreateApplication => application.is_none() && facts.may_read_applications,
-        Step::ReplaceSecret => matches!(
-            ready,
-            Some(Reason::SecretNotFound | Reason::SecretInvalid | Reason::CredentialsRejected)
-        ),
+        Step::CreateSecret => ready == Some(Reason::SecretNotFound),
+        Step::ReplaceSecret => matches!(ready, Some(Reason::SecretInvalid | Reason::CredentialsRejected)),
         Step::EditApplication => application.is_some() && code != Some(100_006),
         Step::Doctor | Step::Pace => application.is_some(),
         // The application's refusals are not waited for by the robot: its own spec changes nothing.
-        Step::TryNow => {
+        Step::TryNow if !nobody(facts.acting) => {
             code.is_none_or(|code| !codes::class(Operation::DeleteRobot, code).stops_application())
         }
-        Step::Delete => facts.seen.robot.deleting_since.is_none(),
+        Step::TryNow => false,
+        Step::Delete => !facts.seen.goes(),
         Step::LabelNamespace
         | Step::Adopt
         | Step::List
@@ -435,7 +484,7 @@ fn next(step: Step, facts: &Facts<'_>) -> Next {
     ] {
         command = command.replace(place, value);
     }
-    Next { purpose: step.purpose(), command }
+    Next { purpose: step.purpose(), command: facts.flags.put(&command) }
 }
 
 /// Reads and prints.
@@ -443,12 +492,14 @@ fn next(step: Step, facts: &Facts<'_>) -> Next {
 /// # Errors
 /// If it cannot be read.
 pub async fn run(cluster: &Cluster, name: Option<&str>, out: &mut Out) -> Result<Finding> {
+    let scope = cluster.scope.as_deref();
+    let waits = |seen: &Seen| seen.goes() || seen.robot.conditions.is_true(Kind::Stalled);
+    let keep = name.is_none().then_some(waits as fn(&Seen) -> bool);
+    let found = cluster.robots(scope, Choice { name, keep, ..Choice::default() }, out).await?;
     let chosen = match name {
-        Some(name) => match cluster.robot(&cluster.default_namespace, name).await? {
-            Some(seen) => vec![(seen, 0)],
-            None => return gone(cluster, name, out).await,
-        },
-        None => one_for_each_reason(cluster.robots(cluster.scope.as_deref(), None, out).await?),
+        Some(name) if found.is_empty() => return gone(cluster, name, out).await,
+        Some(_) => found.into_iter().map(|seen| (seen, 0)).collect(),
+        None => one_for_each_reason(found),
     };
     let applications = cluster.readable_applications().await?;
     let may_read_applications = applications.is_some();
@@ -456,8 +507,13 @@ pub async fn run(cluster: &Cluster, name: Option<&str>, out: &mut Out) -> Result
     let places = chosen.iter().map(|(seen, _)| seen.robot.key.namespace.to_string()).collect();
     let namespaces = cluster.namespaces(&places).await?.into_iter().filter(goes);
     let namespaces: Vec<String> = namespaces.map(|namespace| namespace.name_any()).collect();
-    let leaders = cluster.leaders().await;
-    let metrics = cluster.metrics(leaders.as_deref().unwrap_or_default()).await;
+    let metrics = cluster.metrics().await;
+    let lines = if chosen.iter().any(|(seen, _)| seen.in_line()) {
+        lines(cluster, out).await?
+    } else {
+        BTreeMap::new()
+    };
+    let now = cluster.now().await?;
     let screens: Vec<Screen> = chosen
         .iter()
         .map(|(seen, more)| {
@@ -466,21 +522,24 @@ pub async fn run(cluster: &Cluster, name: Option<&str>, out: &mut Out) -> Result
                 application: applications.iter().find(|found| found.name_any() == *seen.robot.application),
                 may_read_applications,
                 namespace_goes: namespaces.iter().any(|name| *name == *seen.robot.key.namespace),
-                leaders: leaders.as_deref(),
-                metrics: metrics.as_deref(),
+                acting: cluster.acting(),
+                metrics: &metrics,
+                line: lines.get(&*seen.robot.application).map(Vec::as_slice),
                 more: *more,
                 operator_namespace: &cluster.operator_namespace,
-                now: Timestamp::now(),
+                flags: &cluster.flags,
+                now,
             })
         })
         .collect();
     if !out.for_people() {
         match screens.as_slice() {
-            [screen] if name.is_some() => out.value(screen)?,
+            [screen] if name.is_some() && scope.is_some() => out.value(screen)?,
             screens => out.value(&screens)?,
         }
     } else if screens.is_empty() {
-        out.toned("Nothing waits here.", Tone::Good);
+        let place = scope.map_or_else(|| "any namespace".to_owned(), |own| format!("namespace {own}"));
+        out.toned(&format!("Nothing waits in {place}."), Tone::Good);
     }
     if out.for_people() {
         for (at, screen) in screens.iter().enumerate() {
@@ -502,12 +561,8 @@ fn one_for_each_reason(robots: Vec<Seen>) -> Vec<(Seen, usize)> {
     let mut groups: BTreeMap<(String, String), (Seen, usize)> = BTreeMap::new();
     for seen in robots {
         let robot = &seen.robot;
-        let waits = robot.deleting_since.is_some() || robot.conditions.is_true(Kind::Stalled);
-        if !waits {
-            continue;
-        }
-        let kind = if robot.deleting_since.is_some() { Kind::RobotDeleted } else { Kind::Ready };
-        let reason = robot.conditions.reason(kind).map_or("Queued", Reason::as_str).to_owned();
+        let ready = || robot.conditions.reason(Kind::Ready).map_or("New", Reason::as_str);
+        let reason = if seen.goes() { seen.waits_for() } else { ready() }.to_owned();
         match groups.entry((reason, robot.application.to_string())) {
             std::collections::btree_map::Entry::Vacant(place) => drop(place.insert((seen, 0))),
             std::collections::btree_map::Entry::Occupied(mut place) => {
@@ -525,34 +580,52 @@ fn one_for_each_reason(robots: Vec<Seen>) -> Vec<(Seen, usize)> {
     groups
 }
 
+/// Since when deletions are in line for their first answer, by application, as far as the user may see them.
+async fn lines(cluster: &Cluster, out: &Out) -> Result<BTreeMap<String, Vec<i64>>> {
+    let own = BTreeSet::from([cluster.default_namespace.clone()]);
+    let choice = Choice { keep: Some(Seen::in_line), ..Choice::default() };
+    let mut lines = BTreeMap::<String, Vec<i64>>::new();
+    for seen in cluster.readable_robots(&own, choice, out).await?.0 {
+        let line = lines.entry(seen.robot.application.to_string()).or_default();
+        line.extend(seen.robot.deleting_since);
+    }
+    Ok(lines)
+}
+
 /// There is no such RoomRobot any more: what its last Event said.
 async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
-    let namespace = &cluster.default_namespace;
-    let mut last: Option<Event> = None;
-    for place in [namespace, &cluster.operator_namespace] {
-        let api = Api::<Event>::namespaced(cluster.client.clone(), place);
-        let Ok(events) = api.list(&ListParams::default()).await else { continue };
-        let own = events.items.into_iter().filter(|event| {
-            event.regarding.as_ref().is_some_and(|object| {
-                object.kind.as_deref() == Some("RoomRobot")
-                    && object.name.as_deref() == Some(name)
-                    && object.namespace.as_ref() == Some(namespace)
-            })
-        });
-        let time = |event: &Event| event.event_time.as_ref().map(|time| time.0);
-        last = last.into_iter().chain(own).max_by_key(time);
+    let scope = cluster.scope.as_deref();
+    let within = scope.map_or_else(String::new, |namespace| format!(",regarding.namespace={namespace}"));
+    let fields = format!("regarding.kind=RoomRobot,regarding.name={name}{within}");
+    let places = if scope.is_some() { vec![scope, Some(&cluster.operator_namespace)] } else { vec![None] };
+    let (mut events, mut unread) = (Vec::new(), Vec::new());
+    for place in places {
+        match cluster.events(place, &fields).await? {
+            Some(found) => events.extend(found),
+            None => unread.push(place.unwrap_or("all namespaces")),
+        }
     }
-    let Some(last) = last else {
+    let about = scope.map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));
+    let time = |event: &Event| event.event_time.as_ref().map(|time| time.0);
+    let Some(last) = events.into_iter().max_by_key(time) else {
+        let left = if unread.is_empty() {
+            "no Event of it is left".to_owned()
+        } else {
+            format!("you may not read Events in {}", unread.join(" and "))
+        };
         return Err(Error(format!(
-            "there is no RoomRobot {namespace}/{name}, and no Event of it is left; the operator's audit log has every call"
+            "there is no RoomRobot {about}, and {left}; the operator's audit log has every call"
         )));
     };
+    let robot = match (scope, last.regarding.and_then(|object| object.namespace)) {
+        (None, Some(namespace)) => format!("{namespace}/{name}"),
+        _ => about,
+    };
     let summary = format!(
-        "RoomRobot {namespace}/{name} is gone; the last Event about it says {}",
+        "RoomRobot {robot} is gone; the last Event about it says {}",
         last.reason.as_deref().unwrap_or_default()
     );
     let details = vec![Detail { about: "says", text: last.note.unwrap_or_default() }];
-    let robot = format!("{namespace}/{name}");
     let screen = Screen { robot, summary, finding: "fine", reason: last.reason, details, next: Vec::new() };
     if out.for_people() {
         screen.print(out);
@@ -561,3 +634,6 @@ async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
     }
     Ok(Finding::Fine)
 }
+
+#[cfg(test)]
+mod tests;

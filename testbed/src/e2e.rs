@@ -4,10 +4,12 @@
 //! - [`room_engine`]: the simulator as a Pod, scripted and read through the API server
 //! - [`pods`]: what the operator's Pods are and how they are shut in
 //! - [`jobs`]: what the operator is for: removal, a drain while the leader goes, the end of a namespace
+//! - [`plugin`]: `kubectl roomrobot` reads the metrics of a Pod
 //! - [`release`]: install, upgrade, uninstall
 
 pub mod cluster;
 pub mod jobs;
+pub mod plugin;
 pub mod pods;
 pub mod release;
 pub mod room_engine;

@@ -4,7 +4,7 @@ use super::{Ran, led, roomrobot};
 use crate::harness::{KEY, World, reason_of};
 use serde_json::{Value, json};
 
-fn doctor(world: &World, more: &[&str]) -> Ran {
+pub fn doctor(world: &World, more: &[&str]) -> Ran {
     let endpoint = world.simulator.endpoint();
     let args = [&["doctor", &world.app, "--allow-endpoint", &endpoint, "-o", "json"], more].concat();
     roomrobot(world, &args)
@@ -16,7 +16,7 @@ fn faults(ran: &Ran) -> Vec<Value> {
 }
 
 /// Among the faults is one about `about` that says `text`, and whose mend says `mend`.
-fn finds(ran: &Ran, about: &str, text: &str, mend: &str) {
+pub fn finds(ran: &Ran, about: &str, text: &str, mend: &str) {
     let faults = faults(ran);
     let found = faults.iter().any(|fault| {
         let has = |field: &str, part: &str| fault[field].as_str().unwrap_or_default().contains(part);
@@ -27,7 +27,7 @@ fn finds(ran: &Ran, about: &str, text: &str, mend: &str) {
     assert!(!ran.out.contains(KEY) && !ran.out.contains("usersig="), "a secret is shown");
 }
 
-fn none(ran: &Ran) {
+pub fn none(ran: &Ran) {
     assert_eq!((faults(ran), ran.code), (Vec::new(), 0), "{}", ran.err);
 }
 
@@ -147,4 +147,36 @@ async fn ten_planted_faults_are_found_and_their_mends_named() {
     operator.terminate(std::time::Duration::from_secs(15)).await.unwrap();
     finds(&doctor(&world, &[]), "operator", "no operator acts", "kubectl logs");
     assert_eq!(roomrobot(&world, &["doctor", "no-such-application"]).code, 1);
+}
+
+/// The mend of a Secret with both keys mends it: `kubectl apply` would leave what `kubectl create` put there.
+#[tokio::test(flavor = "multi_thread")]
+async fn the_mend_of_a_secret_mends_it() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    led(&world, &operator).await;
+    let app = &world.app;
+    world.plane.run_kubectl(&["delete", "secret", app, "-n", "roomrobot-system"], None).unwrap();
+    let both = ["--from-literal=secretKey=k", "--from-literal=userSig=s"];
+    let create = [&["create", "secret", "generic", app, "-n", "roomrobot-system"], &both[..]].concat();
+    world.plane.run_kubectl(&create, None).unwrap();
+    world.application_until("SecretInvalid").await;
+    let ran = doctor(&world, &[]);
+    finds(&ran, "Secret", "its keys: secretKey, userSig", "| kubectl replace -f -");
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), KEY).unwrap();
+    let fault =
+        faults(&ran).into_iter().find(|fault| fault["about"].as_str().unwrap().contains("Secret")).unwrap();
+    let mend = fault["mend"].as_str().unwrap().replace("KEYFILE", key.path().to_str().unwrap());
+    super::shell(&world, &mend);
+    world.application_until("CredentialsLoaded").await;
+    none(&doctor(&world, &[]));
+
+    // A brake hides what the operator thinks of the endpoint, and so does a spec that it has not seen yet.
+    world.patch_application(json!({"spec": {"suspend": true}})).await;
+    world.application_until("Suspended").await;
+    let ran = roomrobot(&world, &["doctor", app, "-o", "json"]).json();
+    let endpoint = format!("{app}: endpoint");
+    let check = ran.as_array().unwrap().iter().find(|check| check["about"] == *endpoint).unwrap();
+    assert_eq!(check["verdict"], "note", "{check}");
 }

@@ -41,6 +41,12 @@ fn the_packed_plugin_is_the_one_that_krews_manifest_names() {
     assert!(unpacked.join("LICENSE").is_file());
     let said = run(Command::new(unpacked.join(platform["bin"].as_str().unwrap())).arg("--version"));
     assert_eq!(said.trim(), concat!("kubectl-roomrobot ", env!("CARGO_PKG_VERSION")));
+    // kubectl runs this one, in the PATH beside the plugin, with the words so far.
+    let path = format!("{}:{}", unpacked.display(), std::env::var("PATH").unwrap());
+    let completed = run(Command::new(unpacked.join("kubectl_complete-roomrobot"))
+        .args(["-n", "x", "do"])
+        .env("PATH", path));
+    assert!(completed.starts_with("doctor\t") && completed.ends_with(":4\n"), "{completed}");
 }
 
 /// No digest is committed: each belongs to an archive that somebody built.

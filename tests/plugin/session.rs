@@ -4,7 +4,7 @@
 use super::{led, roomrobot};
 use crate::harness::{KEY, Plane, World, create_namespace};
 use serde_json::json;
-use std::{env, fmt::Write as _, fs};
+use std::{collections::BTreeSet, env, fmt::Write as _, fs};
 use testbed::simulator::{Fault, Kind};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kubectl.md");
@@ -48,7 +48,7 @@ async fn the_session_in_the_docs_is_what_the_program_says() {
 
     let text = fs::read_to_string(FILE).unwrap();
     let mut written = String::new();
-    let mut commands = 0;
+    let mut commands = BTreeSet::new();
     let mut parts = text.split("```");
     written.push_str(parts.next().unwrap());
     while let (Some(block), Some(after)) = (parts.next(), parts.next()) {
@@ -64,15 +64,34 @@ async fn the_session_in_the_docs_is_what_the_program_says() {
             Some(&"doctor") => roomrobot(&world, &[&args[..], &["--allow-endpoint", &endpoint]].concat()),
             _ => roomrobot(&world, &args),
         };
-        commands += 1;
+        commands.extend(args.first().map(|&word| word.to_owned()));
         let said = format!("{}{}", ran.out, ran.err);
         if env::var_os("UPDATE_DOCS").is_none() {
             assert_eq!(shape(&said), shape(told), "`{command}`: stale, run it with UPDATE_DOCS=1\n{said}");
         }
         let _ = write!(written, "```console\n{PROMPT}{command}\n{said}```{after}");
     }
-    assert!(commands >= 4, "why, list, plan and doctor stand there");
+    let commands: Vec<&str> = commands.iter().map(String::as_str).collect();
+    assert_eq!(commands, ["doctor", "list", "plan", "why"]);
     if env::var_os("UPDATE_DOCS").is_some() {
         fs::write(FILE, written).unwrap();
+    }
+}
+
+/// What README shows of `why` is the session's screen, with some lines left out and some cut at `…`.
+#[test]
+fn the_readme_shows_a_part_of_the_session() {
+    let readme = fs::read_to_string(concat!(env!("CARGO_MANIFEST_DIR"), "/README.md")).unwrap();
+    let (_, shown) = readme.split_once("```\nkubectl roomrobot why -n NS\n```\n\n```\n").unwrap();
+    let (shown, _) = shown.split_once("```").unwrap();
+    let session = fs::read_to_string(FILE).unwrap();
+    let (_, screen) = session.split_once(&format!("{PROMPT}why shut -n event\n")).unwrap();
+    let (screen, _) = screen.split_once("```").unwrap();
+    let (shown, screen) = (shape(shown), shape(screen));
+    let mut rest = screen.lines();
+    for line in shown.lines() {
+        let start = line.trim_end_matches('…').trim_end();
+        let found = rest.any(|full| if line.ends_with('…') { full.starts_with(start) } else { full == line });
+        assert!(found, "README.md: `{line}` is not in the session, or not in this order:\n{screen}");
     }
 }

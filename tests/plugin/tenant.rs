@@ -42,6 +42,20 @@ async fn a_user_of_one_namespace_is_told_as_much() {
     let everywhere = run(&["list", "-A"]);
     assert!(everywhere.code == 1 && everywhere.err.contains("forbidden"), "{}", everywhere.err);
 
+    // Without `-n`, as `why` prints it: what the tenant may see, and a word about the rest.
+    let config = kubeconfig.to_str().unwrap();
+    kubectl(&["config", "set-context", "--current", "--kubeconfig", config, "--namespace", namespace]);
+    let own = run(&["list"]);
+    assert!(own.code == 4 && own.out.contains("shut"), "{}{}", own.out, own.err);
+    assert!(own.err.contains(&format!("these are of {namespace}")), "{}", own.err);
+    let requests = run(&["requests", "-n", namespace, "--since", "1h"]);
+    let id = &world.simulator.calls_about("shut", "shut")[0].request_id;
+    assert!(requests.code == 0 && requests.out.contains(id), "{}{}", requests.out, requests.err);
+    assert!(requests.err.contains("You may not read Events in roomrobot-system"), "{}", requests.err);
+    // Of one that is gone, not to see Events is not the same as none being left.
+    let gone = run(&["why", "nobody", "-n", namespace]);
+    assert!(gone.code == 1 && gone.err.contains("you may not read Events in"), "{}", gone.err);
+
     let plan = run(&["plan", "namespace", namespace, "-o", "json"]);
     assert_eq!(plan.code, 0, "{}", plan.err);
     let plan = plan.json();
@@ -69,4 +83,34 @@ async fn a_user_of_one_namespace_is_told_as_much() {
     assert!(note("RtcApplications").contains("ask somebody who may"));
     assert!(note("your rights").contains("list rtcapplications.roomrobot.dev"));
     note("operator's rights");
+}
+
+/// Where the reason cannot be recorded nothing is released, and the way that needs no record is named.
+#[tokio::test(flavor = "multi_thread")]
+async fn who_may_not_record_a_reason_is_told_the_other_way() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    led(&world, &operator).await;
+    world.stuck("shut", Kind::Code(100_006), "PermissionDenied").await;
+    let namespace = &world.namespace;
+    let kubectl = |args: &[&str]| world.plane.run_kubectl(args, None).unwrap();
+    kubectl(&["create", "serviceaccount", "tenant", "-n", namespace]);
+    let account = format!("--serviceaccount={namespace}:tenant");
+    // The chart's own roles: RoomRobots and nothing else.
+    for role in ["view", "edit"] {
+        let cluster_role = format!("--clusterrole=roomrobot-operator-{role}");
+        kubectl(&["create", "rolebinding", role, "-n", namespace, &cluster_role, &account]);
+    }
+    let tenant = token(&world.plane, namespace, "tenant").await.unwrap();
+    let kubeconfig = world.plane.kubeconfig_for("editor", &tenant).unwrap();
+    let args = ["release", "shut", "-n", namespace, "--reason", "over"];
+    let config = kubeconfig.to_str().unwrap();
+    let ran = with_kubeconfig(&kubeconfig, &[&args[..], &["--kubeconfig", config]].concat(), None);
+    assert!(ran.code == 1 && ran.err.contains("so nothing is released"), "{}", ran.err);
+    let (_, command) = ran.err.trim().rsplit_once("it goes by: ").unwrap();
+    assert!(world.robots().get("shut").await.is_ok());
+    // As printed, in a shell.
+    super::shell(&world, command);
+    world.gone("shut").await;
+    assert!(world.events_about("shut").await.iter().all(|event| event.reason.as_deref() != Some("Released")));
 }

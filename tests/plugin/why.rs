@@ -26,7 +26,12 @@ async fn what_a_robot_waits_for_and_what_to_type() {
     led(&world, &operator).await;
     world.robot("well").await;
     world.ready("well").await;
-    shows(&why(&world, "well"), 0, &["is well and nothing waits", "Ready=True Adopted"]);
+    world.application_until("CredentialsLoaded").await;
+    shows(
+        &why(&world, "well"),
+        0,
+        &["is well and nothing waits", "Ready=True Adopted", "is ready (CredentialsLoaded)"],
+    );
     for (fault, name, reason, code, texts) in [
         (
             Kind::Code(100_001),
@@ -114,15 +119,234 @@ async fn what_a_robot_waits_for_and_what_to_type() {
     world.gone("held").await;
     world.announced("held", "Deleted").await;
     shows(&why(&world, "held"), 0, &["is gone", "RequestId"]);
+    for (name, reason) in [("left-before", "NotInRoom"), ("dismissed", "RoomNotFound")] {
+        if reason == "NotInRoom" {
+            world.simulator.add_members(world.sdk_app_id, name, [""; 0]);
+        }
+        world.robot_with(name, json!({})).await;
+        world.ready(name).await;
+        world.delete(name).await;
+        world.gone(name).await;
+        world.announced(name, reason).await;
+        shows(&why(&world, name), 0, &["is gone", &format!("says {reason}"), "RequestId"]);
+        shows(
+            &roomrobot(&world, &["why", name, "-A"]),
+            0,
+            &[&format!("RoomRobot {}/{name} is gone", world.namespace)],
+        );
+    }
     let nobody = why(&world, "never-there");
     assert!(nobody.code == 1 && nobody.err.contains("there is no RoomRobot"), "{}", nobody.err);
     // The operator's numbers, as behind `kubectl port-forward`.
     let metrics = operator.url("/metrics");
     let placed = roomrobot(&world, &["why", "internal", "-n", &world.namespace, "--metrics", &metrics]);
     shows(&placed, 3, &["in line for a call", "of 200 a second"]);
+    // The same name in all namespaces.
+    let everywhere = roomrobot(&world, &["why", "paused", "-A"]);
+    shows(&everywhere, 4, &[&format!("RoomRobot {}/paused", world.namespace), "Suspended"]);
+    let empty = roomrobot(&world, &["why", "-n", "default"]);
+    assert_eq!(
+        (empty.code, empty.out.as_str()),
+        (0, "Nothing waits in namespace default.\n"),
+        "{}",
+        empty.err
+    );
+    // What is to be typed is for the cluster that was asked.
+    let config = world.plane.admin_kubeconfig();
+    let config = config.to_str().unwrap();
+    let args = ["why", "internal", "-n", &world.namespace, "--kubeconfig", config, "--operator-namespace"];
+    let elsewhere = roomrobot(&world, &[&args[..], &["roomrobot-system"]].concat());
+    shows(
+        &elsewhere,
+        3,
+        &[
+            &format!("kubectl --kubeconfig {config} patch roomrobot internal"),
+            &format!(
+                "kubectl roomrobot --kubeconfig {config} --operator-namespace roomrobot-system release internal"
+            ),
+        ],
+    );
     // Nobody acts.
     operator.terminate(std::time::Duration::from_secs(15)).await.unwrap();
-    shows(&why(&world, "internal"), 4, &["no operator acts", "kubectl logs -n roomrobot-system"]);
+    shows(
+        &why(&world, "internal"),
+        4,
+        &[
+            "nobody holds its Lease: no operator acts",
+            "start the operator",
+            "kubectl logs -n roomrobot-system",
+        ],
+    );
+}
+
+/// The operator was killed: what it left.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_nobody_looks_after() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    led(&world, &operator).await;
+    world.stuck("left", Kind::Code(100_006), "PermissionDenied").await;
+    world.robot_with("early", json!({"creationPolicy": "Create"})).await;
+    world.robot_until("early", "waits", |robot| reason_of(robot, "Ready") == Some("RoomNotFound")).await;
+    operator.kill();
+    eventually("the Lease has run out", || async { why(&world, "left").out.contains("it has run out") })
+        .await;
+    let screen = why(&world, "left");
+    shows(
+        &screen,
+        4,
+        &[
+            "and no operator acts",
+            "held its Lease last; it has run out",
+            "what to do     start the operator",
+            "kubectl logs",
+        ],
+    );
+    assert!(
+        !screen.out.contains("kubectl roomrobot release") && !screen.out.contains("try at once:"),
+        "{}",
+        screen.out
+    );
+    shows(&why(&world, "early"), 4, &["is not ready, and no operator acts", "start the operator"]);
+    world.robot("fresh").await;
+    shows(&why(&world, "fresh"), 4, &["is new, and no operator acts", "start the operator"]);
+    let namespaces = kube::Api::<k8s_openapi::api::core::v1::Namespace>::all(world.client.clone());
+    namespaces.delete(&world.namespace, &kube::api::DeleteParams::default()).await.unwrap();
+    shows(
+        &why(&world, "left"),
+        4,
+        &[&format!("{} is being deleted and waits for this RoomRobot", world.namespace)],
+    );
+}
+
+/// Done, but for a finalizer: ours, which may not be dropped for want of a right, and somebody else's.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_is_over_and_still_there() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    led(&world, &operator).await;
+    world.robot("kept").await;
+    world.robot("over").await;
+    world.all_ready(2).await;
+    let both = json!(["example.com/x", "roomrobot.dev/delete-robot"]);
+    world
+        .patch("kept", json!({"metadata": {"finalizers": both}, "spec": {"deletionPolicy": "Retain"}}))
+        .await;
+    world.delete("kept").await;
+    world
+        .robot_until("kept", "ours is gone", |robot| {
+            robot.metadata.finalizers.as_deref() == Some(&["example.com/x".to_owned()][..])
+        })
+        .await;
+    let screen = why(&world, "kept");
+    shows(
+        &screen,
+        4,
+        &["somebody else", "example.com/x", "Retained", "what to do     ask whose", "metadata.finalizers"],
+    );
+    let all = roomrobot(&world, &["why", "-n", &world.namespace, "-o", "json"]).json();
+    assert_eq!(all.as_array().unwrap().len(), 1, "{all}");
+
+    let roles = kube::Api::<k8s_openapi::api::rbac::v1::ClusterRole>::all(world.client.clone());
+    let mut role = roles.get("roomrobot-operator").await.unwrap();
+    for rule in role.rules.iter_mut().flatten() {
+        if rule.resources.iter().flatten().any(|resource| resource == "roomrobots") {
+            rule.verbs.retain(|verb| verb != "patch");
+        }
+    }
+    roles.replace("roomrobot-operator", &kube::api::PostParams::default(), &role).await.unwrap();
+    world.delete("over").await;
+    world.waits_for("over", "Deleted").await;
+    let screen = why(&world, "over");
+    shows(&screen, 3, &["is over (Deleted); its finalizer goes now", "RequestId Id-"]);
+    assert!(!screen.out.contains("kubectl roomrobot release"), "{}", screen.out);
+    world.plane.install_rights().unwrap();
+    world.gone("over").await;
+    world.patch("kept", json!({"metadata": {"finalizers": null}})).await;
+    world.gone("kept").await;
+}
+
+/// What the room engine or the operator holds against the whole application.
+#[tokio::test(flavor = "multi_thread")]
+async fn what_an_application_is_refused_for() {
+    let world = World::new().await;
+    let operator = world.operator().await;
+    led(&world, &operator).await;
+    let fine = world.simulator.endpoint();
+    for (code, name, ready, reason, texts) in [
+        (
+            60010,
+            "no-admin",
+            "PermissionDenied",
+            "PermissionDenied",
+            &[
+                "60010 (permission)",
+                "App administrator in the vendor's console",
+                "kubectl edit rtcapplication",
+            ][..],
+        ),
+        (
+            60020,
+            "no-package",
+            "PlanExceeded",
+            "ApplicationNotReady",
+            &["60020 (plan)", "Renew or upgrade the package", "kubectl edit rtcapplication"],
+        ),
+    ] {
+        world.stuck(name, Kind::Code(code), reason).await;
+        world.application_until(ready).await;
+        let screen = why(&world, name);
+        shows(&screen, 4, texts);
+        shows(&screen, 4, &[&format!("is not ready ({ready})"), reason]);
+        assert!(!screen.out.contains("try at once:"), "the robot's spec changes nothing:\n{}", screen.out);
+        world.simulator.heal();
+        world.patch_application(json!({"spec": {"requestsPerSecond": code - 60_000}})).await;
+        world.gone(name).await;
+    }
+    world.application_until("Verified").await;
+    world.robot("r").await;
+    world.ready("r").await;
+    shows(&why(&world, "r"), 0, &["is ready (Verified)"]);
+    world.patch_application(json!({"spec": {"endpoint": "https://127.0.0.1:1"}})).await;
+    world.application_until("EndpointNotAllowed").await;
+    world.delete("r").await;
+    world.waits_for("r", "ApplicationNotReady").await;
+    shows(
+        &why(&world, "r"),
+        4,
+        &["ApplicationNotReady", "is not ready (EndpointNotAllowed)", "kubectl edit rtcapplication"],
+    );
+    world.patch_application(json!({"spec": {"endpoint": fine, "suspend": true}})).await;
+    world.waits_for("r", "Suspended").await;
+    let secret = ["delete", "secret", &world.app, "-n", "roomrobot-system"];
+    world.plane.run_kubectl(&secret, None).unwrap();
+    world.patch_application(json!({"spec": {"suspend": false}})).await;
+    world.application_until("SecretNotFound").await;
+    world.waits_for("r", "ApplicationNotReady").await;
+    let screen = why(&world, "r");
+    let create = format!(
+        "kubectl create secret generic {} -n roomrobot-system --from-file=secretKey=KEYFILE\n",
+        world.app
+    );
+    shows(&screen, 4, &["is not ready (SecretNotFound)", &create]);
+    // The mend is one: as it is printed, with a key in the file.
+    let key = tempfile::NamedTempFile::new().unwrap();
+    std::fs::write(key.path(), KEY).unwrap();
+    super::shell(&world, &create.replace("KEYFILE", key.path().to_str().unwrap()));
+    world.gone("r").await;
+}
+
+/// Every reason that a condition can have has a screen here.
+#[test]
+fn no_reason_is_without_a_screen() {
+    let tests = [include_str!("why.rs"), include_str!("session.rs")].concat();
+    let words: std::collections::BTreeSet<&str> = tests.split(|c: char| !c.is_ascii_alphanumeric()).collect();
+    for reason in roomrobot_operator::status::Reason::ALL {
+        // Beside `RobotDeleted`, `Ready` is not shown; beside `Ready`, an `Accepted` that is True is not.
+        if !["Deleting", "Accepted"].contains(&reason.as_str()) {
+            assert!(words.contains(reason.as_str()), "{reason}: no test of `why` shows it");
+        }
+    }
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -210,6 +434,7 @@ async fn what_the_pace_holds_up() {
             "namespaces take turns",
             "at 1 of 1 a second; the line is empty in about",
             "kubectl roomrobot list",
+            "in line are older; namespaces take turns",
             &format!("kubectl patch rtcapplication {} --type merge", world.app),
         ],
     );

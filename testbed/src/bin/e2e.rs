@@ -4,7 +4,7 @@ use clap::Parser;
 use std::{fs, path::PathBuf, process::ExitCode};
 use testbed::{
     Error, Result,
-    e2e::{cluster::Cluster, jobs, pods, release, room_engine::RoomEngine},
+    e2e::{cluster::Cluster, jobs, plugin, pods, release, room_engine::RoomEngine},
     image::build,
     report::Report,
     tool::Tool,
@@ -108,6 +108,9 @@ async fn run(args: &Args, cluster: &Cluster, report: &mut Report) -> Result<()> 
             "The main job: four robots, four answers, the RequestId of each in its last status",
             jobs::main_job(cluster, &engine),
         )
+        .await?;
+    report
+        .step("`kubectl roomrobot why` tells the quota from the leader's Pod", plugin::quota(cluster))
         .await?;
     report
         .step(
