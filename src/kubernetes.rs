@@ -181,6 +181,16 @@ pub async fn announce(client: &Client, announcement: &Announcement, pod: &str) -
     result
 }
 
+/// The longest name of an object, without the point and the 16 digits that make the name of an Event.
+const LONGEST_NAME: usize = 253 - 17;
+
+/// A name for an Event about the object `name`, no longer than names may be.
+#[must_use]
+pub fn event_name(name: &str) -> String {
+    let name = name.get(..LONGEST_NAME).unwrap_or(name).trim_end_matches(['-', '.']);
+    format!("{name}.{:016x}", fastrand::u64(..))
+}
+
 fn event(announcement: &Announcement, pod: &str) -> Event {
     let api_version = match announcement.kind {
         "RoomRobot" => RoomRobot::api_version(&()),
@@ -190,7 +200,7 @@ fn event(announcement: &Announcement, pod: &str) -> Event {
     note.truncate(note.floor_char_boundary(NOTE_LIMIT));
     Event {
         metadata: ObjectMeta {
-            name: Some(format!("{}.{:016x}", announcement.name, fastrand::u64(..))),
+            name: Some(event_name(&announcement.name)),
             namespace: Some(announcement.namespace.to_string()),
             ..ObjectMeta::default()
         },
@@ -210,5 +220,18 @@ fn event(announcement: &Announcement, pod: &str) -> Event {
             ..ObjectReference::default()
         }),
         ..Event::default()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_events_of_long_names_have_names_that_are_taken() {
+        let long = format!("{}.{}", "a".repeat(LONGEST_NAME - 1), "b".repeat(16));
+        let name = event_name(&long);
+        assert!(name.len() <= 253 && !name.contains(".."), "{name}");
+        assert!(event_name("short").starts_with("short."));
     }
 }

@@ -5,7 +5,7 @@ use prometheus_client::{
     metrics::{counter::Counter, gauge::Gauge},
     registry::Registry,
 };
-use std::sync::atomic::{AtomicU64, Ordering};
+use std::sync::atomic::AtomicU64;
 
 /// The usual `process_` metrics.
 #[derive(Clone, Debug, Default)]
@@ -30,8 +30,16 @@ impl ProcessMetrics {
         register(registry, &table::THREADS, self.threads.clone());
     }
 
+    /// Only Linux tells. A build for another system is one for the plugin, which lies in the same package.
+    #[cfg(not(target_os = "linux"))]
+    #[expect(clippy::unused_self, reason = "as on Linux")]
+    pub(super) fn look(&self) {}
+
     /// Looks everything up. What the system does not tell stays as it was.
+    #[cfg(target_os = "linux")]
     pub(super) fn look(&self) {
+        use std::sync::atomic::Ordering;
+
         let Ok(process) = procfs::process::Process::myself() else { return };
         if let Ok(stat) = process.stat() {
             #[allow(clippy::cast_precision_loss, reason = "ticks and seconds far below 2^52")]

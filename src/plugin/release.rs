@@ -5,7 +5,10 @@ use super::{
     cluster::{Choice, Cluster, Seen, nobody},
     output::{Out, Tone},
 };
-use crate::crd::{DeletionPolicy, RoomRobot};
+use crate::{
+    crd::{DeletionPolicy, RoomRobot},
+    kubernetes::event_name,
+};
 use clap::Args;
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
@@ -27,9 +30,6 @@ use std::collections::BTreeMap;
 
 /// The most bytes of the reason: the note of an Event takes 1024.
 const LONGEST: usize = 600;
-
-/// The most of a RoomRobot's name that fits into an Event's, behind which 17 characters come.
-const LONGEST_NAME: usize = 236;
 
 /// Who is released, and why.
 #[derive(Debug, Args)]
@@ -279,24 +279,5 @@ impl<'a> Record<'a> {
             Ok(event) => Ok(format!("{place}/{}", event.name_any())),
             Err(error) => Err(crate::kubernetes::explain(&error)),
         }
-    }
-}
-
-/// A name for an Event about `name`, no longer than names may be.
-fn event_name(name: &str) -> String {
-    let name = name.get(..LONGEST_NAME).unwrap_or(name).trim_end_matches(['-', '.']);
-    format!("{name}.{:016x}", fastrand::u64(..))
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn the_events_of_long_names_have_names_that_are_taken() {
-        let long = format!("{}.{}", "a".repeat(LONGEST_NAME - 1), "b".repeat(16));
-        let name = event_name(&long);
-        assert!(name.len() <= 253 && !name.contains(".."), "{name}");
-        assert!(event_name("short").starts_with("short."));
     }
 }
