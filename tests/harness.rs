@@ -8,8 +8,9 @@ use k8s_openapi::api::{
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
-    Api, Client, Resource, ResourceExt,
+    Api, Client, Config, Resource, ResourceExt,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
     runtime::watcher::{self, Event, watcher},
 };
 use roomrobot_operator::{
@@ -196,7 +197,7 @@ impl World {
         create_namespace(&client, &namespace).await;
         let audit = plane.audit_log();
         let seen = Arc::default();
-        let watch = watch_robots(&client, Arc::clone(&seen)).await;
+        let watch = watch_robots(&plane, Arc::clone(&seen)).await;
         Self { plane, client, simulator, namespace, app: unique("app"), sdk_app_id, audit, seen, watch }
     }
 
@@ -602,8 +603,13 @@ impl Seen {
 }
 
 /// Watches from now on. An API server that was restarted forgets what it could have told; then all are listed anew.
-async fn watch_robots(client: &Client, seen: Arc<Mutex<Seen>>) -> AbortHandle {
-    let api = Api::<RoomRobot>::all(client.clone());
+async fn watch_robots(plane: &ControlPlane, seen: Arc<Mutex<Seen>>) -> AbortHandle {
+    let kubeconfig = Kubeconfig::read_from(plane.admin_kubeconfig()).unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    // A client that waits longer each time would miss what happens meanwhile.
+    config.default_retry = false;
+    let client = Client::try_from(config).unwrap();
+    let api = Api::<RoomRobot>::all(client);
     let installed = api.list_metadata(&ListParams::default().limit(1)).await.is_ok();
     let notes = Arc::clone(&seen);
     let task = tokio::spawn(async move {

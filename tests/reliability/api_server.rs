@@ -52,6 +52,7 @@ async fn api_server_restarted_in_a_drain() {
     world.all_gone(Duration::from_secs(90)).await;
     // What was answered while nobody could record it is remembered, and not asked again.
     assert_eq!(world.simulator.calls().len(), 300);
+    assert_eq!(world.simulator.population(), 0);
     // As many writes as the operator has under way at once.
     world.verify_but(Allowed { lost: 32, ..Allowed::default() }).await;
 }
