@@ -19,9 +19,13 @@ test: fmt-check lint test-assets ## Check everything that CI checks
 unit: ## Run the tests that need no control plane
 	cargo test --locked --workspace --lib --bins
 
-matrix: assets ## Run the reliability matrix ROUNDS times in a row, 10 unless told
+matrix: assets ## Run the reliability matrix ROUNDS times in a row, 10 unless told; a round may take 20 minutes
+	cargo test --locked --test integration --no-run
 	for round in $$(seq $(or $(ROUNDS),10)); do \
-	  cargo test --locked --test integration -- reliability one_call nothing_lost nothing_stuck program quota create || exit 1; \
+	  start=$$(date +%s); \
+	  cargo test --locked --test integration -- reliability one_call nothing_lost nothing_stuck program quota create born_with_finalizer || exit 1; \
+	  took=$$(($$(date +%s) - start)); echo "round $$round took $$took s"; \
+	  [ $$took -le 1200 ] || exit 1; \
 	done
 
 fmt: ## Format the code

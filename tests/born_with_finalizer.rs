@@ -1,17 +1,26 @@
 //! The admission policy: a RoomRobot is born with its finalizer, and its life costs one write less.
 
-use crate::harness::{KEY, Plane, World, create, manifest, reason_of};
+use crate::harness::{KEY, Plane, World, create, eventually, manifest, reason_of};
+use crate::reliability::api_server::{refuse, through};
+use hyper::Method;
 use roomrobot_operator::crd::RoomRobot;
 use serde_json::json;
+use std::time::Duration;
+use testbed::proxy::{Action, Proxy, Rule};
 
-#[tokio::test(flavor = "multi_thread")]
-async fn no_window_without_a_finalizer_and_three_writes_a_life() {
+/// A world of its own whose API server has the policy.
+async fn with_policy() -> World {
     let plane = Plane::own().await;
     plane.install_admission_policy().await.unwrap();
     let world = World::on(plane).await;
     world.secret(&world.app, json!({"secretKey": KEY})).await;
     world.application(&world.app, json!({})).await;
+    world
+}
 
+#[tokio::test(flavor = "multi_thread")]
+async fn no_window_without_a_finalizer_and_three_writes_a_life() {
+    let world = with_policy().await;
     // Created and deleted while no operator runs: it stays, and is deleted by the next one.
     let early = world.robot("early").await;
     assert_eq!(early.metadata.finalizers.unwrap(), ["roomrobot.dev/delete-robot"]);
@@ -57,4 +66,31 @@ async fn no_window_without_a_finalizer_and_three_writes_a_life() {
     world.gone("stray").await;
     assert_eq!(world.simulator.calls().len(), 2);
     drop(operator);
+    world.verify(0).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn robots_born_with_their_finalizer_outlast_faults_and_a_kill() {
+    let world = with_policy().await;
+    let proxy = Proxy::start(&world.plane).await.unwrap();
+    let operator = through(&world, &proxy).await;
+    world.crowd("r", 150).await;
+    for path in ["/roomrobots", "/roomrobots/status"] {
+        refuse(&proxy, 2, &[(Method::PATCH, path)]);
+        proxy.add(Rule { method: Method::PATCH, path, times: 10, action: Action::LoseReply });
+    }
+    world.drain_at(50).await;
+    eventually("a part of the drain", || async { world.simulator.calls().len() > 40 }).await;
+    operator.kill();
+    // Nobody has accepted these.
+    for n in 0..10 {
+        let name = format!("early-{n}");
+        world.robot(&name).await;
+        world.delete(&name).await;
+    }
+    let _operator = through(&world, &proxy).await;
+    world.all_gone(Duration::from_secs(90)).await;
+    assert_eq!(proxy.left().len(), 0);
+    assert_eq!(world.simulator.population(), 0);
+    world.verify(1).await;
 }

@@ -4,12 +4,14 @@ use futures::StreamExt as _;
 use k8s_openapi::api::{
     coordination::v1::Lease,
     core::v1::{Namespace, Secret},
-    events::v1::Event,
+    events::v1,
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::Condition;
 use kube::{
-    Api, Client, Resource, ResourceExt as _,
-    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
+    Api, Client, Config, Resource, ResourceExt,
+    api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
+    config::{KubeConfigOptions, Kubeconfig},
+    runtime::watcher::{self, Event, watcher},
 };
 use roomrobot_operator::{
     codes::{CODES, Code},
@@ -18,6 +20,7 @@ use roomrobot_operator::{
 use serde::{Serialize, de::DeserializeOwned};
 use serde_json::{Value, json};
 use std::{
+    collections::{BTreeMap, BTreeSet},
     fmt::Debug,
     path::Path,
     sync::{Arc, Condvar, Mutex},
@@ -36,6 +39,13 @@ pub const PATIENCE: Duration = Duration::from_secs(60);
 
 /// The key of the test's application.
 pub const KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
+
+/// An endpoint whose name is not found, which is known at once even where there is no DNS server.
+pub const NOWHERE: &str =
+    "http://a-label-may-have-63-bytes-and-this-one-has-more-so-that-no-dns-server-is-asked.invalid";
+
+/// What the operator may have of memory whatever happens; a debug build is larger than what is shipped.
+const MOST_MEMORY: u64 = 40 * 1024 * 1024;
 
 /// Control planes at once: tests mostly wait, but each costs some hundred MB.
 const PLANES: usize = 2;
@@ -147,7 +157,7 @@ pub struct World {
     pub app: String,
     pub sdk_app_id: u32,
     pub audit: AuditLog,
-    history: Arc<Mutex<Vec<WatchEvent<RoomRobot>>>>,
+    seen: Arc<Mutex<Seen>>,
     watch: AbortHandle,
 }
 
@@ -185,10 +195,10 @@ impl World {
         simulator.add_app(sdk_app_id, KEY);
         let namespace = unique("t");
         create_namespace(&client, &namespace).await;
-        let history = Arc::new(Mutex::new(Vec::new()));
-        let watch = watch_robots(&client, Arc::clone(&history)).await;
         let audit = plane.audit_log();
-        Self { plane, client, simulator, namespace, app: unique("app"), sdk_app_id, audit, history, watch }
+        let seen = Arc::default();
+        let watch = watch_robots(&plane, Arc::clone(&seen)).await;
+        Self { plane, client, simulator, namespace, app: unique("app"), sdk_app_id, audit, seen, watch }
     }
 
     /// Starts the operator and waits until it is ready.
@@ -205,19 +215,29 @@ impl World {
 
     /// The same with environment variables, which replace what the flags would say.
     pub async fn operator_with_env(&self, args: &[&str], env: &[(&str, &str)]) -> Operator<'_> {
+        let operator = self.spawn_with_env(args, env).await;
+        operator.wait_ready().await.unwrap();
+        operator
+    }
+
+    /// The same without waiting.
+    pub async fn spawn_with_env(&self, args: &[&str], env: &[(&str, &str)]) -> Operator<'_> {
         let endpoint = self.simulator.endpoint();
         let all = [&[("ROOMROBOT_ALLOW_ENDPOINT", endpoint.as_str()), ("ROOMROBOT_LOG_FORMAT", "json")], env]
             .concat();
-        let operator = Operator::spawn(&self.plane, binary(), args, &all).await.unwrap();
-        operator.wait_ready().await.unwrap();
-        operator
+        self.launch(args, &all).await
     }
 
     /// Starts the operator without waiting.
     pub async fn spawn_operator(&self, args: &[&str]) -> Operator<'_> {
         let endpoint = self.simulator.endpoint();
         let all = [&["--allow-endpoint", &endpoint, "--log-format", "json"], args].concat();
-        Operator::spawn(&self.plane, binary(), &all, &[]).await.unwrap()
+        self.launch(&all, &[]).await
+    }
+
+    async fn launch(&self, args: &[&str], env: &[(&str, &str)]) -> Operator<'_> {
+        let operator = Operator::spawn(&self.plane, binary(), args, env).await.unwrap();
+        operator.with_most_memory(MOST_MEMORY)
     }
 
     /// Creates or replaces a Secret in the operator's namespace.
@@ -256,7 +276,9 @@ impl World {
     pub async fn robot_with(&self, name: &str, more: Value) -> RoomRobot {
         let mut spec = json!({"roomId": name, "memberAccount": name, "applicationRef": {"name": self.app}});
         merge(&mut spec, more);
-        create(&self.robots(), manifest::<RoomRobot>(name, spec)).await
+        let robot = create(&self.robots(), manifest::<RoomRobot>(name, spec)).await;
+        self.seen.lock().unwrap().created(&robot);
+        robot
     }
 
     /// Creates `count` robots named `prefix-N`, in the simulator as well, and waits until all are accepted.
@@ -410,36 +432,42 @@ impl World {
     }
 
     fn deleted(&self, name: &str) -> Option<RoomRobot> {
-        self.history.lock().unwrap().iter().find_map(|event| match event {
-            WatchEvent::Deleted(robot)
-                if robot.name_any() == name && robot.namespace().as_deref() == Some(&self.namespace) =>
-            {
-                Some(robot.clone())
-            }
-            _ => None,
-        })
+        let of_this = |robot: &&RoomRobot| {
+            robot.name_any() == name && robot.namespace().as_deref() == Some(&self.namespace)
+        };
+        self.seen.lock().unwrap().deleted.iter().find(of_this).cloned()
     }
 
-    /// The last views of all robots of all namespaces that were deleted.
+    /// The last views of all robots of all namespaces that were deleted while somebody watched.
     pub fn all_deleted(&self) -> Vec<RoomRobot> {
-        let history = self.history.lock().unwrap();
-        let deleted = history.iter().filter_map(|event| match event {
-            WatchEvent::Deleted(robot) => Some(robot.clone()),
-            _ => None,
-        });
-        deleted.collect()
+        self.seen.lock().unwrap().deleted.clone()
     }
 
     /// Every view of a robot that a watcher had, the last one first seen as DELETED.
     pub fn views(&self, name: &str) -> Vec<RoomRobot> {
-        let history = self.history.lock().unwrap();
-        let views = history.iter().filter_map(|event| match event {
-            WatchEvent::Added(robot) | WatchEvent::Modified(robot) | WatchEvent::Deleted(robot) => {
-                Some(robot)
+        let seen = self.seen.lock().unwrap();
+        seen.views.iter().filter(|robot| robot.name_any() == name).cloned().collect()
+    }
+
+    /// Waits until every robot that is not stored any more has been seen to be gone; returns what was seen of all.
+    pub async fn seen(&self) -> Seen {
+        let start = std::time::Instant::now();
+        loop {
+            let list = Api::<RoomRobot>::all(self.client.clone()).list_metadata(&ListParams::default()).await;
+            let stored: BTreeSet<String> = list.unwrap().iter().filter_map(ResourceExt::uid).collect();
+            let seen = self.seen.lock().unwrap().clone();
+            let missed: Vec<String> = seen
+                .present
+                .values()
+                .filter(|robot| !stored.contains(&uid(robot)))
+                .map(ResourceExt::name_any)
+                .collect();
+            if missed.is_empty() {
+                return seen;
             }
-            _ => None,
-        });
-        views.filter(|robot| robot.name_any() == name).cloned().collect()
+            assert!(start.elapsed() < PATIENCE, "nobody saw these leave: {missed:?}");
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        }
     }
 
     pub async fn patch(&self, name: &str, patch: Value) {
@@ -473,9 +501,15 @@ impl World {
         writes
     }
 
+    /// What the operator tried to create where nothing can be created, as in a namespace that dies.
+    pub fn refused_creations(&self) -> usize {
+        let refused = |entry: &&Entry| entry.verb == "create" && entry.response_status.code == 403;
+        self.attempts().iter().filter(refused).count()
+    }
+
     /// Waits until there is an Event about an object that has `reason`, and returns it. Ten a second are published of
     /// each kind, and others not at all: where many end at once, not every one has its Event.
-    pub async fn announced(&self, name: &str, reason: &str) -> Event {
+    pub async fn announced(&self, name: &str, reason: &str) -> v1::Event {
         let start = std::time::Instant::now();
         let mut seen = Vec::new();
         while start.elapsed() < PATIENCE {
@@ -491,9 +525,9 @@ impl World {
 
     /// Events about an object of this test's namespace, or about one of the cluster, wherever they are stored. Those of
     /// the tests before are still there.
-    pub async fn events_about(&self, name: &str) -> Vec<Event> {
-        let list = Api::<Event>::all(self.client.clone()).list(&ListParams::default()).await.unwrap();
-        let about = |event: &Event| {
+    pub async fn events_about(&self, name: &str) -> Vec<v1::Event> {
+        let list = Api::<v1::Event>::all(self.client.clone()).list(&ListParams::default()).await.unwrap();
+        let about = |event: &v1::Event| {
             event.regarding.as_ref().is_some_and(|object| {
                 object.name.as_deref() == Some(name)
                     && object.namespace.as_ref().is_none_or(|namespace| *namespace == self.namespace)
@@ -513,32 +547,88 @@ pub async fn create_namespace(client: &Client, name: &str) {
     create(&api, json!({"metadata": {"name": name}})).await;
 }
 
-async fn watch_robots(client: &Client, history: Arc<Mutex<Vec<WatchEvent<RoomRobot>>>>) -> AbortHandle {
-    let api = Api::<RoomRobot>::all(client.clone());
-    let mut version = match api.list(&ListParams::default()).await {
-        Ok(list) => list.metadata.resource_version.unwrap(),
-        // The resource is not installed yet; from the beginning, then.
-        Err(kube::Error::Api(status)) if status.code == 404 => "0".to_owned(),
-        Err(error) => panic!("{error}"),
-    };
-    tokio::spawn(async move {
-        loop {
-            let Ok(stream) = api.watch(&WatchParams::default().timeout(290), &version).await else {
-                tokio::time::sleep(Duration::from_millis(100)).await;
-                continue;
-            };
-            let mut stream = stream.boxed();
-            while let Some(Ok(event)) = stream.next().await {
-                if let WatchEvent::Added(robot) | WatchEvent::Modified(robot) | WatchEvent::Deleted(robot) =
-                    &event
-                {
-                    version = robot.resource_version().unwrap();
-                    history.lock().unwrap().push(event);
-                }
+/// What a watcher saw of the robots of all namespaces, and which ones the test created.
+#[derive(Clone, Debug, Default)]
+pub struct Seen {
+    /// Every view, in the order in which they came.
+    views: Vec<RoomRobot>,
+    /// The last view of each that is there, by UID.
+    pub present: BTreeMap<String, RoomRobot>,
+    /// What the DELETED events carried.
+    pub deleted: Vec<RoomRobot>,
+    /// The last views of those that left while the watch was cut.
+    pub vanished: BTreeMap<String, RoomRobot>,
+    listed: BTreeSet<String>,
+    begun: bool,
+}
+
+impl Seen {
+    /// A robot that may be gone before the watch has it.
+    fn created(&mut self, robot: &RoomRobot) {
+        if !self.deleted.iter().chain(self.vanished.values()).any(|gone| uid(gone) == uid(robot)) {
+            self.present.entry(uid(robot)).or_insert_with(|| robot.clone());
+        }
+    }
+
+    fn stored(&mut self, robot: RoomRobot) {
+        // One that was created during a list and is not in it.
+        self.vanished.remove(&uid(&robot));
+        let before = self.present.insert(uid(&robot), robot.clone());
+        if before.is_none_or(|before| before.resource_version() != robot.resource_version()) {
+            self.views.push(robot);
+        }
+    }
+
+    fn take(&mut self, event: Event<RoomRobot>) {
+        match event {
+            Event::Init => self.listed.clear(),
+            Event::InitApply(robot) => {
+                self.listed.insert(uid(&robot));
+                self.stored(robot);
+            }
+            Event::InitDone => {
+                let gone = self.present.extract_if(.., |uid, _| !self.listed.contains(uid));
+                self.vanished.extend(gone);
+                self.begun = true;
+            }
+            Event::Apply(robot) => self.stored(robot),
+            Event::Delete(robot) => {
+                self.present.remove(&uid(&robot));
+                self.vanished.remove(&uid(&robot));
+                self.views.push(robot.clone());
+                self.deleted.push(robot);
             }
         }
-    })
-    .abort_handle()
+    }
+}
+
+/// Watches from now on. An API server that was restarted forgets what it could have told; then all are listed anew.
+async fn watch_robots(plane: &ControlPlane, seen: Arc<Mutex<Seen>>) -> AbortHandle {
+    let kubeconfig = Kubeconfig::read_from(plane.admin_kubeconfig()).unwrap();
+    let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
+    // A client that waits longer each time would miss what happens meanwhile.
+    config.default_retry = false;
+    let client = Client::try_from(config).unwrap();
+    let api = Api::<RoomRobot>::all(client);
+    let installed = api.list_metadata(&ListParams::default().limit(1)).await.is_ok();
+    let notes = Arc::clone(&seen);
+    let task = tokio::spawn(async move {
+        let mut events = watcher(api, watcher::Config::default()).boxed();
+        while let Some(event) = events.next().await {
+            match event {
+                Ok(event) => notes.lock().unwrap().take(event),
+                Err(_) => tokio::time::sleep(Duration::from_millis(100)).await,
+            }
+        }
+    });
+    if installed {
+        eventually("the watch begins", || async { seen.lock().unwrap().begun }).await;
+    }
+    task.abort_handle()
+}
+
+pub fn uid(robot: &RoomRobot) -> String {
+    robot.uid().unwrap()
 }
 
 /// Creates an object from its JSON.

@@ -1,11 +1,12 @@
 //! Promise 2: an accepted robot leaves Kubernetes only after a final answer, or after a person chose `Retain`.
 
-use crate::harness::{World, eventually, is_true, message_of, reason_of};
+use crate::harness::{World, create, eventually, is_true, manifest, message_of, reason_of};
 use k8s_openapi::api::core::v1::Namespace;
 use kube::{
     Api,
     api::{DeleteParams, ListParams},
 };
+use roomrobot_operator::crd::RoomRobot;
 use serde_json::json;
 use std::time::Duration;
 use testbed::simulator::{Fault, Kind};
@@ -27,6 +28,7 @@ async fn an_unknown_code_is_never_success() {
     world.waits_for("odd", "Suspended").await;
     world.patch("odd", json!({"spec": {"suspend": false}})).await;
     assert_eq!(reason_of(&world.gone("odd").await, "RobotDeleted"), Some("Deleted"));
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -40,6 +42,7 @@ async fn a_robot_deleted_while_no_operator_runs_is_deleted_later() {
     world.all_gone(Duration::from_secs(90)).await;
     assert_eq!(world.simulator.calls().len(), 5);
     assert_eq!(world.simulator.population(), 0);
+    world.verify(0).await;
 }
 
 /// Born with its finalizer, deleted before anybody could accept it.
@@ -47,19 +50,19 @@ async fn a_robot_deleted_while_no_operator_runs_is_deleted_later() {
 async fn a_robot_that_was_stored_with_the_finalizer_is_accepted_on_its_way_out() {
     let world = World::new().await;
     world.simulator.add_members(world.sdk_app_id, "early", ["early"]);
-    let mut early = crate::harness::manifest::<roomrobot_operator::crd::RoomRobot>(
+    let mut early = manifest::<RoomRobot>(
         "early",
         json!({"roomId": "early", "memberAccount": "early", "applicationRef": {"name": world.app}}),
     );
     early["metadata"]["finalizers"] = json!(["roomrobot.dev/delete-robot"]);
-    crate::harness::create(&world.robots(), early.clone()).await;
+    create(&world.robots(), early.clone()).await;
     world.delete("early").await;
     let stray = {
         early["metadata"]["name"] = json!("stray");
         early["spec"]["applicationRef"]["name"] = json!("no-such-app");
         early
     };
-    crate::harness::create(&world.robots(), stray).await;
+    create(&world.robots(), stray).await;
     world.delete("stray").await;
     let _operator = world.operator().await;
     let last = world.gone("early").await;
@@ -68,6 +71,7 @@ async fn a_robot_that_was_stored_with_the_finalizer_is_accepted_on_its_way_out()
     // Nothing was ever owned of the other: it goes without a call.
     world.gone("stray").await;
     assert_eq!(world.simulator.calls().len(), 1);
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -76,7 +80,10 @@ async fn a_finalizer_that_was_dropped_is_put_back() {
     let _operator = world.operator().await;
     world.robot("kept").await;
     world.ready("kept").await;
-    world.patch("kept", json!({"metadata": {"finalizers": null}})).await;
+    // What a person wrote, which has no finalizer.
+    let spec = json!({"roomId": "kept", "memberAccount": "kept", "applicationRef": {"name": world.app}});
+    let file = manifest::<RoomRobot>("kept", spec).to_string();
+    world.plane.run_kubectl(&["-n", &world.namespace, "replace", "-f", "-"], Some(&file)).unwrap();
     world
         .robot_until("kept", "has its finalizer again", |robot| {
             robot.metadata.finalizers.as_ref().is_some_and(|list| list == &["roomrobot.dev/delete-robot"])
@@ -85,6 +92,7 @@ async fn a_finalizer_that_was_dropped_is_put_back() {
     world.delete("kept").await;
     world.gone("kept").await;
     assert_eq!(world.simulator.population(), 0);
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -110,6 +118,8 @@ async fn a_namespace_takes_its_robots_with_it() {
     })
     .await;
     assert_eq!(world.simulator.population(), 0);
+    world.verify(0).await;
+    assert_eq!(world.refused_creations(), 0);
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,9 +132,9 @@ async fn an_application_in_use_stays_until_its_robots_are_gone() {
     world.applications().delete(&world.app, &DeleteParams::default()).await.unwrap();
     // It takes no new robot in charge, not even one that has the finalizer already.
     let spec = json!({"roomId": "late", "memberAccount": "late", "applicationRef": {"name": world.app}});
-    let mut late = crate::harness::manifest::<roomrobot_operator::crd::RoomRobot>("late", spec);
+    let mut late = manifest::<RoomRobot>("late", spec);
     late["metadata"]["finalizers"] = json!(["roomrobot.dev/delete-robot"]);
-    crate::harness::create(&world.robots(), late).await;
+    create(&world.robots(), late).await;
     world
         .robot_until("late", "is refused", |robot| {
             reason_of(robot, "Accepted") == Some("ApplicationNotFound")
@@ -141,6 +151,7 @@ async fn an_application_in_use_stays_until_its_robots_are_gone() {
     .await;
     assert!(world.robots().list(&ListParams::default()).await.unwrap().items.is_empty());
     assert_eq!(world.simulator.population(), 0);
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -155,6 +166,7 @@ async fn an_application_removed_by_force_is_waited_for() {
     assert!(message_of(&waiting, "RobotDeleted").contains(&world.app));
     world.application(&world.app, json!({})).await;
     assert_eq!(reason_of(&world.gone("left").await, "RobotDeleted"), Some("Deleted"));
+    world.verify(0).await;
 }
 
 /// Adopted, so it is in the room; that its policy was changed to `Create` later does not make it never added.
@@ -171,4 +183,5 @@ async fn an_adopted_robot_whose_policy_becomes_create_is_removed_all_the_same() 
     world.patch("adopted", json!({"spec": {"suspend": false}})).await;
     assert_eq!(reason_of(&world.gone("adopted").await, "RobotDeleted"), Some("Deleted"));
     assert_eq!(world.simulator.population(), 0);
+    world.verify(0).await;
 }

@@ -38,6 +38,7 @@ async fn each_refusal_shows_its_own_reason_and_retain_releases_at_once() {
             world.application_until("CredentialsLoaded").await;
         }
     }
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -67,8 +68,12 @@ async fn a_missing_application_a_refused_namespace_and_their_mends_show_on_the_r
         .unwrap();
     let accepted = world.robot_until("r", "stays accepted", |robot| is_true(robot, "Accepted")).await;
     assert!(!is_true(&accepted, "Stalled"));
+    // And so may the selector's other side.
+    let other = json!({"spec": {"allowedNamespaces": {"selector": {"matchLabels": {"robots": "no"}}}}});
+    world.patch_application(other).await;
     world.delete("r").await;
     assert_eq!(reason_of(&world.gone("r").await, "RobotDeleted"), Some("Deleted"));
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -102,6 +107,7 @@ async fn what_an_application_lacks_shows_on_it_and_on_each_deletion_that_waits()
     assert_eq!(reason_of(&world.gone("r").await, "RobotDeleted"), Some("Deleted"));
     assert!(start.elapsed() < Duration::from_secs(3), "{:?}", start.elapsed());
     world.application_until("Verified").await;
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -129,6 +135,7 @@ async fn suspend_holds_calls_of_a_robot_and_of_an_application_visibly() {
     assert_eq!(world.simulator.calls().len(), 1);
     world.patch("one", json!({"spec": {"suspend": false}})).await;
     world.gone("one").await;
+    world.verify(0).await;
 }
 
 /// The way out needs neither credentials nor the API, nor an application.
@@ -145,6 +152,7 @@ async fn retain_needs_nothing() {
     assert_eq!(reason_of(&last, "RobotDeleted"), Some("Retained"));
     assert_eq!(world.simulator.calls().len(), 0);
     assert_eq!(world.simulator.population(), 1);
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -157,4 +165,5 @@ async fn a_stuck_deletion_shows_on_its_application_too() {
     let status = application.status.unwrap();
     assert!(status.conditions[0].message.contains(&format!("{}/held", world.namespace)), "{status:?}");
     assert_eq!((status.robots, status.deleting), (Some(1), Some(1)));
+    world.verify(0).await;
 }

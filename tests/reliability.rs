@@ -9,128 +9,109 @@ mod objects;
 mod operator;
 mod room_engine;
 
-use crate::harness::{PATIENCE, World, condition, is_true, message_of, reason_of};
-use kube::ResourceExt as _;
+use crate::harness::{PATIENCE, Seen, World, condition, is_true, reason_of, uid};
+use kube::ResourceExt;
+use roomrobot_operator::crd::RoomRobot;
+use serde_json::Value;
 use std::{
-    collections::BTreeMap,
+    collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
+use testbed::simulator::{Call, Simulator, most_in};
 
 /// ErrorCodes that end a deletion.
 const FINAL: [i64; 3] = [0, 100_004, 100_005];
 
+/// The most calls of a command that an application may make in a second.
+const QUOTA: usize = 200;
+
+/// What a test did that may leave its traces.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Allowed<'a> {
+    /// Calls about a robot after a final answer had been delivered: one for each kill.
+    pub again: usize,
+    /// Lines that an API server which was killed took with it from its audit log.
+    pub lost: usize,
+    /// Room engines beside the world's own.
+    pub others: &'a [&'a Simulator],
+}
+
 impl World {
-    /// Compares what the room engine saw with what watchers saw, object by object: no accepted robot left Kubernetes
-    /// without a final answer or `Retain`, every last view has its RequestId, and no robot was asked about more than
-    /// `again` times after a final answer had been delivered.
-    pub fn verify(&self, again: usize) {
-        self.verify_calls(again);
-        self.verify_audit(0);
+    /// Compares what the room engine saw, what watchers saw and what the API server's audit log has, object by object:
+    /// no accepted robot left Kubernetes, and none lost the operator's finalizer, without a final answer or `Retain`;
+    /// the words that it left with were written before and have their RequestId; and no robot was asked about more
+    /// than `again` times after a final answer had been delivered.
+    pub async fn verify(&self, again: usize) {
+        self.verify_but(Allowed { again, ..Allowed::default() }).await;
     }
 
-    /// As [`World::verify`], where the API server itself was killed and took the last lines of its audit log with it:
-    /// up to `lost` of them.
-    pub fn verify_with_lost_lines(&self, again: usize, lost: usize) {
-        self.verify_calls(again);
-        self.verify_audit(lost);
-    }
-
-    /// Compares what watchers saw with the API server's audit log: the operator took its finalizer off an accepted
-    /// robot only after it had written the very words that the robot left with.
-    fn verify_audit(&self, lost: usize) {
+    /// As [`World::verify`], with more allowed.
+    pub async fn verify_but(&self, allowed: Allowed<'_>) {
+        let seen = self.seen().await;
         let start = Instant::now();
-        loop {
-            let unrecorded = self.unrecorded();
-            if unrecorded.len() <= lost {
-                return;
+        let records = loop {
+            let records = self.records();
+            let unrecorded = unrecorded(&seen, &records);
+            if unrecorded.len() <= allowed.lost {
+                break records;
             }
             // The last lines come a moment after what they tell of.
             assert!(start.elapsed() < PATIENCE, "no record before the finalizer went: {unrecorded:?}");
-            std::thread::sleep(Duration::from_millis(50));
+            tokio::time::sleep(Duration::from_millis(50)).await;
+        };
+        let calls = self.calls_with(allowed.others);
+        let robots = let_go(&seen, &records);
+        println!("{} left, {} of them unseen; {} calls", robots.len(), seen.vanished.len(), calls.len());
+        for robot in &robots {
+            verify_end(robot, &calls);
         }
-    }
-
-    /// The accepted robots that left without such a record.
-    fn unrecorded(&self) -> Vec<String> {
-        let mut told: BTreeMap<(String, String), String> = BTreeMap::new();
-        let mut left: BTreeMap<(String, String), Vec<String>> = BTreeMap::new();
-        // Whatever came of it: a write that the API server gave up on may be stored all the same.
-        for write in self.attempts().iter().filter(|write| write.object_ref.resource == "roomrobots") {
-            let object = (write.object_ref.namespace.clone(), write.object_ref.name.clone());
-            let body = &write.request_object;
-            if write.object_ref.subresource == "status" {
-                let conditions = body["status"]["conditions"].as_array().cloned().unwrap_or_default();
-                let deleted = conditions.iter().find(|condition| condition["type"] == "RobotDeleted");
-                if let Some(message) = deleted.and_then(|condition| condition["message"].as_str()) {
-                    told.insert(object, message.to_owned());
-                }
-            } else if body.as_array().is_some_and(|patch| patch.iter().any(|step| step["op"] == "remove")) {
-                left.entry(object.clone()).or_default().extend(told.remove(&object));
-            }
+        for (robot, more) in calls_after_the_end(&robots, &seen, &calls) {
+            assert!(more <= allowed.again, "{robot:?}: {more} calls after a final answer");
         }
-        let deleted = self.all_deleted();
-        let accepted = deleted.iter().filter(|robot| is_true(robot, "Accepted"));
-        let unrecorded = accepted.filter(|robot| {
-            let object = (robot.namespace().unwrap(), robot.name_any());
-            let words = message_of(robot, "RobotDeleted");
-            !left.get(&object).is_some_and(|all| all.iter().any(|message| message == words))
-        });
-        unrecorded.map(kube::ResourceExt::name_any).collect()
-    }
-
-    fn verify_calls(&self, again: usize) {
-        let calls = self.simulator.calls();
-        let mut by_request: BTreeMap<&str, &testbed::simulator::Call> = BTreeMap::new();
+        let mut by_quota: BTreeMap<_, Vec<u64>> = BTreeMap::new();
         for call in &calls {
-            by_request.insert(&call.request_id, call);
+            by_quota.entry((call.sdk_app_id, &call.command)).or_default().push(call.at);
         }
-        for robot in self.all_deleted().iter().filter(|robot| is_true(robot, "Accepted")) {
-            let name = robot.name_any();
-            let last =
-                condition(robot, "RobotDeleted").unwrap_or_else(|| panic!("{name} left without a word"));
-            match last.reason.as_str() {
-                "Retained" | "StillClaimed" => {}
-                "Deleted" | "RoomNotFound" | "NotInRoom" => {
-                    let request = robot.status.as_ref().and_then(|status| status.last_request.as_ref());
-                    let id = request.and_then(|request| request.request_id.clone());
-                    let id = id.unwrap_or_else(|| panic!("{name} left without a RequestId"));
-                    let call =
-                        by_request.get(id.as_str()).unwrap_or_else(|| panic!("{name}: nobody gave {id}"));
-                    assert!(call.code.is_some_and(|code| FINAL.contains(&code)), "{name}: {call:?}");
-                    assert_eq!(
-                        (&call.room, &call.member),
-                        (&robot.spec.room_id, &robot.spec.member_account),
-                        "{name}"
-                    );
-                    assert!(last.message.ends_with(&id), "{name}: {}", last.message);
-                }
-                other => panic!("{name} left with {other}: {}", last.message),
+        for (quota, times) in by_quota {
+            let most = most_in(&times, 1_000_000);
+            assert!(most <= QUOTA, "{quota:?}: {most} calls in a second");
+        }
+        for simulator in allowed.others.iter().chain([&&self.simulator]) {
+            assert_eq!(simulator.repeated_randoms(), 0);
+        }
+    }
+
+    /// The calls of the world's simulator and of `others`, by its clock and in their order.
+    fn calls_with(&self, others: &[&Simulator]) -> Vec<Call> {
+        let mut calls = self.simulator.calls();
+        for other in others {
+            let later = self.simulator.elapsed() - other.elapsed();
+            calls.extend(other.calls().into_iter().map(|call| Call { at: call.at + later, ..call }));
+        }
+        calls.sort_by_key(|call| call.at);
+        calls
+    }
+
+    /// What the audit log has of each robot, by UID. Whatever came of it: a write that the API server gave up on may be
+    /// stored all the same.
+    fn records(&self) -> BTreeMap<String, Record> {
+        let mut records: BTreeMap<String, Record> = BTreeMap::new();
+        for write in self.attempts().into_iter().filter(|write| write.object_ref.resource == "roomrobots") {
+            let body = &write.request_object;
+            if let Value::Object(status) = &body["status"] {
+                let record = records.entry(text(&body["metadata"]["uid"])).or_default();
+                record.name = write.object_ref.name;
+                record.status.extend(status.clone());
+            } else if let Some(steps) = body.as_array()
+                && steps.iter().any(|step| step["op"] == "remove")
+            {
+                let tested = steps.iter().find(|step| step["path"] == "/metadata/uid");
+                let record = records.entry(text(&tested.unwrap()["value"])).or_default();
+                record.name = write.object_ref.name;
+                record.left_with.push(text(&record.condition("RobotDeleted")["message"]));
             }
         }
-        let mut after: BTreeMap<(&str, &str), Option<usize>> = BTreeMap::new();
-        for call in calls.iter().filter(|call| call.command == "delete_robot") {
-            let count = after.entry((&call.room, &call.member)).or_default();
-            match count {
-                Some(more) => *more += 1,
-                None if call.delivered && call.code.is_some_and(|code| FINAL.contains(&code)) => {
-                    *count = Some(0);
-                }
-                None => {}
-            }
-        }
-        for ((room, member), more) in after {
-            assert!(
-                more.unwrap_or_default() <= again,
-                "{room}/{member}: {more:?} calls after a final answer"
-            );
-        }
-        let limit = 200;
-        assert!(
-            self.simulator.most_in_a_second() <= limit,
-            "{} calls in a second",
-            self.simulator.most_in_a_second()
-        );
-        assert_eq!(self.simulator.repeated_randoms(), 0);
+        records
     }
 
     /// The reason that a robot left with.
@@ -138,4 +119,116 @@ impl World {
         let last = self.gone(name).await;
         reason_of(&last, "RobotDeleted").unwrap_or_default().to_owned()
     }
+}
+
+/// What the operator wrote to one robot.
+#[derive(Debug, Default)]
+struct Record {
+    name: String,
+    /// The status, as its patches have made it.
+    status: serde_json::Map<String, Value>,
+    /// The words that were stored when the finalizer was taken off, each time.
+    left_with: Vec<String>,
+}
+
+impl Record {
+    fn condition(&self, kind: &str) -> &Value {
+        let all = self.status.get("conditions").and_then(Value::as_array);
+        all.and_then(|all| all.iter().find(|one| one["type"] == kind)).unwrap_or(&Value::Null)
+    }
+}
+
+fn text(value: &Value) -> String {
+    value.as_str().unwrap_or_default().to_owned()
+}
+
+/// Who lost the finalizer without a record before, and who left without one that says what the last view says.
+fn unrecorded(seen: &Seen, records: &BTreeMap<String, Record>) -> Vec<String> {
+    let wordless = records.values().filter(|record| {
+        record.condition("Accepted")["status"] == "True" && record.left_with.iter().any(String::is_empty)
+    });
+    let unseen = seen.deleted.iter().chain(seen.vanished.values()).filter(|robot| {
+        let words = condition(robot, "RobotDeleted").map(|last| &last.message);
+        let record = records.get(&uid(robot));
+        let vanished = seen.vanished.contains_key(&uid(robot));
+        let told = |record: &Record| record.left_with.iter().any(|left| vanished || Some(left) == words);
+        is_true(robot, "Accepted") && !record.is_some_and(told)
+    });
+    wordless.map(|record| record.name.clone()).chain(unseen.map(ResourceExt::name_any)).collect()
+}
+
+/// The accepted robots that the operator let go, each as it was stored last: as the DELETED event had it, else as the
+/// audit log has it.
+fn let_go(seen: &Seen, records: &BTreeMap<String, Record>) -> Vec<RoomRobot> {
+    let unseen = seen.vanished.values().chain(seen.present.values()).filter_map(|robot| {
+        let record = records.get(&uid(robot)).filter(|record| !record.left_with.is_empty())?;
+        let mut stored = serde_json::to_value(robot).unwrap();
+        for (field, value) in &record.status {
+            stored["status"][field] = value.clone();
+        }
+        Some(serde_json::from_value(stored).unwrap())
+    });
+    seen.deleted.iter().cloned().chain(unseen).filter(|robot| is_true(robot, "Accepted")).collect()
+}
+
+/// The RequestId of the answer that a robot left with.
+fn last_request(robot: &RoomRobot) -> Option<&str> {
+    robot.status.as_ref()?.last_request.as_ref()?.request_id.as_deref()
+}
+
+/// A robot leaves with the answer that the room engine gave for it, or because a person chose so.
+fn verify_end(robot: &RoomRobot, calls: &[Call]) {
+    let name = robot.name_any();
+    let last = condition(robot, "RobotDeleted").unwrap_or_else(|| panic!("{name} left without a word"));
+    match last.reason.as_str() {
+        "Retained" | "StillClaimed" => {}
+        "NotInRoom" if last.message.contains("was never sent") => {
+            let called = calls.iter().any(|call| is_about(call, robot));
+            assert!(!called, "{name} was called for");
+        }
+        "Deleted" | "RoomNotFound" | "NotInRoom" => {
+            let id = last_request(robot).unwrap_or_default();
+            let answers = |call: &&Call| call.request_id == id && is_about(call, robot);
+            let call = calls.iter().find(answers).unwrap_or_else(|| panic!("{name}: nobody gave {id:?}"));
+            assert!(call.code.is_some_and(|code| FINAL.contains(&code)), "{name}: {call:?}");
+            let ending = if id.is_empty() { "no RequestId" } else { id };
+            assert!(last.message.ends_with(ending), "{name}: {}", last.message);
+        }
+        other => panic!("{name} left with {other}: {}", last.message),
+    }
+}
+
+fn is_about(call: &Call, robot: &RoomRobot) -> bool {
+    (&call.room, &call.member) == (&robot.spec.room_id, &robot.spec.member_account)
+}
+
+/// For each robot of a room, the calls that followed a final answer which had been delivered. An answer that is
+/// recorded ends the deletion of one RoomRobot; what follows is for the next one of the same robot, if there is one.
+fn calls_after_the_end(robots: &[RoomRobot], seen: &Seen, calls: &[Call]) -> Vec<((String, String), usize)> {
+    let recorded: BTreeSet<&str> =
+        robots.iter().map(|robot| last_request(robot).unwrap_or_default()).collect();
+    let mut lives: BTreeMap<(&str, &str), usize> = BTreeMap::new();
+    let others = seen.present.values().chain(seen.vanished.values());
+    for robot in seen.deleted.iter().chain(others) {
+        *lives.entry((&robot.spec.room_id, &robot.spec.member_account)).or_default() += 1;
+    }
+    let mut by_robot: BTreeMap<(u32, &str, &str), Vec<&Call>> = BTreeMap::new();
+    for call in calls.iter().filter(|call| call.command == "delete_robot") {
+        by_robot.entry((call.sdk_app_id, &call.room, &call.member)).or_default().push(call);
+    }
+    let mut counts = Vec::new();
+    for ((_, room, member), calls) in by_robot {
+        let (mut left, mut answered, mut more, mut most) = (lives.get(&(room, member)).copied(), false, 0, 0);
+        for call in calls {
+            more += usize::from(answered);
+            most = most.max(more);
+            answered |= call.delivered && call.code.is_some_and(|code| FINAL.contains(&code));
+            if answered && recorded.contains(call.request_id.as_str()) {
+                left = left.map(|left| left.saturating_sub(1));
+                (answered, more) = (left == Some(0), 0);
+            }
+        }
+        counts.push(((room.to_owned(), member.to_owned()), most));
+    }
+    counts
 }

@@ -307,14 +307,24 @@ impl ControlPlane {
         }
     }
 
+    /// Ends the API server without warning; [`ControlPlane::restart_api_server`] brings it back.
+    ///
+    /// # Errors
+    /// If somebody who held it has panicked.
+    pub fn stop_api_server(&self) -> Result<()> {
+        let mut child = self.api_server.lock().map_err(|error| Error::new("kube-apiserver", error))?;
+        self.guardian.end(&mut child);
+        Ok(())
+    }
+
     /// Ends the API server without warning, and starts it again on the same port.
     ///
     /// # Errors
     /// If it cannot be started again.
     pub async fn restart_api_server(&self) -> Result<()> {
+        self.stop_api_server()?;
         {
             let mut child = self.api_server.lock().map_err(|error| Error::new("kube-apiserver", error))?;
-            self.guardian.end(&mut child);
             *child = self.guardian.spawn(&mut api_server_command(
                 &self.bin,
                 &self.folder,

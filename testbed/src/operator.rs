@@ -32,6 +32,7 @@ pub struct Operator<'a> {
     child: Child,
     log: PathBuf,
     port: u16,
+    most_memory: u64,
 }
 
 impl<'a> Operator<'a> {
@@ -64,7 +65,7 @@ impl<'a> Operator<'a> {
             .stdout(file.try_clone().map_err(why)?)
             .stderr(file);
         let child = plane.guardian().spawn(&mut command)?;
-        Ok(Self { plane, child, log, port })
+        Ok(Self { plane, child, log, port, most_memory: u64::MAX })
     }
 
     /// Starts `binary` as the first container of a stored Pod spec says: its arguments, its environment, the token of
@@ -86,7 +87,7 @@ impl<'a> Operator<'a> {
         let mut command = container(plane, binary, namespace, &name, pod).await?;
         command.arg(format!("--listen=127.0.0.1:{port}")).stdout(file.try_clone().map_err(why)?).stderr(file);
         let child = plane.guardian().spawn(&mut command)?;
-        Ok(Self { plane, child, log, port })
+        Ok(Self { plane, child, log, port, most_memory: u64::MAX })
     }
 
     /// Where it serves HTTP.
@@ -157,9 +158,17 @@ impl<'a> Operator<'a> {
         Some((field("VmRSS:")?, field("VmHWM:")?))
     }
 
+    /// The same, and it may never have more resident memory than this, in bytes: looked at when it is ended, which is a
+    /// panic where it had more.
+    #[must_use]
+    pub fn with_most_memory(mut self, most_memory: u64) -> Self {
+        self.most_memory = most_memory;
+        self
+    }
+
     /// Ends it at once.
-    pub fn kill(mut self) {
-        self.plane.guardian().end(&mut self.child);
+    pub fn kill(self) {
+        drop(self);
     }
 
     /// Stops it for as long as the guard lives.
@@ -182,12 +191,22 @@ impl<'a> Operator<'a> {
     /// Sends SIGTERM.
     ///
     /// # Errors
-    /// If the signal cannot be sent.
+    /// If the signal cannot be sent, or it had too much memory.
     pub fn ask_to_end(&self) -> Result<()> {
+        self.check_memory()?;
         let pid = i32::try_from(self.pid()).ok().and_then(rustix::process::Pid::from_raw);
         let pid = pid.ok_or_else(|| Error::new("SIGTERM", "no process"))?;
         rustix::process::kill_process(pid, rustix::process::Signal::TERM)
             .map_err(|error| Error::new("SIGTERM", error))
+    }
+
+    fn check_memory(&self) -> Result<()> {
+        match self.memory() {
+            Some((_, most)) if most > self.most_memory => {
+                Err(Error(format!("the operator had {} KiB of memory", most / 1024)))
+            }
+            _ => Ok(()),
+        }
     }
 
     /// The calls of its audit log whose answer had a RequestId: these.
@@ -219,6 +238,7 @@ impl<'a> Operator<'a> {
 
 impl Drop for Operator<'_> {
     fn drop(&mut self) {
+        let memory = self.check_memory();
         self.plane.guardian().end(&mut self.child);
         // A test that failed is understood from what the operator said last.
         if std::thread::panicking() {
@@ -229,6 +249,8 @@ impl Drop for Operator<'_> {
             for line in lines.iter().skip(left_out) {
                 eprintln!("{line}");
             }
+        } else {
+            assert!(memory.is_ok(), "{memory:?}");
         }
     }
 }

@@ -35,7 +35,7 @@ pub enum Action {
 pub struct Rule {
     /// Only this method.
     pub method: Method,
-    /// Only paths that contain this.
+    /// Only paths of this resource and subresource, without names: `/roomrobots`, `/roomrobots/status`.
     pub path: &'static str,
     /// How often.
     pub times: u32,
@@ -49,6 +49,7 @@ pub struct Proxy {
     port: u16,
     rules: Arc<Mutex<Vec<Rule>>>,
     cut: watch::Sender<u32>,
+    lost: watch::Sender<bool>,
     task: AbortHandle,
 }
 
@@ -66,8 +67,8 @@ impl Proxy {
         let listener = TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| why(&error))?;
         let port = listener.local_addr().map_err(|error| why(&error))?.port();
         let rules = Arc::<Mutex<Vec<Rule>>>::default();
-        let (cut, cuts) = watch::channel(0);
-        let relay = Relay { client, upstream: plane.port(), rules: Arc::clone(&rules), cuts };
+        let ((cut, cuts), (lost, losing)) = (watch::channel(0), watch::channel(false));
+        let relay = Relay { client, upstream: plane.port(), rules: Arc::clone(&rules), cuts, losing };
         let task = tokio::spawn(async move {
             while let Ok((stream, _)) = listener.accept().await {
                 let relay = relay.clone();
@@ -81,7 +82,7 @@ impl Proxy {
             }
         })
         .abort_handle();
-        Ok(Self { port, rules, cut, task })
+        Ok(Self { port, rules, cut, lost, task })
     }
 
     /// Where it listens.
@@ -95,9 +96,21 @@ impl Proxy {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).push(rule);
     }
 
+    /// What the rules have still to do.
+    #[must_use]
+    pub fn left(&self) -> Vec<Rule> {
+        let rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
+        rules.iter().filter(|rule| rule.times > 0).cloned().collect()
+    }
+
     /// Takes all rules away.
     pub fn heal(&self) {
         self.rules.lock().unwrap_or_else(PoisonError::into_inner).clear();
+    }
+
+    /// From now on nothing comes through in either direction, and no connection breaks: a network that is cut.
+    pub fn lose_all(&self) {
+        self.lost.send_replace(true);
     }
 
     /// Breaks every reply that is still coming in: the watches.
@@ -118,12 +131,14 @@ struct Relay {
     upstream: u16,
     rules: Arc<Mutex<Vec<Rule>>>,
     cuts: watch::Receiver<u32>,
+    losing: watch::Receiver<bool>,
 }
 
 impl Relay {
     async fn pass(&self, request: Request<Incoming>) -> io::Result<Response<Body>> {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
+        self.unless_lost().await;
         let action = self.action(&parts.method, parts.uri.path());
         if let Some(Action::Answer(status)) = action {
             return Ok(refusal(status));
@@ -139,6 +154,7 @@ impl Relay {
             .send()
             .await
             .map_err(io::Error::other)?;
+        self.unless_lost().await;
         if action == Some(Action::LoseReply) {
             return Err(io::Error::other("the reply is lost"));
         }
@@ -147,17 +163,33 @@ impl Relay {
         let mut cuts = self.cuts.clone();
         cuts.mark_unchanged();
         let cut = Box::pin(async move { drop(cuts.changed().await) });
-        Ok(Response::from_parts(parts, Cuttable { body, cut }.boxed()))
+        Ok(Response::from_parts(parts, Cuttable { body, cut, losing: self.losing.clone() }.boxed()))
+    }
+
+    /// Never ends where everything is lost.
+    async fn unless_lost(&self) {
+        if *self.losing.borrow() {
+            std::future::pending::<()>().await;
+        }
     }
 
     fn action(&self, method: &Method, path: &str) -> Option<Action> {
+        let resource = resource(path);
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        let rule = rules
-            .iter_mut()
-            .find(|rule| rule.times > 0 && rule.method == method && path.contains(rule.path))?;
+        let rule =
+            rules.iter_mut().find(|rule| rule.times > 0 && rule.method == method && rule.path == resource)?;
         rule.times -= 1;
         Some(rule.action)
     }
+}
+
+/// The resource and subresource of a path such as `/apis/GROUP/VERSION/namespaces/NAME/RESOURCE/NAME/SUBRESOURCE`.
+fn resource(path: &str) -> String {
+    let mut parts: Vec<&str> = path.trim_start_matches("/apis/").split('/').skip(2).collect();
+    if parts.len() > 2 && parts.first() == Some(&"namespaces") {
+        parts.drain(..2);
+    }
+    parts.into_iter().step_by(2).flat_map(|part| ["/", part]).collect()
 }
 
 /// A `Status` as the API server would send it.
@@ -177,6 +209,7 @@ fn refusal(status: u16) -> Response<Body> {
 struct Cuttable {
     body: reqwest::Body,
     cut: Pin<Box<dyn Future<Output = ()> + Send + Sync>>,
+    losing: watch::Receiver<bool>,
 }
 
 impl hyper::body::Body for Cuttable {
@@ -187,11 +220,32 @@ impl hyper::body::Body for Cuttable {
         mut self: Pin<&mut Self>,
         context: &mut Context<'_>,
     ) -> Poll<Option<io::Result<Frame<Bytes>>>> {
+        if *self.losing.borrow() {
+            return Poll::Pending;
+        }
         if self.cut.as_mut().poll(context).is_ready() {
             return Poll::Ready(Some(Err(io::Error::other("cut"))));
         }
         Pin::new(&mut self.body)
             .poll_frame(context)
             .map(|frame| frame.map(|frame| frame.map_err(io::Error::other)))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::resource;
+
+    #[test]
+    fn a_path_is_of_one_resource() {
+        let ours = "/apis/roomrobot.dev/v1alpha1";
+        for (path, expected) in [
+            (format!("{ours}/namespaces/n/roomrobots/r"), "/roomrobots"),
+            (format!("{ours}/namespaces/n/roomrobots/r/status"), "/roomrobots/status"),
+            (format!("{ours}/rtcapplications/a/status"), "/rtcapplications/status"),
+            ("/apis/events.k8s.io/v1/namespaces/n/events".to_owned(), "/events"),
+        ] {
+            assert_eq!(resource(&path), expected);
+        }
     }
 }

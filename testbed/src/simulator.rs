@@ -49,11 +49,19 @@ pub struct Settings {
     pub second_add: i64,
     /// Time that every answer takes.
     pub latency: Duration,
+    /// The most seconds that a UserSig may have been signed ahead of the simulator's clock; no page says that it matters.
+    pub ahead: i64,
 }
 
 impl Default for Settings {
     fn default() -> Self {
-        Self { quota: 200, robots_per_room: 1_000_000, second_add: 0, latency: Duration::ZERO }
+        Self {
+            quota: 200,
+            robots_per_room: 1_000_000,
+            second_add: 0,
+            latency: Duration::ZERO,
+            ahead: i64::MAX,
+        }
     }
 }
 
@@ -77,7 +85,7 @@ pub struct Call {
     pub effect: bool,
     /// Whether the reply was sent whole.
     pub delivered: bool,
-    /// The RequestId.
+    /// The RequestId; empty where the reply had none.
     pub request_id: String,
 }
 
@@ -320,7 +328,13 @@ impl State {
         let Some(app) = self.apps.get(&request.sdk_app_id) else {
             return refuse(70020, "no such SDKAppID");
         };
-        let verdict = usersig::check(&request.user_sig, app, &request.identifier, wall + self.clock_skew);
+        let verdict = usersig::check(
+            &request.user_sig,
+            app,
+            &request.identifier,
+            wall + self.clock_skew,
+            self.settings.ahead,
+        );
         if let Err((code, why)) = verdict {
             let bad = self.bad_signatures.entry(request.sdk_app_id).or_default();
             bad.push_back(Instant::now());

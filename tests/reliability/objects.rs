@@ -37,7 +37,7 @@ async fn foreign_finalizers_before_and_after_ours() {
         assert_eq!(world.left_with(name).await, "Deleted");
         assert_eq!(world.simulator.calls_about(name, name).len(), 1);
     }
-    world.verify(0);
+    world.verify(0).await;
 }
 
 /// Another controller takes its finalizer off, so that ours stands elsewhere than it was thought to.
@@ -48,14 +48,15 @@ async fn a_finalizer_that_moves_is_found() {
     world.robot("moves").await;
     world.ready("moves").await;
     world.patch("moves", json!({"metadata": {"finalizers": ["example.com/a", "example.com/b", OURS]}})).await;
-    world.simulator.fail(Fault::times(Kind::DelayMs(700), 1));
+    // Long enough for both patches on a slow machine, too.
+    world.simulator.fail(Fault::times(Kind::DelayMs(3000), 1));
     world.delete("moves").await;
+    eventually("it is called for", || async { !world.simulator.calls().is_empty() }).await;
     for list in [json!(["example.com/b", OURS]), json!([OURS])] {
-        tokio::time::sleep(Duration::from_millis(200)).await;
         world.patch("moves", json!({"metadata": {"finalizers": list}})).await;
     }
     assert_eq!(world.left_with("moves").await, "Deleted");
-    world.verify(0);
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -71,7 +72,7 @@ async fn foreground_background_and_orphan_deletion() {
         assert_eq!(world.left_with(&name).await, "Deleted");
         assert_eq!(world.simulator.calls_about(&name, &name).len(), 1);
     }
-    world.verify(0);
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -96,6 +97,7 @@ async fn same_name_created_again_at_once() {
         .await;
     assert_eq!(world.simulator.calls().len(), 10);
     assert!(world.simulator.calls().iter().all(|call| call.code == Some(0)));
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -122,7 +124,7 @@ async fn the_same_robot_in_two_namespaces() {
     .await;
     assert_eq!(world.simulator.calls().len(), 1);
     assert_eq!(world.simulator.population(), 0);
-    world.verify(0);
+    world.verify(0).await;
 }
 
 /// Stored when the schema knew less and allowed more, deleted under today's.
@@ -146,7 +148,7 @@ async fn stored_under_the_first_crd_and_deleted_under_todays() {
     eventually("it is gone", || async { world.robots().get_opt("old").await.unwrap().is_none() }).await;
     assert_eq!(world.simulator.calls_about("lobby", "old").len(), 1);
     assert_eq!(world.simulator.population(), 0);
-    world.verify(0);
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
@@ -164,7 +166,7 @@ async fn large_foreign_annotations_in_many_scripts() {
     let last = world.gone("decorated").await;
     assert_eq!(reason_of(&last, "RobotDeleted"), Some("Deleted"));
     assert!(last.metadata.annotations.unwrap()["example.com/note"].len() > 50_000, "it is not ours to drop");
-    world.verify(0);
+    world.verify(0).await;
 }
 
 /// The room engine is down, the operator is restarted meanwhile, and the namespace goes all the same in the end.
@@ -187,5 +189,6 @@ async fn a_namespace_of_200_deleted_while_the_room_engine_is_down() {
     .await
     .unwrap();
     assert_eq!(world.simulator.population(), 0);
-    world.verify(0);
+    world.verify(0).await;
+    assert_eq!(world.refused_creations(), 0);
 }

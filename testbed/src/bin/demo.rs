@@ -76,6 +76,7 @@ async fn demo(keep: bool) -> Result<()> {
     steps.done("A Kubernetes control plane is up: etcd, kube-apiserver, kube-controller-manager");
     plane.install_crds().await?;
     plane.install_rights()?;
+    plane.install_admission_policy().await?;
     steps.done("The resources RoomRobot and RtcApplication are installed, and the operator's rights");
 
     let simulator = Simulator::local().await?;

@@ -49,6 +49,7 @@ async fn main() -> ExitCode {
         robots_per_room: args.robots_per_room,
         second_add: args.second_add,
         latency: Duration::from_millis(args.latency_ms),
+        ..Settings::default()
     };
     let simulator = match Simulator::start(args.listen, settings).await {
         Ok(simulator) => simulator,

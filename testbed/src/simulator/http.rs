@@ -148,7 +148,8 @@ fn verdict(shared: &Shared, request: Result<Request, (i64, String)>, fault: &Kin
             (request, (Some(code), info, effect))
         }
     };
-    let request_id = state.next_request_id();
+    let bare = matches!(fault, Kind::NoRequestId);
+    let request_id = if bare { String::new() } else { state.next_request_id() };
     state.calls.push(Call {
         at,
         command: request.command,
@@ -164,9 +165,7 @@ fn verdict(shared: &Shared, request: Result<Request, (i64, String)>, fault: &Kin
         "ActionStatus": if code == Some(0) { "OK" } else { "FAIL" },
         "ErrorCode": code, "ErrorInfo": super::error_info(code, &info), "RequestId": request_id,
     });
-    if matches!(fault, Kind::NoRequestId)
-        && let Some(reply) = reply.as_object_mut()
-    {
+    if bare && let Some(reply) = reply.as_object_mut() {
         reply.remove("RequestId");
     }
     (code, reply)

@@ -21,8 +21,15 @@ struct Document {
     signature: String,
 }
 
-/// `Ok` if `user_sig` was signed by `app` for `identifier` and is valid at `wall`, else ErrorCode and ErrorInfo.
-pub(super) fn check(user_sig: &str, app: &App, identifier: &str, wall: i64) -> Result<(), (i64, String)> {
+/// `Ok` if `user_sig` was signed by `app` for `identifier`, no more than `ahead` seconds after `wall`, and is valid then,
+/// else ErrorCode and ErrorInfo.
+pub(super) fn check(
+    user_sig: &str,
+    app: &App,
+    identifier: &str,
+    wall: i64,
+    ahead: i64,
+) -> Result<(), (i64, String)> {
     let refuse = |code: i64, why: &str| Err((code, why.to_owned()));
     if user_sig.is_empty() {
         return refuse(70002, "the UserSig is empty");
@@ -49,6 +56,9 @@ pub(super) fn check(user_sig: &str, app: &App, identifier: &str, wall: i64) -> R
     }
     if wall > document.time + document.expire {
         return refuse(70001, "the UserSig has expired");
+    }
+    if document.time - wall > ahead {
+        return refuse(70003, "the UserSig is from the future");
     }
     Ok(())
 }
