@@ -18,7 +18,7 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
 const CALL_TIMEOUT: Duration = Duration::from_secs(8);
 
 /// The most of a reply that is read; a real one has some hundred bytes.
-const REPLY_LIMIT: usize = 64 * 1024;
+const REPLY_LIMIT: usize = 8 * 1024;
 
 /// Who calls, and where.
 #[derive(Clone, Debug)]

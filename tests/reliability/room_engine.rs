@@ -101,6 +101,21 @@ async fn slow_answers_and_huge_ones_cost_little_memory() {
     world.verify(0).await;
 }
 
+/// As many calls as may be under way at once, each with nearly as much of a reply as is read, and no end of it.
+#[tokio::test(flavor = "multi_thread")]
+async fn large_replies_that_do_not_end_cost_little_memory() {
+    let world = World::new().await;
+    let _operator = world.operator().await;
+    world.crowd("r", 257).await;
+    world.delete("r-0").await;
+    world.gone("r-0").await;
+    world.simulator.fail(Fault::times(Kind::Stall(8 * 1024 - 100), 256));
+    world.delete_all().await;
+    world.all_gone(Duration::from_secs(90)).await;
+    // What it had of memory is looked at when it ends.
+    world.verify(0).await;
+}
+
 /// A minute of nothing but throttle answers by the clock: the pace falls to a trickle instead of hammering, every
 /// robot says why it waits, and the drain goes on once it is over.
 #[tokio::test(flavor = "multi_thread")]

@@ -47,6 +47,8 @@ pub enum Kind {
     Body(String),
     /// HTTP 200 with a body of this many bytes, without effect.
     Huge(u64),
+    /// The same, and then nothing more: the body does not end.
+    Stall(u64),
     /// The ordinary answer without its RequestId.
     NoRequestId,
     /// A page in HTML under HTTP 200, without effect.

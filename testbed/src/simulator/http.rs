@@ -1,8 +1,8 @@
 //! The simulator's HTTP: the two commands under the vendor's path, and `/simulator/…` for scripts.
 
 use super::{App, Call, Fault, Kind, Request, Shared};
-use futures::stream;
-use http_body_util::{BodyExt as _, Full, StreamBody, combinators::BoxBody};
+use futures::{Stream, StreamExt as _, stream};
+use http_body_util::{BodyExt, Full, StreamBody, combinators::BoxBody};
 use hyper::{
     Method, Response, StatusCode,
     body::{Bytes, Frame, Incoming},
@@ -105,7 +105,8 @@ async fn answer(
         Kind::Http(status) => page(StatusCode::from_u16(status).unwrap_or(StatusCode::BAD_GATEWAY)),
         Kind::Html => page(StatusCode::OK),
         Kind::Body(body) => whole(StatusCode::OK, "application/json", body),
-        Kind::Huge(bytes) => huge(bytes),
+        Kind::Huge(bytes) => streamed(blanks(bytes)),
+        Kind::Stall(bytes) => streamed(blanks(bytes).chain(stream::pending())),
         Kind::Truncated => truncated(&reply_text),
         Kind::None | Kind::Code(_) | Kind::DelayMs(_) | Kind::NoRequestId => {
             debug_assert!(code.is_some());
@@ -125,7 +126,13 @@ fn verdict(shared: &Shared, request: Result<Request, (i64, String)>, fault: &Kin
         (Ok(request), Kind::Code(code)) => (request, (Some(*code), String::new(), false)),
         (
             Ok(request),
-            Kind::Hang | Kind::ResetBefore | Kind::Http(_) | Kind::Html | Kind::Body(_) | Kind::Huge(_),
+            Kind::Hang
+            | Kind::ResetBefore
+            | Kind::Http(_)
+            | Kind::Html
+            | Kind::Body(_)
+            | Kind::Huge(_)
+            | Kind::Stall(_),
         ) => (request, (None, String::new(), false)),
         (Ok(request), Kind::Late(ms)) => {
             let (late, shared, place) = (request.clone(), shared.clone(), state.calls.len());
@@ -287,21 +294,24 @@ fn page(status: StatusCode) -> Response<Body> {
     )
 }
 
+fn streamed(frames: impl Stream<Item = io::Result<Frame<Bytes>>> + Send + Sync + 'static) -> Response<Body> {
+    respond(StatusCode::OK, "application/json", BodyExt::boxed(StreamBody::new(frames)))
+}
+
 /// Half of `text` under the length of the whole, then the end of the connection.
 fn truncated(text: &str) -> Response<Body> {
     let half = Bytes::copy_from_slice(text.as_bytes().get(..text.len() / 2).unwrap_or_default());
     let frames = stream::iter([Ok(Frame::data(half)), Err(io::Error::other("truncated"))]);
-    let mut response = respond(StatusCode::OK, "application/json", StreamBody::new(frames).boxed());
+    let mut response = streamed(frames);
     response.headers_mut().insert(CONTENT_LENGTH, text.len().into());
     response
 }
 
 /// A body of `bytes`, made as it is read, without a length that would warn the client.
-fn huge(bytes: u64) -> Response<Body> {
+fn blanks(bytes: u64) -> impl Stream<Item = io::Result<Frame<Bytes>>> {
     const CHUNK: u64 = 64 * 1024;
-    let frames = stream::iter((0..bytes.div_ceil(CHUNK)).map(|_| {
-        let size = usize::try_from(CHUNK).unwrap_or_default();
+    stream::iter((0..bytes.div_ceil(CHUNK)).map(move |n| {
+        let size = usize::try_from(CHUNK.min(bytes - n * CHUNK)).unwrap_or_default();
         Ok(Frame::data(Bytes::from(vec![b' '; size])))
-    }));
-    respond(StatusCode::OK, "application/json", StreamBody::new(frames).boxed())
+    }))
 }
