@@ -428,12 +428,6 @@ impl Application {
         self.current.sent(operation);
     }
 
-    /// The number of the last signature under its name.
-    #[must_use]
-    pub const fn signatures(&self) -> u64 {
-        self.signatures
-    }
-
     /// When a probe may go out, if it is a probe that is due next.
     #[must_use]
     pub fn probe_at(&self) -> Option<Duration> {

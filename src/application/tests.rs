@@ -584,7 +584,7 @@ fn a_new_key_is_tried_at_once_though_calls_with_the_old_one_hang() {
 fn answers_that_the_one_before_waited_for_are_not_taken_off_the_count() {
     let mut before = Desk::new();
     let old = before.call().unwrap();
-    let mut application = Application::new(spec(json!({})), before.application.signatures());
+    let mut application = Application::new(spec(json!({})), before.application.signatures);
     assert!(application.set_credentials(key(KEY)));
     application.caller(WALL).unwrap();
     application.sent(Operation::AddRobot);

@@ -35,7 +35,8 @@ pub enum Action {
 pub struct Rule {
     /// Only this method.
     pub method: Method,
-    /// Only paths of this resource and subresource, without names: `/roomrobots`, `/roomrobots/status`.
+    /// Only paths of this resource and subresource, without names: `/roomrobots`, `/roomrobots/status`; or the end of the
+    /// path of one object: `/roomrobots/NAME`.
     pub path: &'static str,
     /// How often.
     pub times: u32,
@@ -176,8 +177,11 @@ impl Relay {
     fn action(&self, method: &Method, path: &str) -> Option<Action> {
         let resource = resource(path);
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
-        let rule =
-            rules.iter_mut().find(|rule| rule.times > 0 && rule.method == method && rule.path == resource)?;
+        let fits = |rule: &&mut Rule| {
+            let place = rule.path == resource || path.ends_with(rule.path);
+            rule.times > 0 && rule.method == method && place
+        };
+        let rule = rules.iter_mut().find(fits)?;
         rule.times -= 1;
         Some(rule.action)
     }

@@ -4,7 +4,7 @@ use crate::harness::{KEY, NOWHERE, World, codes_that_stop, eventually, is_true, 
 use kube::api::ListParams;
 use serde_json::json;
 use std::time::{Duration, Instant};
-use testbed::simulator::{Fault, Kind, most_in};
+use testbed::simulator::{Fault, Kind};
 
 /// Every code that is documented, on a robot of its own, under an application of its own where it stops one.
 #[tokio::test(flavor = "multi_thread")]
@@ -101,7 +101,8 @@ async fn slow_answers_and_huge_ones_cost_little_memory() {
     world.verify(0).await;
 }
 
-/// As many calls as may be under way at once, each with nearly as much of a reply as is read, and no end of it.
+/// As many calls as may be under way at once, each with half as much of a reply as is read, and no end of it. (A debug
+/// build needs twice the memory of the one that ships.)
 #[tokio::test(flavor = "multi_thread")]
 async fn large_replies_that_do_not_end_cost_little_memory() {
     let world = World::new().await;
@@ -109,7 +110,7 @@ async fn large_replies_that_do_not_end_cost_little_memory() {
     world.crowd("r", 257).await;
     world.delete("r-0").await;
     world.gone("r-0").await;
-    world.simulator.fail(Fault::times(Kind::Stall(8 * 1024 - 100), 256));
+    world.simulator.fail(Fault::times(Kind::Stall(4 * 1024), 256));
     world.delete_all().await;
     world.all_gone(Duration::from_secs(90)).await;
     // What it had of memory is looked at when it ends.
@@ -253,12 +254,14 @@ async fn a_wrong_key_with_500_deletions_waiting() {
     world.all_gone(Duration::from_secs(90)).await;
     let calls = world.simulator.calls();
     let resumed = &calls[early..];
-    // A second that begins within the first three.
+    // In the second that begins after three, at the latest; a stall of the machine widens few of the gaps.
     let soon: Vec<u64> =
         resumed.iter().map(|call| call.at).take_while(|at| *at < replaced + 4_000_000).collect();
-    let fullest = most_in(&soon, 1_000_000);
-    // 199 where the machine has nothing else to do.
-    assert!(fullest >= 100, "{fullest} calls in the fullest second");
+    let mut gaps: Vec<u64> = soon.windows(2).map(|pair| pair[1] - pair[0]).collect();
+    gaps.sort_unstable();
+    assert!(gaps.len() >= 200, "{} calls in the first four seconds", soon.len());
+    let middle = gaps[gaps.len() / 2];
+    assert!(middle <= 1_000_000 / 180, "{middle} microseconds from call to call");
     world.verify(0).await;
     drop(operator);
 }
