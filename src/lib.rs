@@ -15,7 +15,7 @@
 //!
 //! Effects, without decisions:
 //! - [`room_engine`]: one call over HTTP
-//! - [`kubernetes`]: writes to the API server
+//! - [`kubernetes`]: writes to the API server; [`proxy`]: whether by way of a proxy
 //! - [`watch`]: what is stored, as inputs for the engine
 //! - [`leader`]: which replica acts
 //! - [`server`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
@@ -45,6 +45,7 @@ pub mod pace;
 pub mod plan;
 #[cfg(feature = "plugin")]
 pub mod plugin;
+pub mod proxy;
 pub mod quickest;
 pub mod robot;
 pub mod room_engine;

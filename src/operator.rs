@@ -9,6 +9,7 @@ use crate::{
     kubernetes,
     leader::{Candidate, Standing, lease_name},
     metrics::Metrics,
+    proxy,
     room_engine::{RoomEngine, SetupError},
     server::Server,
     traces::{self, Traces},
@@ -171,6 +172,7 @@ pub async fn connect() -> Result<Client, Error> {
         // Not in a Pod; this looks there again only to say so if there is no kubeconfig either.
         Err(_) => Config::infer().await.map_err(Error::Config)?,
     };
+    proxy::spare(&mut config);
     // The engine is the retry loop; retries inside the client would hide minutes.
     config.default_retry = false;
     config.connect_timeout = Some(CONNECT_TIMEOUT);

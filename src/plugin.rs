@@ -18,7 +18,6 @@ pub mod doctor;
 pub mod forecast;
 pub mod list;
 pub mod output;
-pub mod proxy;
 pub mod release;
 pub mod requests;
 pub mod why;

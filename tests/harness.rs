@@ -608,6 +608,7 @@ async fn watch_robots(plane: &ControlPlane, seen: Arc<Mutex<Seen>>) -> AbortHand
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     // A client that waits longer each time would miss what happens meanwhile.
     config.default_retry = false;
+    roomrobot_operator::proxy::spare(&mut config);
     let client = Client::try_from(config).unwrap();
     let api = Api::<RoomRobot>::all(client);
     let installed = api.list_metadata(&ListParams::default().limit(1)).await.is_ok();

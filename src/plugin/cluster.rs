@@ -1,6 +1,6 @@
 //! What the plugin reads of a cluster. Touches the API server, with the user's own rights.
 
-use super::{Error, Result, cli::Common, output::Out, proxy::direct};
+use super::{Error, Result, cli::Common, output::Out};
 use crate::{
     crd::{RoomRobot, RtcApplication},
     robot::{Robot, Stored},
@@ -233,11 +233,7 @@ impl Cluster {
         let mut config = config.map_err(|error| {
             Error(format!("no cluster to ask: {error}; set KUBECONFIG, or name one with --kubeconfig"))
         })?;
-        let env = |name: &str| std::env::var(name).or_else(|_| std::env::var(name.to_lowercase())).ok();
-        let of_env = env("HTTPS_PROXY").and_then(|proxy| proxy.parse().ok());
-        if of_env == config.proxy_url && direct(&config.cluster_url, &env("NO_PROXY").unwrap_or_default()) {
-            config.proxy_url = None;
-        }
+        crate::proxy::spare(&mut config);
         config.default_retry = false;
         config.read_timeout = Some(READ_TIMEOUT);
         let default_namespace = common.namespace.clone().unwrap_or_else(|| config.default_namespace.clone());

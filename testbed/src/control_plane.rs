@@ -437,9 +437,10 @@ fn log_to(command: &mut Command, folder: &Path, name: &str) -> Result<()> {
 pub async fn client(kubeconfig: &Path) -> Result<Client> {
     let why = |error: &dyn std::error::Error| Error::new(kubeconfig.display(), error);
     let read = Kubeconfig::read_from(kubeconfig).map_err(|error| why(&error))?;
-    let config = Config::from_custom_kubeconfig(read, &kube::config::KubeConfigOptions::default())
+    let mut config = Config::from_custom_kubeconfig(read, &kube::config::KubeConfigOptions::default())
         .await
         .map_err(|error| why(&error))?;
+    roomrobot_operator::proxy::spare(&mut config);
     Client::try_from(config).map_err(|error| why(&error))
 }
 

@@ -60,6 +60,9 @@ impl<'a> Operator<'a> {
             .args(args)
             .env("KUBECONFIG", &kubeconfig)
             .env("HOSTNAME", &name)
+            // The simulator is on this machine, whatever proxy the user has.
+            .env("NO_PROXY", "127.0.0.1,localhost")
+            .env("no_proxy", "127.0.0.1,localhost")
             .envs(env.iter().copied())
             .stdin(Stdio::null())
             .stdout(file.try_clone().map_err(why)?)

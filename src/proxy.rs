@@ -1,12 +1,22 @@
 //! Which clusters the proxy of the environment is not for: as kubectl has it, this machine and what `NO_PROXY` names.
-//! Pure. The client library looks the proxy itself up in `NO_PROXY`, not the cluster.
+//!
+//! Reads the environment. The client library looks the proxy itself up in `NO_PROXY`, not the cluster.
 
 use hyper::Uri;
+use kube::Config;
 use std::net::IpAddr;
 
+/// Takes the environment's proxy out of `config` where it is not for that cluster; a proxy of the kubeconfig stays.
+pub fn spare(config: &mut Config) {
+    let env = |name: &str| std::env::var(name).or_else(|_| std::env::var(name.to_lowercase())).ok();
+    let of_env = env("HTTPS_PROXY").and_then(|proxy| proxy.parse().ok());
+    if of_env == config.proxy_url && direct(&config.cluster_url, &env("NO_PROXY").unwrap_or_default()) {
+        config.proxy_url = None;
+    }
+}
+
 /// Whether the server at `cluster` is reached without the proxy.
-#[must_use]
-pub fn direct(cluster: &Uri, no_proxy: &str) -> bool {
+fn direct(cluster: &Uri, no_proxy: &str) -> bool {
     let host = cluster.host().unwrap_or_default().trim_matches(['[', ']']);
     let address = host.parse::<IpAddr>().ok();
     host == "localhost"
