@@ -151,6 +151,12 @@ async fn timely<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, Wr
     }
 }
 
+/// Whether the API server takes nothing new because the namespace is being deleted.
+fn goes(status: &Status) -> bool {
+    let causes = status.details.iter().flat_map(|details| &details.causes);
+    causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+}
+
 fn told(status: &Status) -> String {
     format!("the API server answered {}: {}", status.code, status.message)
 }
@@ -167,14 +173,30 @@ pub fn explain(error: &kube::Error) -> String {
     }
 }
 
-/// Publishes an Event, once and without regret: it must never be in the way of a deletion.
+/// Publishes an Event, once and without regret: it must never be in the way of a deletion. Where its namespace has just
+/// begun to go, which no watch may have told yet, it is published in `own`, the operator's namespace.
 ///
 /// # Errors
 /// As [`WriteError`] has them; only to be counted.
-pub async fn announce(client: &Client, announcement: &Announcement, pod: &str) -> Result<(), WriteError> {
-    let event = event(announcement, pod);
-    let api = Api::<Event>::namespaced(client.clone(), &announcement.namespace);
-    let result = timely(api.create(&PostParams::default(), &event)).await.map(drop);
+pub async fn announce(
+    client: &Client,
+    announcement: &Announcement,
+    pod: &str,
+    own: &str,
+) -> Result<(), WriteError> {
+    let publish = |namespace: &str| {
+        let mut event = event(announcement, pod);
+        event.metadata.namespace = Some(namespace.to_owned());
+        let api = Api::<Event>::namespaced(client.clone(), namespace);
+        async move { api.create(&PostParams::default(), &event).await }
+    };
+    let published = async {
+        match publish(&announcement.namespace).await {
+            Err(kube::Error::Api(status)) if goes(&status) => publish(own).await,
+            result => result,
+        }
+    };
+    let result = timely(published).await.map(drop);
     if let Err(error) = &result {
         tracing::debug!(?error, name = %announcement.name, "could not publish an Event");
     }
@@ -199,11 +221,7 @@ fn event(announcement: &Announcement, pod: &str) -> Event {
     let mut note = announcement.note.clone();
     note.truncate(note.floor_char_boundary(NOTE_LIMIT));
     Event {
-        metadata: ObjectMeta {
-            name: Some(event_name(&announcement.name)),
-            namespace: Some(announcement.namespace.to_string()),
-            ..ObjectMeta::default()
-        },
+        metadata: ObjectMeta { name: Some(event_name(&announcement.name)), ..ObjectMeta::default() },
         event_time: Some(MicroTime(announcement.at)),
         reporting_controller: Some(FIELD_MANAGER.to_owned()),
         reporting_instance: Some(pod.to_owned()),

@@ -455,9 +455,9 @@ impl Hands {
                 });
             }
             Effect::Announce(announcement) => {
-                let pod = self.pod.clone();
+                let (pod, own) = (self.pod.clone(), self.namespace.clone());
                 tokio::spawn(async move {
-                    metrics.announced(&kubernetes::announce(&client, &announcement, &pod).await);
+                    metrics.announced(&kubernetes::announce(&client, &announcement, &pod, &own).await);
                 });
             }
             Effect::WatchSecret(name) => {
