@@ -233,7 +233,7 @@ impl UnderWay {
         *self.of(operation) += 1;
     }
 
-    fn answered(&mut self, operation: Operation) {
+    fn ended(&mut self, operation: Operation) {
         let calls = self.of(operation);
         *calls = calls.saturating_sub(1);
     }
@@ -331,7 +331,8 @@ impl Application {
         true
     }
 
-    fn start_afresh(&mut self) {
+    /// What was learnt from calls no longer counts.
+    pub fn start_afresh(&mut self) {
         self.trust = Trust::Unproven { at_once: 1 };
         self.signature = None;
         self.current = UnderWay::default();
@@ -428,6 +429,19 @@ impl Application {
         self.current.sent(operation);
     }
 
+    /// A call that was signed with signature `number` is not under way any more; whether that is the one in use.
+    pub fn ended(&mut self, operation: Operation, number: u64) -> bool {
+        let current = self.signature.as_ref().is_some_and(|signature| signature.number == number);
+        // A call of the one before under this name was never counted here.
+        if number > self.inherited {
+            self.under_way.ended(operation);
+        }
+        if current {
+            self.current.ended(operation);
+        }
+        current
+    }
+
     /// When a probe may go out, if it is a probe that is due next.
     #[must_use]
     pub fn probe_at(&self) -> Option<Duration> {
@@ -500,14 +514,7 @@ impl Application {
         now: Duration,
         wall: i64,
     ) -> Effect {
-        let current = self.signature.as_ref().is_some_and(|signature| signature.number == number);
-        // A call of the one before under this name was never counted here.
-        if number > self.inherited {
-            self.under_way.answered(operation);
-        }
-        if current {
-            self.current.answered(operation);
-        }
+        let current = self.ended(operation, number);
         let class = outcome.class(operation);
         if class == Class::Expired && matches!(self.credentials, Credentials::Key(_)) {
             if !current {

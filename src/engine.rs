@@ -6,6 +6,7 @@
 
 mod applications;
 mod calls;
+mod lead;
 mod lines;
 mod messages;
 mod snapshot;
@@ -14,8 +15,9 @@ mod tests;
 mod window;
 mod writes;
 
+pub use lead::LAST_SECOND;
 pub use messages::{
-    Announcement, Answer, ApplicationWrite, Call, Change, Effect, Input, Now, Write, WriteError,
+    Announcement, Answer, ApplicationWrite, Before, Call, Change, Effect, Input, Now, Write, WriteError,
 };
 pub use snapshot::{ApplicationSnapshot, PendingSnapshot, QuotaSnapshot, Snapshot, UNKNOWN};
 pub use writes::status_patch;
@@ -50,8 +52,6 @@ pub struct Settings {
     pub concurrency: usize,
     /// The part of the RoomRobots that this operator has, where it has not all of them: see [`crate::watch::Scope`].
     pub shard: Option<String>,
-    /// No call before this time since the process started: what a process before it sent may still count in the quota.
-    pub first_call: Duration,
 }
 
 impl Settings {
@@ -153,18 +153,16 @@ pub struct Engine {
     turns: HashMap<u32, usize>,
     lines: Lines,
     window: Window,
+    /// The writes that are under way.
     pending: HashMap<Id, Pending>,
-    /// How many of them each namespace of each application has.
-    places: HashMap<Place, usize>,
     timers: BTreeSet<(Duration, Id)>,
-    writes_in_flight: usize,
-    /// Of those, the ones in [`Lane::Live`].
-    live_writes: usize,
     /// Writes to applications, one at a time for each: they take no place of robots'.
     application_writes: usize,
     calls_in_flight: usize,
     /// Writes in a row that failed for whatever the API server has, or cannot be reached for.
     refusals: u32,
+    /// There was no way to the API server when a write was last tried.
+    cut_off: Option<writes::CutOff>,
     epoch: u32,
     /// The epoch in which the list of each scope began.
     listing: HashMap<Option<Arc<str>>, u32>,
@@ -173,9 +171,17 @@ pub struct Engine {
     applications_listed: bool,
     namespaces_listed: bool,
     leading: bool,
+    /// It leads, or has led, and knows everything.
     active: bool,
     /// When this process began to act.
     acting_since: Duration,
+    /// No call before this time: what a process before this one sent may still count in the quota, and what that was
+    /// answered may still be on its way to be recorded.
+    first_call: Duration,
+    /// Until then each answer that another process records puts off the first call.
+    heeding: Duration,
+    /// The lists whose watch has failed and told nothing since.
+    cut: HashSet<Option<Arc<str>>>,
     stopping: bool,
     /// Times that a robot was looked at.
     reconciles: u64,
@@ -236,13 +242,11 @@ impl Engine {
             turns: HashMap::new(),
             lines: Lines::default(),
             pending: HashMap::new(),
-            places: HashMap::new(),
             timers: BTreeSet::new(),
-            writes_in_flight: 0,
             application_writes: 0,
-            live_writes: 0,
             calls_in_flight: 0,
             refusals: 0,
+            cut_off: None,
             epoch: 0,
             listing: HashMap::new(),
             robot_scopes,
@@ -252,6 +256,9 @@ impl Engine {
             leading: false,
             active: false,
             acting_since: Duration::ZERO,
+            first_call: Duration::ZERO,
+            heeding: Duration::ZERO,
+            cut: HashSet::new(),
             stopping: false,
             reconciles: 0,
             budgets: Budgets::default(),
@@ -279,12 +286,12 @@ impl Engine {
     pub fn drained(&self) -> bool {
         // An attempt that no write will tell of, such as an addition's when the deletion has come, is not waited for.
         let waits = |(id, entry): (Id, &Entry)| {
-            entry.memory.unrecorded().is_some()
+            entry.memory.unrecorded().is_some_and(|attempt| lead::records(self.leading, attempt))
                 && entry.state != State::Vanished
                 && matches!(self.step(id, Duration::ZERO), Some(Step::Report(_)))
         };
         self.calls_in_flight == 0
-            && self.writes_in_flight + self.application_writes == 0
+            && self.pending.len() + self.application_writes == 0
             && !(self.active && self.index.iter().any(waits))
     }
 
@@ -297,19 +304,27 @@ impl Engine {
     /// Takes one input.
     pub fn handle(&mut self, input: Input, now: Now) {
         match input {
+            Input::RobotsCut(scope) => drop(self.cut.insert(scope)),
             Input::RobotsListing(scope) => {
                 self.epoch += 1;
                 self.listing.insert(scope, self.epoch);
             }
-            Input::Robot(robot) => self.store(*robot, now),
+            Input::Robot(robot) => {
+                self.heed(&robot, now);
+                self.store(*robot, now);
+            }
             Input::RobotGone(key, uid) => {
+                self.seen_of(&key.namespace, now);
                 if let Some(id) = self.index.find(&key)
                     && self.index.get(id).is_some_and(|entry| entry.robot.uid == uid)
                 {
                     self.forget(id, now);
                 }
             }
-            Input::RobotsListed(scope) => self.robots_listed(scope, now),
+            Input::RobotsListed(scope) => {
+                self.cut.remove(&scope);
+                self.robots_listed(scope, now);
+            }
             Input::Application(spec) => self.store_application(*spec, now),
             Input::ApplicationGone(name) => self.forget_application(&name, now),
             Input::ApplicationsListed(names) => self.applications_listed(&names, now),
@@ -325,7 +340,9 @@ impl Engine {
             Input::Answered(answer) => self.answered(answer, now),
             Input::Written(id, result) => self.written(id, *result, now),
             Input::ApplicationWritten(name, result) => self.application_written(&name, *result, now),
-            Input::Leading => self.leading = true,
+            Input::Unsent(call) => self.unsent(&call, now),
+            Input::Leading(before) => self.lead(before, now),
+            Input::Lost => self.leading = false,
             Input::Stop => self.stopping = true,
         }
         if !self.active && self.leading && self.synced() {

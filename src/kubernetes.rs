@@ -146,6 +146,9 @@ async fn timely<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, Wr
                 409 | 412 | 422 => WriteError::Conflict(told(&status)),
                 _ => WriteError::Other(told(&status)),
             },
+            error @ (kube::Error::Service(_) | kube::Error::HyperError(_)) => {
+                WriteError::Unreachable(explain(&error))
+            }
             error => WriteError::Other(explain(&error)),
         }),
     }

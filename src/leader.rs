@@ -1,11 +1,13 @@
 //! Which replica acts: the holder of a Lease.
 //!
 //! Touches one Lease. Taking, renewing and releasing it is the library's work; here is what the library leaves to its
-//! user: noticing a release at once, and stopping before a Lease that could not be renewed can be taken by another.
+//! user: noticing a release at once, stopping before a Lease that could not be renewed can be taken by another, and
+//! knowing whether the one before has finished.
 
 use crate::{
+    engine::Before,
     kubernetes::{self, FIELD_MANAGER},
-    watch::{Waits, short_hash},
+    watch::{Complaint, Waits, short_hash},
 };
 use futures::StreamExt as _;
 use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
@@ -52,12 +54,15 @@ pub fn lease_name(selector: Option<&str>) -> String {
 /// Where a replica stands.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Standing {
-    /// Another replica leads, or nobody yet.
+    /// Another replica leads, or nobody: also where this one led, and could not keep its Lease.
     Standby,
-    /// This one leads, for this long at least.
-    Leading(Instant),
-    /// It led, and another may lead now.
-    Lost,
+    /// This one leads.
+    Leading {
+        /// For this long at least.
+        until: Instant,
+        /// Who led before.
+        before: Before,
+    },
 }
 
 /// Taking part in an election.
@@ -70,12 +75,14 @@ pub struct Candidate {
 }
 
 impl Candidate {
-    /// Takes part in the election of `lease`.
+    /// Takes part in the election of `lease` for the Pod `pod`.
     #[must_use]
-    pub fn stand(client: Client, namespace: String, lease: String, identity: String) -> Self {
+    pub fn stand(client: Client, namespace: String, lease: String, pod: String) -> Self {
         let (tell, standing) = watch::channel(Standing::Standby);
         let (resign, resigned) = oneshot::channel();
-        let election = Election { client, namespace, lease, identity, tell };
+        let identity = identity(&pod);
+        let last = Last { held_until: None, before: Before::Finished };
+        let election = Election { client, namespace, lease, pod, identity, tell, last };
         Self { standing, resign, task: tokio::spawn(election.hold(resigned)) }
     }
 
@@ -86,20 +93,35 @@ impl Candidate {
     }
 }
 
+/// Another one each time that a replica stands: a Lease that it has lost is not its own any more.
+fn identity(pod: &str) -> String {
+    format!("{pod}-{:08x}", fastrand::u32(..))
+}
+
 struct Election {
     client: Client,
     namespace: String,
     lease: String,
+    pod: String,
     identity: String,
     tell: watch::Sender<Standing>,
+    last: Last,
+}
+
+/// What is known of the last holder of the Lease before this replica.
+struct Last {
+    /// When its Lease ends, while it is held.
+    held_until: Option<Instant>,
+    /// What to think of it.
+    before: Before,
 }
 
 /// What a stored Lease says.
 enum Seen {
-    /// It is ours, until then.
+    /// It is ours, and ends then.
     Ours(Instant),
-    /// It is somebody else's.
-    Theirs,
+    /// It is somebody else's, and ends then.
+    Theirs(Instant),
     /// It is nobody's.
     Free,
     /// There is none any more.
@@ -107,12 +129,27 @@ enum Seen {
 }
 
 impl Election {
-    /// Takes the Lease when it is free and keeps it, until it is lost or `resigned` is closed.
-    async fn hold(self, mut resigned: oneshot::Receiver<()>) {
+    /// Takes the Lease when it is free and keeps it, until `resigned` is closed. Where it is lost, stands again.
+    async fn hold(mut self, mut resigned: oneshot::Receiver<()>) {
         let api = Api::<Lease>::namespaced(self.client.clone(), &self.namespace);
         let config = watcher::Config::default().fields(&format!("metadata.name={}", self.lease));
-        let mut leases = watcher(api, config).backoff(Waits::default()).boxed();
+        let mut leases = watcher(api, config).backoff(Waits::short()).boxed();
         let mut complaint = String::new();
+        // Who holds it now is to be known first.
+        let mut silent = Complaint::default();
+        loop {
+            let event = tokio::select! {
+                _ = &mut resigned => return,
+                event = leases.next() => event,
+            };
+            if let Some(Err(error)) = &event {
+                silent.about::<Lease>(error);
+            }
+            if matches!(event, Some(Ok(Event::InitDone))) {
+                break silent.over::<Lease>();
+            }
+            self.see(event);
+        }
         // Until when the Lease is ours, by what the watch last showed of it.
         let mut ours = None;
         'stand: loop {
@@ -129,8 +166,8 @@ impl Election {
             let mut changed = Box::pin(manager.changed());
             loop {
                 let leading = match *self.tell.borrow() {
-                    Standing::Leading(until) => Some(until),
-                    Standing::Standby | Standing::Lost => None,
+                    Standing::Leading { until, .. } => Some(until),
+                    Standing::Standby => None,
                 };
                 tokio::select! {
                     biased;
@@ -142,17 +179,17 @@ impl Election {
                         return;
                     }
                     () = sleep_until(leading.unwrap_or_else(Instant::now).into()), if leading.is_some() => {
-                        let _ = self.tell.send(Standing::Lost);
-                        return;
+                        self.lose();
+                        continue 'stand;
                     }
-                    event = leases.next() => match (self.seen(event), leading) {
-                        (Some(Seen::Ours(until)), Some(_)) => drop(self.tell.send(Standing::Leading(until))),
+                    event = leases.next() => match (self.see(event), leading) {
+                        (Some(Seen::Ours(end)), Some(_)) => self.lead(end - SAFETY),
                         // The library does not say so before its own request is answered.
-                        (Some(Seen::Ours(until)), None) => ours = Some(until),
+                        (Some(Seen::Ours(end)), None) => ours = Some(end - SAFETY),
                         // One that somebody has deleted can be taken by another at once.
-                        (Some(Seen::Theirs | Seen::Deleted), Some(_)) => {
-                            let _ = self.tell.send(Standing::Lost);
-                            return;
+                        (Some(Seen::Theirs(_) | Seen::Deleted), Some(_)) => {
+                            self.lose();
+                            continue 'stand;
                         }
                         // The library would sleep until the end that the released Lease had.
                         (Some(Seen::Free | Seen::Deleted), None) => continue 'stand,
@@ -165,12 +202,11 @@ impl Election {
                                 complaint.clear();
                                 let now = Instant::now();
                                 let until = ours.take().filter(|until| *until > now);
-                                let until = until.unwrap_or(now + DURATION - SAFETY - Duration::from_secs(1));
-                                let _ = self.tell.send(Standing::Leading(until));
+                                self.lead(until.unwrap_or(now + DURATION - SAFETY - Duration::from_secs(1)));
                             }
                             Ok(false) if leading.is_some() => {
-                                let _ = self.tell.send(Standing::Lost);
-                                return;
+                                self.lose();
+                                continue 'stand;
                             }
                             Ok(false) => {}
                             Err(error) => {
@@ -185,6 +221,17 @@ impl Election {
         }
     }
 
+    fn lead(&self, until: Instant) {
+        let _ = self.tell.send(Standing::Leading { until, before: self.last.before });
+    }
+
+    /// Stands as another from now on, and takes itself for one that vanished: it may be so for others.
+    fn lose(&mut self) {
+        let _ = self.tell.send(Standing::Standby);
+        self.identity = identity(&self.pod);
+        self.last.before = Before::Vanished;
+    }
+
     async fn manager(&self) -> Result<LeaseManager, LeaseManagerError> {
         LeaseManagerBuilder::new(self.client.clone(), &self.lease)
             .with_namespace(&self.namespace)
@@ -195,21 +242,39 @@ impl Election {
             .await
     }
 
-    fn seen(&self, event: Option<watcher::Result<Event<Lease>>>) -> Option<Seen> {
+    /// What an event of the watch says of the Lease; keeps what is known of its last holder.
+    fn see(&mut self, event: Option<watcher::Result<Event<Lease>>>) -> Option<Seen> {
+        let seen = self.read(event)?;
+        match seen {
+            Seen::Ours(_) => {}
+            Seen::Theirs(end) => (self.last.held_until, self.last.before) = (Some(end), Before::Vanished),
+            // Whoever takes an expired Lease frees it first; its holder gives it back long before that.
+            Seen::Free => {
+                if self.last.held_until.take().is_some_and(|end| Instant::now() + SAFETY / 2 < end) {
+                    self.last.before = Before::Finished;
+                }
+            }
+            Seen::Deleted => self.last.held_until = None,
+        }
+        Some(seen)
+    }
+
+    fn read(&self, event: Option<watcher::Result<Event<Lease>>>) -> Option<Seen> {
         let lease = match event? {
             Ok(Event::InitApply(lease) | Event::Apply(lease)) => lease,
             Ok(Event::Delete(_)) => return Some(Seen::Deleted),
             Ok(Event::Init | Event::InitDone) | Err(_) => return None,
         };
         let spec = lease.spec.unwrap_or_default();
-        match (spec.holder_identity, spec.renew_time) {
-            (Some(holder), Some(renewed)) if holder == self.identity => {
-                let age = Duration::try_from(Timestamp::now().duration_since(renewed.0)).unwrap_or_default();
-                Some(Seen::Ours(Instant::now() + (DURATION - SAFETY).saturating_sub(age)))
-            }
-            (Some(holder), _) if !holder.is_empty() => Some(Seen::Theirs),
-            _ => Some(Seen::Free),
-        }
+        let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
+        let Some(holder) = holder else {
+            return Some(Seen::Free);
+        };
+        let age = spec.renew_time.map(|renewed| Timestamp::now().duration_since(renewed.0));
+        let age = age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default();
+        let lasts = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
+        let end = Instant::now() + lasts.map_or(DURATION, Duration::from_secs).saturating_sub(age);
+        Some(if holder == self.identity { Seen::Ours(end) } else { Seen::Theirs(end) })
     }
 
     async fn release(manager: &LeaseManager) {

@@ -247,7 +247,7 @@ impl Metrics {
             Ok(_) => "ok",
             Err(WriteError::NotFound) => "not_found",
             Err(WriteError::Conflict(_)) => "conflict",
-            Err(WriteError::Other(_)) => "error",
+            Err(WriteError::Unreachable(_) | WriteError::Other(_)) => "error",
         };
         self.writes.get_or_create(&WriteLabels { verb, resource, change, result }).inc();
     }

@@ -5,7 +5,7 @@
 use crate::{
     cli, crash,
     endpoint::Allowed,
-    engine::{Answer, Call, Change, Effect, Engine, Input, Now, Settings, Snapshot},
+    engine::{Answer, Before, Call, Change, Effect, Engine, Input, LAST_SECOND, Now, Settings, Snapshot},
     kubernetes,
     leader::{Candidate, Standing, lease_name},
     metrics::Metrics,
@@ -36,11 +36,6 @@ use tokio::{
 
 /// How long what is under way may take to finish and be recorded after SIGTERM.
 const DRAIN: Duration = Duration::from_secs(10);
-
-/// What no two processes call in. A replica keeps the Lease that long after its last call, and a process that is not elected
-/// starts that late: the next one's calls then never fall into the same second,
-/// and what the two of them send together keeps the quota.
-const LAST_SECOND: Duration = Duration::from_secs(1);
 
 /// How long the last traces may take after everything else has ended.
 const LAST_TRACES: Duration = Duration::from_secs(2);
@@ -83,15 +78,15 @@ pub enum Error {
     /// Signals cannot be received.
     #[error("cannot receive signals: {0}")]
     Signals(#[source] io::Error),
-    /// Another replica may act now.
-    #[error("the Lease was lost; ending, so that no two replicas act")]
-    LeaseLost,
+    /// Its task is gone, so that nobody renews the Lease.
+    #[error("the leader election has ended; this is a defect of the operator")]
+    Election,
 }
 
-/// Runs until SIGTERM or SIGINT, or until the Lease is lost.
+/// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// If it cannot start, or the Lease was lost.
+/// If it cannot start.
 pub async fn run(args: cli::Run) -> Result<(), Error> {
     let mut signals = Signals::new()?;
     let client = connect().await?;
@@ -114,14 +109,14 @@ pub async fn run(args: cli::Run) -> Result<(), Error> {
     );
     let mut watches = JoinSet::new();
     watch::start(&mut watches, &client, &scope, &operator.hands.allowed, &operator.hands.seen);
-    let identity = format!("{}-{:08x}", operator.hands.pod, fastrand::u32(..));
-    let mut candidate =
-        args.leader_elect.then(|| Candidate::stand(client, namespace.clone(), lease, identity));
+    let pod = operator.hands.pod.clone();
+    let mut candidate = args.leader_elect.then(|| Candidate::stand(client, namespace.clone(), lease, pod));
     if candidate.is_none() {
-        operator.lead(None);
+        operator.lead(None, Before::Unknown);
     }
     let end = operator.work(&mut signals, candidate.as_mut(), asked).await;
     if let Some(candidate) = candidate {
+        // The next one's calls do not fall into the same second.
         sleep(operator.rest_of_last_second()).await;
         candidate.resign().await;
     }
@@ -204,8 +199,6 @@ impl Operator {
             namespace: namespace.into(),
             concurrency: args.concurrency.into(),
             shard: scope.shard(),
-            // Where nobody is elected, another process may have ended a moment ago, in the middle of its calls.
-            first_call: if args.leader_elect { Duration::ZERO } else { LAST_SECOND },
         };
         let pod = std::env::var("HOSTNAME").unwrap_or_else(|_| "roomrobot-operator".to_owned());
         let hands = Hands {
@@ -240,9 +233,20 @@ impl Operator {
     }
 
     /// May act until then; without a Lease, always.
-    fn lead(&mut self, until: Option<Instant>) {
+    fn lead(&mut self, until: Option<Instant>, before: Before) {
         self.hands.until.set(until);
-        self.engine.handle(Input::Leading, self.now());
+        if !self.engine.leading() {
+            tracing::info!(?before, "this replica leads");
+            self.engine.handle(Input::Leading(before), self.now());
+        }
+    }
+
+    /// Another replica may act now.
+    fn lose(&mut self) {
+        if self.engine.leading() {
+            tracing::warn!("the Lease was lost: no call from now on; what was answered is still recorded");
+            self.engine.handle(Input::Lost, self.now());
+        }
     }
 
     async fn work(
@@ -260,15 +264,9 @@ impl Operator {
                     None
                 }
                 standing = next_standing(candidate.as_deref_mut()) => {
-                    match standing {
-                        Standing::Leading(until) => {
-                            if !self.engine.leading() {
-                                tracing::info!("this replica leads");
-                            }
-                            self.lead(Some(until));
-                        }
-                        Standing::Lost => return Err(Error::LeaseLost),
-                        Standing::Standby => {}
+                    match standing? {
+                        Standing::Leading { until, before } => self.lead(Some(until), before),
+                        Standing::Standby => self.lose(),
                     }
                     None
                 }
@@ -281,8 +279,8 @@ impl Operator {
                 () = sleep(wait) => None,
             };
             if self.hands.until.passed() {
-                // A process that was stopped for a while wakes up here: not one effect more.
-                return Err(Error::LeaseLost);
+                // A process that was stopped for a while wakes up here.
+                self.lose();
             }
             self.take(input);
             if let Some(since) = self.ending
@@ -337,15 +335,12 @@ impl Operator {
 }
 
 /// The next news about the election; never comes where there is none.
-async fn next_standing(candidate: Option<&mut Candidate>) -> Standing {
+async fn next_standing(candidate: Option<&mut Candidate>) -> Result<Standing, Error> {
     let Some(candidate) = candidate else {
         return std::future::pending().await;
     };
-    match candidate.standing.changed().await {
-        Ok(()) => *candidate.standing.borrow_and_update(),
-        // The election's task is gone: nobody renews the Lease.
-        Err(_) => Standing::Lost,
-    }
+    candidate.standing.changed().await.map_err(|_| Error::Election)?;
+    Ok(*candidate.standing.borrow_and_update())
 }
 
 /// Until when this process may act; shared with calls that are about to be sent.
@@ -353,12 +348,8 @@ async fn next_standing(candidate: Option<&mut Candidate>) -> Standing {
 struct Until(Arc<Mutex<Option<Instant>>>);
 
 impl Until {
-    /// Once it has passed it stays so: calls that were to be sent then were not, and nobody waits for them.
     fn set(&self, until: Option<Instant>) {
-        let mut known = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        if known.is_none_or(|known| Instant::now() < known) {
-            *known = until;
-        }
+        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
     }
 
     fn passed(&self) -> bool {
@@ -407,6 +398,7 @@ impl Hands {
                     crash::Point::BeforeCall.pass();
                     // Between deciding and sending the process may have been stopped for long.
                     if until.passed() {
+                        let _ = done.send(Input::Unsent(call));
                         return;
                     }
                     metrics.granted(&call.application, call.operation);

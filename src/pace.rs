@@ -80,12 +80,6 @@ impl Pace {
         Self { limit, rate: f64::from(limit), next, changed, recent, room_at, quickest }
     }
 
-    /// The same with no start before `first`.
-    #[must_use]
-    pub fn beginning_at(first: Duration, limit: u32) -> Self {
-        Self { next: first, ..Self::new(limit) }
-    }
-
     /// Changes the limit; a pace that is slowed down stays so.
     pub fn set_limit(&mut self, limit: u32) {
         let limit = limit.max(1);
@@ -347,13 +341,6 @@ mod tests {
             let most = most_in_a_second(&arrivals);
             assert!(most <= 200, "{most} arrivals in a second around a stall of {stall} ms");
         }
-    }
-
-    #[test]
-    fn nothing_starts_before_the_first_start_that_is_allowed() {
-        let mut pace = Pace::beginning_at(1000 * MS, 200);
-        assert!(!pace.take(999 * MS));
-        assert!(pace.take(1000 * MS));
     }
 
     #[test]

@@ -57,6 +57,12 @@ impl Memory {
         self.not_before = Duration::ZERO;
     }
 
+    /// Another process has acted meanwhile: only what is stored counts.
+    pub fn forget(&mut self) {
+        let Self { counted_deleting, counted_unrecorded, .. } = *self;
+        *self = Self { counted_deleting, counted_unrecorded, ..Self::default() };
+    }
+
     /// The last answer or failure, where no write has told of it yet.
     #[must_use]
     pub fn unrecorded(&self) -> Option<&Attempt> {

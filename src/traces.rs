@@ -175,7 +175,7 @@ fn of_write(write: &Write, result: &Result<Robot, WriteError>, start: SystemTime
         error: match result {
             Ok(_) => None,
             Err(WriteError::NotFound) => Some("it is not there any more".to_owned()),
-            Err(WriteError::Conflict(why) | WriteError::Other(why)) => Some(why.clone()),
+            Err(error) => error.reason().map(str::to_owned),
         },
     }
 }

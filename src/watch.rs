@@ -38,17 +38,23 @@ const PAGE: u32 = 500;
 #[derive(Debug)]
 pub struct Waits {
     next: Duration,
+    longest: Duration,
 }
 
 impl Default for Waits {
     fn default() -> Self {
-        Self { next: Self::FIRST }
+        Self { next: Self::FIRST, longest: Duration::from_secs(5) }
     }
 }
 
 impl Waits {
     const FIRST: Duration = Duration::from_millis(200);
-    const LONGEST: Duration = Duration::from_secs(5);
+
+    /// Up to one second, for what decides whether a call may go out.
+    #[must_use]
+    pub fn short() -> Self {
+        Self { longest: Duration::from_secs(1), ..Self::default() }
+    }
 }
 
 impl Iterator for Waits {
@@ -56,7 +62,7 @@ impl Iterator for Waits {
 
     fn next(&mut self) -> Option<Duration> {
         let wait = self.next;
-        self.next = (wait * 2).min(Self::LONGEST);
+        self.next = (wait * 2).min(self.longest);
         Some(wait.mul_f64(0.75 + fastrand::f64() / 2.0))
     }
 }
@@ -152,7 +158,7 @@ pub fn start(
 }
 
 async fn robots(api: Api<Stored>, config: watcher::Config, list: Option<Arc<str>>, inputs: Sender<Input>) {
-    let mut stream = watcher(api, config.page_size(PAGE)).backoff(Waits::default()).boxed();
+    let mut stream = watcher(api, config.page_size(PAGE)).backoff(Waits::short()).boxed();
     let mut silent = Complaint::default();
     while let Some(event) = stream.next().await {
         let input = match event {
@@ -165,10 +171,12 @@ async fn robots(api: Api<Stored>, config: watcher::Config, list: Option<Arc<str>
             Ok(Event::InitDone) => Input::RobotsListed(list.clone()),
             Err(error) => {
                 silent.about::<Stored>(&error);
-                continue;
+                Input::RobotsCut(list.clone())
             }
         };
-        silent.over::<Stored>();
+        if !matches!(input, Input::RobotsCut(_)) {
+            silent.over::<Stored>();
+        }
         if inputs.send(input).await.is_err() {
             return;
         }
@@ -261,12 +269,12 @@ fn forbidden(error: &kube::Error) -> bool {
 
 /// A watch that fails is told once, and told again when its reason changes or it is well again.
 #[derive(Default)]
-struct Complaint {
+pub(crate) struct Complaint {
     last: Option<String>,
 }
 
 impl Complaint {
-    fn about<K: Resource<DynamicType = ()>>(&mut self, error: &watcher::Error) {
+    pub(crate) fn about<K: Resource<DynamicType = ()>>(&mut self, error: &watcher::Error) {
         let kind = K::kind(&());
         let reason = match error {
             watcher::Error::InitialListFailed(kube::Error::Api(status))
@@ -293,7 +301,7 @@ impl Complaint {
         }
     }
 
-    fn over<K: Resource<DynamicType = ()>>(&mut self) {
+    pub(crate) fn over<K: Resource<DynamicType = ()>>(&mut self) {
         if self.last.take().is_some() {
             tracing::info!(kind = %K::kind(&()), "the API server answers again");
         }

@@ -99,6 +99,17 @@ impl Engine {
         }
     }
 
+    /// Another process has acted meanwhile: what calls and writes taught this one no longer counts.
+    pub(super) fn application_afresh(&mut self, name: &Arc<str>) {
+        let Some(seat) = self.seats.get_mut(name) else {
+            return;
+        };
+        seat.application.start_afresh();
+        seat.told.clear();
+        seat.coarse.dirty = true;
+        (seat.blocked_until, seat.failed_writes) = (Duration::ZERO, 0);
+    }
+
     pub(super) fn forget_application(&mut self, name: &Arc<str>, now: Now) {
         let Some(seat) = self.seats.remove(name) else {
             return;
@@ -220,7 +231,7 @@ impl Engine {
     }
 
     fn application_due(&self, seat: &Seat) -> Option<Duration> {
-        if seat.writing || self.stopping {
+        if seat.writing || self.only_records() {
             return None;
         }
         let spec = &seat.application.spec;
@@ -241,7 +252,7 @@ impl Engine {
 
     /// Looks at the application again: its finalizer first, then its status.
     pub(super) fn touch_application(&mut self, name: &Arc<str>, now: Now) {
-        if !self.active || self.stopping {
+        if !self.active || self.only_records() {
             return;
         }
         let used = self.tallies.contains_key(name);
@@ -393,7 +404,7 @@ impl Engine {
                 seat.telling.clear();
                 seat.failed_writes = seat.failed_writes.saturating_add(1);
                 seat.blocked_until = now.since_start + writes::retry_delay(seat.failed_writes, jitter);
-                if let WriteError::Other(reason) | WriteError::Conflict(reason) = error {
+                if let Some(reason) = error.reason() {
                     tracing::warn!(application = %name, %reason, "could not write to the RtcApplication; trying again");
                 }
             }

@@ -34,7 +34,7 @@ impl Engine {
     }
 
     pub(super) fn send_calls(&mut self, now: Now) {
-        if self.stopping {
+        if self.only_records() || now.since_start < self.no_call_before() {
             return;
         }
         for sdk_app_id in self.in_line(now.since_start) {
@@ -66,8 +66,7 @@ impl Engine {
 
     /// The pace of one SDKAppID and command.
     fn pace(&mut self, sdk_app_id: u32, operation: Operation) -> &mut Pace {
-        let first_call = self.settings.first_call;
-        self.paces.entry((sdk_app_id, operation)).or_insert_with(|| Pace::beginning_at(first_call, 1))
+        self.paces.entry((sdk_app_id, operation)).or_insert_with(|| Pace::new(1))
     }
 
     /// Sets the paces of one SDKAppID to the lowest rate of the applications that share them.
@@ -146,7 +145,8 @@ impl Engine {
             return Some(Duration::MAX);
         }
         let unrecorded = self.tallies.get(&spec.name).map_or(0, |tally| tally.unrecorded);
-        (self.refusals >= TAKES_NOTHING && unrecorded >= self.settings.concurrency)
+        let takes_nothing = self.refusals >= TAKES_NOTHING || self.cut_off.is_some();
+        (takes_nothing && unrecorded >= self.settings.concurrency)
             .then_some(seat.called_at + Duration::from_secs(1))
     }
 
@@ -206,6 +206,16 @@ impl Engine {
             started: now.since_start,
         })));
         true
+    }
+
+    /// The call was not sent after all: as if it had not been tried.
+    pub(super) fn unsent(&mut self, call: &Call, now: Now) {
+        self.calls_in_flight = self.calls_in_flight.saturating_sub(1);
+        if let Some(seat) = self.seats.get_mut(&call.application) {
+            seat.application.ended(call.operation, call.signature);
+        }
+        self.set_state(call.id, State::Idle);
+        self.touch(call.id, now);
     }
 
     pub(super) fn answered(&mut self, answer: Answer, now: Now) {
@@ -284,10 +294,11 @@ impl Engine {
 
     /// When a call can go out next.
     pub(super) fn calls_due(&self, now: Duration) -> Option<Duration> {
-        if self.stopping {
+        if self.only_records() {
             return None;
         }
-        self.seats
+        let first = self
+            .seats
             .values()
             .flat_map(|seat| OPERATIONS.map(|operation| (seat, operation)))
             .filter_map(|(seat, operation)| {
@@ -316,7 +327,8 @@ impl Engine {
                 let pace = self.paces.get(&(application.spec.sdk_app_id, operation));
                 Some(ready.max(pace.map_or(Duration::ZERO, Pace::next)))
             })
-            .min()
+            .min();
+        first.map(|at| at.max(self.no_call_before()))
     }
 }
 

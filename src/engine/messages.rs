@@ -31,6 +31,9 @@ pub enum Input {
     RobotGone(Key, Arc<str>),
     /// The list is complete: what it did not show is gone.
     RobotsListed(Option<Arc<str>>),
+    /// The watch of RoomRobots of one namespace, or of all, has failed. It goes on where it was, and says so with the next
+    /// thing that it tells.
+    RobotsCut(Option<Arc<str>>),
     /// An RtcApplication as it is stored now.
     Application(Box<Spec>),
     /// An RtcApplication is gone.
@@ -51,10 +54,26 @@ pub enum Input {
     Written(Id, Box<Result<Robot, WriteError>>),
     /// A write to an RtcApplication ended.
     ApplicationWritten(Arc<str>, Box<Result<Spec, WriteError>>),
-    /// This process may act.
-    Leading,
+    /// A call was not sent after all: this process might not act any more.
+    Unsent(Box<Call>),
+    /// This process may act from now on.
+    Leading(Before),
+    /// It may not any more, and another may: no call and no new charge. Final answers that it has are still recorded,
+    /// so that nobody asks for them again.
+    Lost,
     /// No call and no new charge from now on; what is under way is finished and recorded.
     Stop,
+}
+
+/// Who acted before this process.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Before {
+    /// Nobody, or one that had finished.
+    Finished,
+    /// Where nobody is elected: perhaps one that ended a moment ago, in the middle of its calls.
+    Unknown,
+    /// One that did not give its Lease back: it may be gone, or still have answers to record.
+    Vanished,
 }
 
 /// A call that ended.
@@ -83,8 +102,21 @@ pub enum WriteError {
     NotFound,
     /// The API server refused the write because of what is stored, and why.
     Conflict(String),
+    /// There is no way to the API server at the moment, and why.
+    Unreachable(String),
     /// Anything else.
     Other(String),
+}
+
+impl WriteError {
+    /// Why, where there is more to say than that there is no such object.
+    #[must_use]
+    pub fn reason(&self) -> Option<&str> {
+        match self {
+            Self::NotFound => None,
+            Self::Conflict(reason) | Self::Unreachable(reason) | Self::Other(reason) => Some(reason),
+        }
+    }
 }
 
 /// Something to do, for the task that has the clients.

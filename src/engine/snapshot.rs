@@ -140,7 +140,7 @@ impl Engine {
             ],
             in_flight: [
                 ("call", self.calls_in_flight),
-                ("write", self.writes_in_flight + self.application_writes),
+                ("write", self.pending.len() + self.application_writes),
             ],
         }
     }

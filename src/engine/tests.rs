@@ -11,6 +11,7 @@ mod end;
 mod events;
 mod everything;
 mod gauges;
+mod lease;
 mod lists;
 mod one_call;
 mod pace;
@@ -41,6 +42,8 @@ enum Says {
     Fails(TroubleKind),
     /// No answer for as long as the test lasts.
     Hangs,
+    /// It does not get the call, as that was not sent.
+    Unsent,
 }
 
 /// What the scripted API server does with a write that it should take.
@@ -115,8 +118,7 @@ struct World {
 
 fn fresh(concurrency: usize, scopes: usize) -> Engine {
     let allowed = Allowed::default();
-    let (shard, first_call) = (None, Duration::ZERO);
-    Engine::new(Settings { allowed, namespace: "operator".into(), concurrency, shard, first_call }, scopes, 7)
+    Engine::new(Settings { allowed, namespace: "operator".into(), concurrency, shard: None }, scopes, 7)
 }
 
 fn key(text: &str) -> Credentials {
@@ -211,7 +213,7 @@ impl World {
     fn lead(&mut self) {
         self.list_robots();
         self.list_others();
-        self.input(Input::Leading);
+        self.input(Input::Leading(Before::Finished));
     }
 
     fn list_robots(&mut self) {
@@ -540,7 +542,7 @@ impl World {
                     Some(Fault::Refused(error)) => Err(error),
                     Some(Fault::ReplyLost) => {
                         drop(self.store(&key, &write.uid, &write.change));
-                        Err(WriteError::Other("the reply was lost".into()))
+                        Err(WriteError::Unreachable("the reply was lost".into()))
                     }
                     Some(Fault::Hangs) => Err(WriteError::Other("no answer in time".into())),
                 };
@@ -553,7 +555,7 @@ impl World {
                     Some(Fault::Refused(error)) => Err(error),
                     Some(Fault::ReplyLost) => {
                         drop(self.store_application(&write.name, &write.uid, &write.change));
-                        Err(WriteError::Other("the reply was lost".into()))
+                        Err(WriteError::Unreachable("the reply was lost".into()))
                     }
                     Some(Fault::Hangs) => unreachable!("only a robot's writes hang"),
                 };
@@ -578,6 +580,10 @@ impl World {
                 });
                 let outcome = match (self.room_engine)(&call, self.now) {
                     Says::Hangs => return,
+                    Says::Unsent => {
+                        self.calls.pop();
+                        return self.send(self.call_takes, Coming::Input(Input::Unsent(call)));
+                    }
                     Says::Code(code) => {
                         let request_id = Some(format!("Id-{}", self.calls.len()));
                         Outcome::Reply(Reply { code, info: String::new(), request_id })

@@ -1,7 +1,7 @@
 //! Writes to RoomRobots: which goes out next, what it says, and what its end means.
 
 use super::{
-    Announcement, Change, Effect, Engine, Now, Pending, Write, WriteError,
+    Announcement, Change, Effect, Engine, Now, Pending, Write, WriteError, lead,
     lines::{Place, Rank},
 };
 use crate::{
@@ -12,7 +12,7 @@ use crate::{
     status::{Is, Kind, Reason, Wanted},
 };
 use serde_json::{Value, json};
-use std::{sync::Arc, time::Duration};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// The share of the writes that may be under way in [`Lane::Live`], in quarters: the rest is always for the others.
 const LIVE_QUARTERS: usize = 3;
@@ -29,6 +29,18 @@ impl Pending {
 
 /// The wait after the first failed write, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
+
+/// While there is no way to the API server, the longest wait before the next try. One write tries for all of them, so
+/// that answers are recorded as soon as there is a way.
+const CUT_OFF: Duration = Duration::from_secs(1);
+
+/// There is no way to the API server.
+#[derive(Debug, Default)]
+pub(super) struct CutOff {
+    tries: u32,
+    /// The next try.
+    next: Duration,
+}
 
 /// The wait after failed write number `failures` of an object: doubling, and spread by `jitter` over 0..1.
 pub(super) fn retry_delay(failures: u32, jitter: f64) -> Duration {
@@ -67,18 +79,28 @@ impl Engine {
     }
 
     pub(super) fn send_writes(&mut self, now: Now) {
-        let (most, all) = (self.window.size(), self.settings.concurrency);
+        let all = self.settings.concurrency;
+        let most = match &self.cut_off {
+            None => self.window.size(),
+            Some(cut_off) => usize::from(cut_off.next <= now.since_start),
+        };
         let hanging: Vec<Place> = self
             .pending
             .values()
             .filter(|write| write.late(now.since_start))
             .map(|write| write.place.clone())
             .collect();
-        while self.writes_in_flight < all && self.writes_in_flight < most + hanging.len() {
-            // After a stop, answers are still recorded and nothing else is begun.
-            let live = self.live_writes * 4 < most * LIVE_QUARTERS && !self.stopping;
+        while self.pending.len() < all.min(most + hanging.len()) {
+            let mut live = 0;
+            let mut places: HashMap<&Place, usize> = HashMap::new();
+            for write in self.pending.values() {
+                live += usize::from(write.lane == Lane::Live);
+                *places.entry(&write.place).or_default() += 1;
+            }
+            // Answers are recorded where nothing else is begun.
+            let live = live * 4 < most * LIVE_QUARTERS && !self.only_records();
             // Not all that may ever be under way are for one namespace, whose writes may hang.
-            let full = self.places.iter().filter(|(_, writes)| **writes >= all - all / 8);
+            let full = places.into_iter().filter(|(_, writes)| *writes >= all - all / 8);
             let but: Vec<&[Arc<str>]> =
                 full.map(|(place, _)| place).chain(&hanging).map(Place::as_slice).collect();
             let Some((lane, id)) = self.lines.pop(live, &but) else {
@@ -91,15 +113,17 @@ impl Engine {
         }
     }
 
-    /// When a write that is under way makes room because it is late.
+    /// When a write that is under way makes room because it is late, or the next one tries whether there is a way.
     pub(super) fn writes_due(&self, now: Duration) -> Option<Duration> {
-        let times = self.pending.values().map(|write| write.started + LATE).filter(|at| *at > now);
-        times.min().filter(|_| self.lines.waiting() > 0)
+        let late = self.pending.values().map(|write| write.started + LATE);
+        let again = self.cut_off.as_ref().map(|cut_off| cut_off.next);
+        late.chain(again).filter(|at| *at > now).min().filter(|_| self.lines.waiting() > 0)
     }
 
     fn send_write(&mut self, id: Id, lane: Lane, now: Now) {
         self.set_state(id, State::Idle);
         let step = self.step(id, now.since_start);
+        let (leading, only_records) = (self.leading, self.only_records());
         let Some(entry) = self.index.get_mut(id) else {
             return;
         };
@@ -109,11 +133,12 @@ impl Engine {
         let place = [Arc::clone(&robot.application), Arc::clone(&robot.key.namespace)];
         let mut pending = Pending { wanted, attempt, to_add, before, started, lane, place };
         let change = match step {
+            Some(Step::AddFinalizer) if only_records => return,
             Some(Step::AddFinalizer) if robot.finalizers.count == 0 => Change::FirstFinalizer,
             Some(Step::AddFinalizer) => Change::MoreFinalizer,
             // The next process sees that it is due, and makes no call for it: thousands of them would keep it waiting.
             Some(Step::DropFinalizer)
-                if self.stopping && self.lines.waiting() > self.settings.concurrency =>
+                if !self.leading || self.stopping && self.lines.waiting() > self.settings.concurrency =>
             {
                 return;
             }
@@ -123,7 +148,8 @@ impl Engine {
             },
             Some(Step::Report(wanted)) => {
                 let attempt = entry.memory.unrecorded();
-                if self.stopping && attempt.is_none() {
+                let records = attempt.is_some_and(|attempt| lead::records(leading, attempt));
+                if only_records && !records {
                     return;
                 }
                 pending.attempt = attempt.is_some();
@@ -144,34 +170,26 @@ impl Engine {
             deleting: robot.deleting_since.is_some(),
             change,
         };
-        *self.places.entry(pending.place.clone()).or_default() += 1;
         self.pending.insert(id, pending);
-        self.writes_in_flight += 1;
-        self.live_writes += usize::from(lane == Lane::Live);
         self.effects.push(Effect::Write(Box::new(write)));
     }
 
     pub(super) fn written(&mut self, id: Id, result: Result<Robot, WriteError>, now: Now) {
-        self.writes_in_flight = self.writes_in_flight.saturating_sub(1);
         let pending = self.pending.remove(&id);
         if let Some(pending) = &pending {
-            self.live_writes -= usize::from(pending.lane == Lane::Live);
-            if let Some(writes) = self.places.get_mut(&pending.place) {
-                *writes -= 1;
-                if *writes == 0 {
-                    self.places.remove(&pending.place);
-                }
-            }
             let took = now.since_start.saturating_sub(pending.started);
             self.window.answered(took, result.is_ok(), self.lines.waiting() > 0, now.since_start);
         }
         let jitter = self.random.f64();
+        self.learn_of_the_way(&result, jitter, now);
         let Some(entry) = self.index.get_mut(id) else {
             return;
         };
         entry.state = State::Idle;
-        self.refusals =
-            if matches!(result, Err(WriteError::Other(_))) { self.refusals.saturating_add(1) } else { 0 };
+        self.refusals = match result {
+            Err(WriteError::Unreachable(_) | WriteError::Other(_)) => self.refusals.saturating_add(1),
+            _ => 0,
+        };
         match result {
             Ok(robot) => {
                 entry.failed_writes = 0;
@@ -195,20 +213,38 @@ impl Engine {
                 // Gone: by force, or because our own removal of the finalizer got through though its reply did not.
                 entry.state = State::Vanished;
             }
+            // It goes out again when there is a way, and waits for nothing else.
+            Err(WriteError::Unreachable(_)) => self.touch(id, now),
             Err(error) => {
                 entry.failed_writes = entry.failed_writes.saturating_add(1);
                 entry.blocked_until = now.since_start + retry_delay(entry.failed_writes, jitter);
                 let robot = &entry.robot.key;
-                match error {
-                    // Once or twice that is only somebody else's write that is not seen yet.
-                    WriteError::Conflict(_) if entry.failed_writes < 3 => {}
-                    WriteError::Conflict(reason) | WriteError::Other(reason) => {
-                        tracing::warn!(%robot, %reason, "could not write to the RoomRobot; trying again");
-                    }
-                    WriteError::NotFound => {}
+                // Once or twice that is only somebody else's write that is not seen yet.
+                let expected = matches!(error, WriteError::Conflict(_)) && entry.failed_writes < 3;
+                if let Some(reason) = error.reason().filter(|_| !expected) {
+                    tracing::warn!(%robot, %reason, "could not write to the RoomRobot; trying again");
                 }
                 self.touch(id, now);
             }
+        }
+    }
+
+    /// Learns from the end of a write whether there is a way to the API server.
+    fn learn_of_the_way(&mut self, result: &Result<Robot, WriteError>, jitter: f64, now: Now) {
+        match result {
+            Err(WriteError::Unreachable(reason)) => {
+                let cut_off = self.cut_off.get_or_insert_with(|| {
+                    tracing::warn!(%reason, "no write gets through; trying one now and then");
+                    CutOff::default()
+                });
+                // What went out together says the same.
+                if cut_off.next <= now.since_start {
+                    cut_off.tries = cut_off.tries.saturating_add(1);
+                    cut_off.next = now.since_start + retry_delay(cut_off.tries, jitter).min(CUT_OFF);
+                }
+            }
+            _ if self.cut_off.take().is_some() => tracing::info!("writes get through again"),
+            _ => {}
         }
     }
 

@@ -264,13 +264,8 @@ fn ten_thousand_waiting() -> (crate::engine::Engine, crate::engine::Now) {
         endpoint::Allowed,
         engine::{Engine, Input, Now, Settings},
     };
-    let settings = Settings {
-        allowed: Allowed::default(),
-        namespace: "ns".into(),
-        concurrency: 32,
-        shard: None,
-        first_call: Duration::ZERO,
-    };
+    let settings =
+        Settings { allowed: Allowed::default(), namespace: "ns".into(), concurrency: 32, shard: None };
     let mut engine = Engine::new(settings, 1, 0);
     let now = Now {
         since_start: Duration::from_secs(1),

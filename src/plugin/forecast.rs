@@ -11,7 +11,7 @@ use crate::{
     codes::Operation,
     crd::{APPLICATION_FINALIZER, Credentials as Reference, RtcApplication, RtcApplicationSpec, SecretRef},
     endpoint::{Allowed, Endpoint},
-    engine::{Engine, Input, Now, Settings},
+    engine::{Before, Engine, Input, Now, Settings},
     plan::Step,
     robot::Key,
     status::{Is, Kind, Reason},
@@ -128,7 +128,7 @@ impl Stored {
 pub fn forecast(stored: &Stored, doomed: &BTreeSet<Key>, now: Timestamp) -> Forecast {
     let now = Now { since_start: Duration::from_secs(1), wall: now };
     let mut engine = engine(stored, doomed, now);
-    engine.handle(Input::Leading, now);
+    engine.handle(Input::Leading(Before::Finished), now);
     let mut fates = Vec::new();
     let mut calls: BTreeMap<String, usize> = BTreeMap::new();
     for seen in stored.robots.iter().filter(|seen| doomed.contains(&seen.robot.key)) {
@@ -197,13 +197,7 @@ fn engine(stored: &Stored, doomed: &BTreeSet<Key>, now: Now) -> Engine {
         let refused = status.into_iter().any(|found| found.reason == Reason::EndpointNotAllowed.as_str());
         application.spec.endpoint.parse::<Endpoint>().ok().filter(|_| !refused)
     }));
-    let settings = Settings {
-        allowed: allowed.clone(),
-        namespace: "".into(),
-        concurrency: 1,
-        shard: None,
-        first_call: Duration::ZERO,
-    };
+    let settings = Settings { allowed: allowed.clone(), namespace: "".into(), concurrency: 1, shard: None };
     let mut engine = Engine::new(settings, 1, 0);
     let mut input = |input| engine.handle(input, now);
     let mut names = BTreeSet::new();

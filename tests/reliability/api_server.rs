@@ -44,7 +44,7 @@ pub fn refuse(proxy: &Proxy, times: u32, paths: &[(Method, &'static str)]) {
 #[tokio::test(flavor = "multi_thread")]
 async fn api_server_restarted_in_a_drain() {
     let world = World::new().await;
-    let _operator = world.operator_with(&["--leader-elect=false"]).await;
+    let _replicas = [world.operator().await, world.operator().await];
     world.crowd("r", 300).await;
     world.drain_at(200).await;
     eventually("a part of the drain", || async { world.simulator.calls().len() > 60 }).await;
@@ -71,6 +71,45 @@ async fn etcd_stopped_for_20_s() {
     assert_eq!(world.simulator.calls().len(), 200);
     world.verify(0).await;
     drop(operator);
+}
+
+/// Longer than a Lease lasts. Whichever replica leads afterwards, no answer is asked for again that the one before has.
+async fn outage_under_two_replicas(begin: impl AsyncFnOnce(&World), end: impl AsyncFnOnce(&World)) {
+    let world = World::new().await;
+    let replicas = [world.operator().await, world.operator().await];
+    world.crowd("r", 300).await;
+    world.drain_at(100).await;
+    eventually("a part of the drain", || async { world.simulator.calls().len() > 60 }).await;
+    begin(&world).await;
+    tokio::time::sleep(Duration::from_secs(20)).await;
+    let meanwhile = world.simulator.calls().len();
+    assert!(meanwhile < 300, "nothing is left to be called for");
+    let lost = replicas.iter().filter(|operator| operator.log().contains("the Lease was lost")).count();
+    assert_eq!(lost, 1, "the leader gives up");
+    end(&world).await;
+    world.all_gone(Duration::from_secs(90)).await;
+    assert_eq!(world.simulator.calls().len(), 300);
+    assert_eq!(world.simulator.population(), 0);
+    world.verify_but(Allowed { lost: 32, ..Allowed::default() }).await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn etcd_stopped_for_20_s_under_two_replicas() {
+    let paused = std::cell::Cell::new(None);
+    outage_under_two_replicas(
+        async |world| paused.set(Some(world.plane.pause_etcd().unwrap())),
+        async |_| drop(paused.take()),
+    )
+    .await;
+}
+
+#[tokio::test(flavor = "multi_thread")]
+async fn api_server_gone_for_20_s_under_two_replicas() {
+    outage_under_two_replicas(
+        async |world| world.plane.stop_api_server().unwrap(),
+        async |world| world.plane.restart_api_server().await.unwrap(),
+    )
+    .await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -13,12 +13,14 @@ struct Ledger {
     ended: HashMap<String, u32>,
     /// UIDs that `add_robot` was called for.
     added: BTreeSet<String>,
+    /// It has lost its Lease.
+    lost: bool,
     /// Nothing fails any more.
     healed: bool,
 }
 
-/// Random creations, deletions, changes, restarts, lost and refused writes, and faults of the room engine, for some
-/// minutes; then everything is well and all that is left is deleted.
+/// Random creations, deletions, changes, restarts, lost Leases, lost and refused writes, and faults of the room engine,
+/// for some minutes; then everything is well and all that is left is deleted.
 #[test]
 fn whatever_goes_wrong_nothing_is_lost_and_no_final_answer_is_asked_for_twice() {
     let (mut restarts, mut deletions, mut additions) = (0, 0, 0);
@@ -34,7 +36,7 @@ fn whatever_goes_wrong_nothing_is_lost_and_no_final_answer_is_asked_for_twice() 
             let keys: Vec<String> = world.robots.keys().cloned().collect();
             let one = (!keys.is_empty()).then(|| keys[random.usize(..keys.len())].clone());
             let live = one.clone().filter(|key| world.robots[key]["metadata"]["deletionTimestamp"].is_null());
-            match (random.u32(..14), one, live) {
+            match (random.u32(..16), one, live) {
                 (0..5, _, _) => {
                     let key = format!("team-{}/r-{n}", n % 3);
                     let adopted = random.bool();
@@ -58,7 +60,16 @@ fn whatever_goes_wrong_nothing_is_lost_and_no_final_answer_is_asked_for_twice() 
                 (13, _, _) => {
                     restarts += 1;
                     ledger.borrow_mut().process += 1;
+                    ledger.borrow_mut().lost = false;
                     world.restart();
+                }
+                (14, _, _) => {
+                    ledger.borrow_mut().lost = true;
+                    world.input(Input::Lost);
+                }
+                (15, _, _) => {
+                    ledger.borrow_mut().lost = false;
+                    world.input(Input::Leading(Before::Vanished));
                 }
                 _ => {}
             }
@@ -67,6 +78,8 @@ fn whatever_goes_wrong_nothing_is_lost_and_no_final_answer_is_asked_for_twice() 
             world.run(MS * random.u32(1..2000));
         }
         ledger.borrow_mut().healed = true;
+        ledger.borrow_mut().lost = false;
+        world.input(Input::Leading(Before::Vanished));
         world.watch_takes = 8 * MS;
         world.secret("app-secret", user_sig("right"));
         world.configure("app", json!({"suspend": false}));
@@ -115,6 +128,7 @@ fn room_engine(ledger: &Rc<RefCell<Ledger>>, seed: u64) -> impl FnMut(&Call, Dur
         let mut ledger = ledger.borrow_mut();
         let (uid, member) = (call.uid.to_string(), call.target.member_account.clone());
         let process = ledger.process;
+        assert!(!ledger.lost, "seed {seed}: a call for {} without the Lease", call.key);
         let before = ledger.ended.get(&uid);
         assert!(
             before != Some(&process),
@@ -159,7 +173,8 @@ fn api_server(
     let (ledger, mut random) = (Rc::clone(ledger), fastrand::Rng::with_seed(seed ^ 2));
     move |_, _, _| match random.u32(..100) {
         _ if ledger.borrow().healed => None,
-        0..10 => Some(Fault::Refused(WriteError::Other("down".into()))),
+        0..5 => Some(Fault::Refused(WriteError::Other("down".into()))),
+        5..10 => Some(Fault::Refused(WriteError::Unreachable("cut".into()))),
         10..15 => Some(Fault::Refused(WriteError::Conflict("changed".into()))),
         15..25 => Some(Fault::ReplyLost),
         _ => None,

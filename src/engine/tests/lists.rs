@@ -96,7 +96,7 @@ fn lists_of_two_namespaces_may_come_in_together() {
     world.input(Input::RobotsListed(Some("a".into())));
     show(&mut world, "b/2");
     world.input(Input::RobotsListed(Some("b".into())));
-    world.input(Input::Leading);
+    world.input(Input::Leading(Before::Finished));
     world.run(SECOND);
     assert_eq!(world.engine.robots().len(), 4);
 }

@@ -281,17 +281,40 @@ fn writes_that_hang_in_one_namespace_leave_the_others_their_turn() {
 /// What is not recorded is lost with the process, and asked for again.
 #[test]
 fn few_calls_go_out_while_the_api_server_takes_nothing() {
+    for error in [WriteError::Unreachable("connection refused".into()), WriteError::Other("503".into())] {
+        let mut world = World::led_with(32);
+        world.crowd("team/r", 1000, json!({}));
+        let told = error.clone();
+        world.failing(move |_, _, _| Some(Fault::Refused(told.clone())));
+        world.delete_all();
+        world.run(12 * SECOND);
+        // Those that are under way when the first writes fail, and one in each second.
+        assert!((32..80).contains(&world.calls.len()), "{} calls: {error:?}", world.calls.len());
+        world.healthy();
+        world.run(MINUTE);
+        assert!(world.robots.is_empty());
+        assert_eq!(world.calls.len(), 1000);
+    }
+}
+
+/// Each by itself would wait longer and longer, up to half a minute.
+#[test]
+fn while_there_is_no_way_to_the_api_server_one_write_tries_for_all_and_then_all_go() {
     let mut world = World::led_with(32);
-    world.crowd("team/r", 1000, json!({}));
-    world.failing(|_, _, _| Some(Fault::Refused(WriteError::Other("connection refused".into()))));
+    world.crowd("team/r", 100, json!({}));
+    world.failing(|_, _, _| Some(Fault::Refused(WriteError::Unreachable("connection refused".into()))));
     world.delete_all();
-    world.run(12 * SECOND);
-    // Those that are under way when the first writes fail, and one in each second.
-    assert!((32..80).contains(&world.calls.len()), "{} calls", world.calls.len());
-    world.healthy();
+    world.run(10 * SECOND);
+    let (calls, tried) = (world.calls.len(), world.writes.len());
     world.run(MINUTE);
+    let tries = world.writes.len() - tried;
+    assert!((55..130).contains(&tries), "{tries} writes in a minute");
+    world.healthy();
+    world.run(1500 * MS);
+    assert!(world.gone.len() >= calls, "{} of {calls} that were answered are gone", world.gone.len());
+    world.run(10 * SECOND);
     assert!(world.robots.is_empty());
-    assert_eq!(world.calls.len(), 1000);
+    assert_eq!(world.calls.len(), 100);
 }
 
 /// Credentials that are taken and refused by turns: whoever waits stands in line once.

@@ -20,7 +20,7 @@ fn nothing_happens_before_leading_and_all_lists() {
         order.push(last);
         for gate in order {
             let inputs = match gate {
-                0 => vec![Input::Leading],
+                0 => vec![Input::Leading(Before::Finished)],
                 1 => vec![
                     Input::Application(Box::new(application.clone())),
                     Input::ApplicationsListed(BTreeSet::from(["app".into()])),

@@ -12,7 +12,7 @@ use roomrobot_operator::{
     application::{Credentials, Spec},
     crd::{APPLICATION_FINALIZER, ROBOT_FINALIZER},
     endpoint::Allowed,
-    engine::{self, Answer, Change, Effect, Engine, Input, Now, Settings},
+    engine::{self, Answer, Before, Change, Effect, Engine, Input, Now, Settings},
     plan::{self, Application, Facts, Memory, Step},
     robot::{Robot, Stored},
     room_engine::{Outcome, Reply},
@@ -44,7 +44,7 @@ pub fn measure(settled: usize, applications: usize) -> Result<EngineRow> {
         bench.take(Input::Robot(Box::new(robot)));
     }
     bench.take(Input::RobotsListed(None));
-    bench.take(Input::Leading);
+    bench.take(Input::Leading(Before::Finished));
     bench.run()?;
     if bench.calls + bench.writes > 0 {
         return Err(Error(format!("{} writes over settled robots", bench.writes)));
@@ -90,7 +90,6 @@ impl Bench {
             namespace: "roomrobot-system".into(),
             concurrency: 32,
             shard: None,
-            first_call: Duration::ZERO,
         };
         let mut this = Self {
             engine: Engine::new(settings, 1, 7),
