@@ -3,7 +3,7 @@
 use super::Allowed;
 use crate::harness::{World, eventually};
 use hyper::Method;
-use std::time::Duration;
+use std::{cell::Cell, time::Duration};
 use testbed::{
     operator::{Operator, account_token},
     proxy::{Action, Proxy, Rule},
@@ -73,43 +73,41 @@ async fn etcd_stopped_for_20_s() {
     drop(operator);
 }
 
-/// Longer than a Lease lasts. Whichever replica leads afterwards, no answer is asked for again that the one before has.
-async fn outage_under_two_replicas(begin: impl AsyncFnOnce(&World), end: impl AsyncFnOnce(&World)) {
-    let world = World::new().await;
+/// A drain with an outage in it that is longer than a Lease lasts. Whichever replica leads afterwards, no answer is asked
+/// for again that the one before has.
+async fn outage_under_two_replicas(world: &World, begin: impl AsyncFnOnce(), end: impl AsyncFnOnce()) {
     let replicas = [world.operator().await, world.operator().await];
     world.crowd("r", 300).await;
     world.drain_at(100).await;
     eventually("a part of the drain", || async { world.simulator.calls().len() > 60 }).await;
-    begin(&world).await;
+    begin().await;
     tokio::time::sleep(Duration::from_secs(20)).await;
     let meanwhile = world.simulator.calls().len();
     assert!(meanwhile < 300, "nothing is left to be called for");
     let lost = replicas.iter().filter(|operator| operator.log().contains("the Lease was lost")).count();
     assert_eq!(lost, 1, "the leader gives up");
-    end(&world).await;
+    end().await;
     world.all_gone(Duration::from_secs(90)).await;
     assert_eq!(world.simulator.calls().len(), 300);
     assert_eq!(world.simulator.population(), 0);
-    world.verify_but(Allowed { lost: 32, ..Allowed::default() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn etcd_stopped_for_20_s_under_two_replicas() {
-    let paused = std::cell::Cell::new(None);
-    outage_under_two_replicas(
-        async |world| paused.set(Some(world.plane.pause_etcd().unwrap())),
-        async |_| drop(paused.take()),
-    )
-    .await;
+    let world = World::new().await;
+    let paused = Cell::new(None);
+    let begin = async || paused.set(Some(world.plane.pause_etcd().unwrap()));
+    outage_under_two_replicas(&world, begin, async || drop(paused.take())).await;
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
 async fn api_server_gone_for_20_s_under_two_replicas() {
-    outage_under_two_replicas(
-        async |world| world.plane.stop_api_server().unwrap(),
-        async |world| world.plane.restart_api_server().await.unwrap(),
-    )
-    .await;
+    let world = World::new().await;
+    let begin = async || world.plane.stop_api_server().unwrap();
+    let end = async || world.plane.restart_api_server().await.unwrap();
+    outage_under_two_replicas(&world, begin, end).await;
+    world.verify_but(Allowed { lost: 32, ..Allowed::default() }).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]
