@@ -214,6 +214,8 @@ async fn two_replicas_hand_over_and_fail_over() {
         leader.terminate(Duration::from_secs(15)).await.unwrap();
         eventually("the next leads", || async { leads(&next) }).await;
         quickest = quickest.min(start.elapsed());
+        // Else its first call would wait for records of the one before.
+        assert!(next.log().contains(r#""before":"Finished""#), "{}", next.log());
         leader = next;
         if quickest < Duration::from_secs(2) {
             break;
@@ -231,7 +233,9 @@ async fn two_replicas_hand_over_and_fail_over() {
     world.gone("r-1").await;
     // Until its call, not until somebody sees it gone, which the other tests slow down.
     let failed = world.simulator.calls_about("r-1", "r-1")[0].at - killed;
+    println!("handed over in {quickest:?}, failed over in {failed} us");
     assert!(failed < 20_000_000, "failed over after {failed} us");
+    assert!(last.log().contains(r#""before":"Vanished""#), "{}", last.log());
     world.verify(0).await;
 }
 
