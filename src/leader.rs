@@ -62,6 +62,8 @@ pub enum Standing {
         until: Instant,
         /// Who led before.
         before: Before,
+        /// Counts up each time that this one has lost its Lease.
+        term: u32,
     },
 }
 
@@ -82,7 +84,7 @@ impl Candidate {
         let (resign, resigned) = oneshot::channel();
         let identity = identity(&pod);
         let last = Last { held_until: None, before: Before::Finished };
-        let election = Election { client, namespace, lease, pod, identity, tell, last };
+        let election = Election { client, namespace, lease, pod, identity, tell, last, term: 0 };
         Self { standing, resign, task: tokio::spawn(election.hold(resigned)) }
     }
 
@@ -106,6 +108,7 @@ struct Election {
     identity: String,
     tell: watch::Sender<Standing>,
     last: Last,
+    term: u32,
 }
 
 /// What is known of the last holder of the Lease before this replica.
@@ -222,13 +225,14 @@ impl Election {
     }
 
     fn lead(&self, until: Instant) {
-        let _ = self.tell.send(Standing::Leading { until, before: self.last.before });
+        let _ = self.tell.send(Standing::Leading { until, before: self.last.before, term: self.term });
     }
 
     /// Stands as another from now on, and takes itself for one that vanished: it may be so for others.
     fn lose(&mut self) {
         let _ = self.tell.send(Standing::Standby);
         self.identity = identity(&self.pod);
+        self.term += 1;
         self.last.before = Before::Vanished;
     }
 

@@ -183,6 +183,8 @@ struct Operator {
     ready: Arc<AtomicBool>,
     start: Instant,
     synced: bool,
+    /// How often the Lease had been lost when this one was last elected.
+    term: u32,
     /// Since when it is ending.
     ending: Option<Instant>,
     /// When a call was last answered or failed.
@@ -223,6 +225,7 @@ impl Operator {
             ready: Arc::default(),
             start: Instant::now(),
             synced: false,
+            term: 0,
             ending: None,
             answered: None,
         })
@@ -265,7 +268,13 @@ impl Operator {
                 }
                 standing = next_standing(candidate.as_deref_mut()) => {
                     match standing? {
-                        Standing::Leading { until, before } => self.lead(Some(until), before),
+                        Standing::Leading { until, before, term } => {
+                            if std::mem::replace(&mut self.term, term) != term {
+                                // It may have lost and got it again before this was looked at.
+                                self.lose();
+                            }
+                            self.lead(Some(until), before);
+                        }
                         Standing::Standby => self.lose(),
                     }
                     None

@@ -3,11 +3,13 @@
 //! Touches the network and nothing else. No retries: the engine decides what follows an outcome. No URL leaves this
 //! module, because it carries the UserSig; `reqwest` errors are turned into [`Trouble`] here and dropped.
 
+mod names;
 mod reply;
 
 pub use reply::{Outcome, Reply, Trouble, TroubleKind};
 
 use crate::{codes::Operation, endpoint::Endpoint, usersig::Sensitive};
+use names::Names;
 use reqwest::{Client, Response, Url, header::CONTENT_TYPE, redirect};
 use std::{sync::Arc, time::Duration};
 
@@ -63,6 +65,7 @@ impl RoomEngine {
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(CALL_TIMEOUT)
             .redirect(redirect::Policy::none())
+            .dns_resolver(Names::default())
             .user_agent(concat!("roomrobot-operator/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| SetupError(error.without_url()))?;
