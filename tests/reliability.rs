@@ -74,7 +74,11 @@ impl World {
         }
         for (quota, times) in by_quota {
             let most = most_in(&times, 1_000_000);
-            assert!(most <= QUOTA, "{quota:?}: {most} calls in a second");
+            let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
+            assert!(
+                most <= QUOTA,
+                "{quota:?}: {most} calls in a second, with these microseconds between: {gaps:?}"
+            );
         }
         for simulator in allowed.others.iter().chain([&&self.simulator]) {
             assert_eq!(simulator.repeated_randoms(), 0);
