@@ -146,9 +146,7 @@ async fn timely<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, Wr
                 409 | 412 | 422 => WriteError::Conflict(told(&status)),
                 _ => WriteError::Other(told(&status)),
             },
-            error @ (kube::Error::Service(_) | kube::Error::HyperError(_)) => {
-                WriteError::Unreachable(explain(&error))
-            }
+            error if is_unreachable(&error) => WriteError::Unreachable(explain(&error)),
             error => WriteError::Other(explain(&error)),
         }),
     }
@@ -160,6 +158,11 @@ fn goes(status: &Status) -> bool {
     causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
 }
 
+/// Whether there was no way to the API server, or it was lost.
+const fn is_unreachable(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_))
+}
+
 fn told(status: &Status) -> String {
     format!("the API server answered {}: {}", status.code, status.message)
 }
@@ -169,7 +172,7 @@ fn told(status: &Status) -> String {
 pub fn explain(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => told(status),
-        kube::Error::Service(_) | kube::Error::HyperError(_) => {
+        error if is_unreachable(error) => {
             format!("the API server cannot be reached: {}", root_cause(error))
         }
         other => other.to_string(),

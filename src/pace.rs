@@ -279,7 +279,7 @@ mod tests {
     #[test]
     fn no_second_sees_more_arrivals_than_the_quota_where_each_way_takes_a_moment_of_its_own() {
         const TICK: Duration = Duration::from_micros(100);
-        for (seed, both_ways) in [(0, 3), (1, 3), (2, 8), (3, 8)] {
+        for (seed, both_ways) in (0..4).flat_map(|seed| [(seed, 3), (seed, 8)]) {
             let mut random = fastrand::Rng::with_seed(seed);
             let mut pace = Pace::new(200);
             let (mut on_the_way, mut arrivals) = (Vec::new(), Vec::new());

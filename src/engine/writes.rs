@@ -90,7 +90,7 @@ impl Engine {
             .filter(|write| write.late(now.since_start))
             .map(|write| write.place.clone())
             .collect();
-        while self.pending.len() < all.min(most + hanging.len()) {
+        while self.lines.waiting() > 0 && self.pending.len() < all.min(most + hanging.len()) {
             let mut live = 0;
             let mut places: HashMap<&Place, usize> = HashMap::new();
             for write in self.pending.values() {

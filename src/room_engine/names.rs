@@ -7,7 +7,7 @@ use futures::{FutureExt as _, future::BoxFuture, future::Shared};
 use reqwest::dns::{Addrs, Name, Resolve, Resolving};
 use std::{
     collections::HashMap,
-    fmt, io,
+    io,
     net::SocketAddr,
     sync::{Arc, Mutex, PoisonError},
 };
@@ -21,7 +21,7 @@ type Ask = dyn Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + S
 
 /// Looks names up as the system does.
 pub(super) struct Names {
-    ask: Arc<Ask>,
+    ask: Box<Ask>,
     /// The look-ups that are under way, by host.
     pending: Arc<Mutex<HashMap<String, Shared<BoxFuture<'static, Found>>>>>,
 }
@@ -35,17 +35,11 @@ impl Default for Names {
     }
 }
 
-impl fmt::Debug for Names {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Names").finish_non_exhaustive()
-    }
-}
-
 impl Names {
     fn asking(
         ask: impl Fn(String) -> BoxFuture<'static, io::Result<Vec<SocketAddr>>> + Send + Sync + 'static,
     ) -> Self {
-        Self { ask: Arc::new(ask), pending: Arc::default() }
+        Self { ask: Box::new(ask), pending: Arc::default() }
     }
 
     /// The look-up of `host` that is under way, or a new one. It goes on where nobody waits for it any more: its thread
