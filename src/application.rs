@@ -7,7 +7,7 @@ use crate::{
     codes::{self, Class, Operation, Source},
     crd::{APPLICATION_FINALIZER, RtcApplication},
     endpoint::{Allowed, Endpoint},
-    plan::Hold,
+    plan::{self, Hold},
     robot::Finalizers,
     room_engine::{Caller, Outcome},
     status::{self, Conditions, Is, Kind, Reason, Wanted},
@@ -72,6 +72,7 @@ impl Spec {
     #[must_use]
     pub fn read(stored: RtcApplication, allowed: &Allowed) -> Self {
         let RtcApplication { metadata: meta, spec, status } = stored;
+        let there = status.is_some();
         let status = status.unwrap_or_default();
         let endpoint = match spec.endpoint.parse::<Endpoint>() {
             Err(why) => Err(format!("spec.endpoint cannot be used: {why}")),
@@ -110,7 +111,7 @@ impl Spec {
                     && condition.reason == "Verified"
                     && of_this_spec
             }),
-            conditions: Conditions::read(status.conditions),
+            conditions: Conditions::read(there.then_some(status.conditions)),
             counts: (status.robots, status.deleting),
         }
     }
@@ -166,7 +167,7 @@ struct Signature {
     after_expiry: bool,
 }
 
-/// Whether calls may go out.
+/// Whether the credentials are trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
 enum Trust {
     /// Nothing was accepted yet with these credentials: few calls at a time, so that a wrong key costs few.
@@ -176,16 +177,27 @@ enum Trust {
     },
     /// A call was accepted.
     Proven,
-    /// The application was refused.
-    Refused {
-        /// What waiting robots and the application's own condition say.
-        hold: Hold,
-        /// The code that opened the breaker.
-        code: Option<i64>,
-        /// When the next probe may go out.
-        probe_at: Duration,
-    },
+    /// They were refused.
+    Refused(Refusal),
 }
+
+/// What the room engine refuses: the credentials, or one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Refusal {
+    /// What waiting robots say. The same for the same code, so that they need not say it again.
+    hold: Hold,
+    /// The message for the application's own condition: of the last refusal.
+    latest: String,
+    /// The code.
+    code: Option<i64>,
+    /// When it was last answered. Calls that were sent before prove nothing.
+    since: Duration,
+    /// When the next probe may go out.
+    probe_at: Duration,
+}
+
+/// For each command, in the order of [`Operation::ALL`].
+type PerCommand<T> = [T; 2];
 
 /// An application: what is stored, and what this process knows of it.
 #[derive(Clone, Debug)]
@@ -194,6 +206,10 @@ pub struct Application {
     pub spec: Spec,
     credentials: Credentials,
     trust: Trust,
+    /// The commands that are refused for want of a permission or a package; the other goes on.
+    refused: PerCommand<Option<Refusal>>,
+    /// What was last said of the credentials, and of each command, with the code: said again where it is refused again.
+    said: [Option<(Option<i64>, Hold)>; 3],
     /// A call was accepted with these credentials, by this process or, as the stored condition says, by another.
     verified: bool,
     signature: Option<Signature>,
@@ -268,12 +284,23 @@ impl Breaker {
     }
 }
 
+/// What is to be told of an application besides its own readiness.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told<'a> {
+    /// Deletions that wait long or for a person.
+    pub stalled: Option<&'a str>,
+    /// The robots that hold an application which is being deleted.
+    pub held_by: Option<&'a str>,
+    /// The cluster refuses to put its finalizer on or to take it off, with these words.
+    pub refused: Option<&'a str>,
+}
+
 /// What the answer to a call means for its application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
     /// Nothing.
     None,
-    /// Its robots may go on, or have to stop, or its condition changes: look at all of them again.
+    /// Its calls go on or have to stop, and its condition changes.
     Changed,
     /// The signature was too old; there is a new one, so the same robot may try again at once.
     SignedAnew,
@@ -289,6 +316,8 @@ impl Application {
             spec,
             credentials: Credentials::Unknown,
             trust: Trust::Unproven { at_once: 1 },
+            refused: [None, None],
+            said: [None, None, None],
             verified,
             signature: None,
             signatures,
@@ -334,6 +363,7 @@ impl Application {
     /// What was learnt from calls no longer counts.
     pub fn start_afresh(&mut self) {
         self.trust = Trust::Unproven { at_once: 1 };
+        self.refused = [None, None];
         self.signature = None;
         self.current = UnderWay::default();
     }
@@ -348,9 +378,31 @@ impl Application {
         }
     }
 
-    /// Why it makes no call, or `None` if it may.
+    /// Why it makes no call of this command, or `None` if it may.
     #[must_use]
-    pub fn hold(&self) -> Option<Hold> {
+    pub fn hold(&self, operation: Operation) -> Option<Hold> {
+        self.unable().or_else(|| self.refusal(operation).map(|refusal| refusal.hold.clone()))
+    }
+
+    /// The reason that robots show which wait because the room engine refuses this command.
+    #[must_use]
+    pub fn refused_for(&self, operation: Operation) -> Option<Reason> {
+        self.refusal(operation).filter(|_| self.able()).map(|refusal| refusal.hold.reason)
+    }
+
+    /// What stands in the way of this command, as far as the room engine refused something.
+    fn refusal(&self, operation: Operation) -> Option<&Refusal> {
+        match &self.trust {
+            Trust::Refused(refusal) => Some(refusal),
+            Trust::Unproven { .. } | Trust::Proven => {
+                self.refused.get(operation as usize).and_then(Option::as_ref)
+            }
+        }
+    }
+
+    /// Why it can make no call at all, as far as the room engine need not be asked.
+    #[must_use]
+    pub fn unable(&self) -> Option<Hold> {
         let name = &self.spec.name;
         let hold = |reason, message| Some(Hold { reason, message, refusal: false });
         if self.spec.suspend {
@@ -363,29 +415,18 @@ impl Application {
             return hold(Reason::ApplicationNotReady, format!("RtcApplication {name} is not ready: {why}"));
         }
         let secret = &self.spec.secret;
+        let not_ready = |why: String| {
+            hold(Reason::ApplicationNotReady, format!("RtcApplication {name} is not ready: Secret {secret} {why}"))
+        };
         match &self.credentials {
-            Credentials::Unreadable(why) => {
-                let message = format!(
-                    "RtcApplication {name} is not ready: Secret {secret} cannot be read, {why}; give the operator the right to go on"
-                );
-                hold(Reason::ApplicationNotReady, message)
-            }
+            Credentials::Unreadable(why) => not_ready(format!(
+                "cannot be read: {why}; the operator tries again by itself, and needs the right to list and watch it"
+            )),
             Credentials::Missing => {
-                let message = format!(
-                    "RtcApplication {name} is not ready: Secret {secret} does not exist in the operator's namespace; create it to go on"
-                );
-                hold(Reason::ApplicationNotReady, message)
+                not_ready("does not exist in the operator's namespace; create it to go on".to_owned())
             }
-            Credentials::Invalid(why) => {
-                let message = format!(
-                    "RtcApplication {name} is not ready: Secret {secret} cannot be used, {why}; mend it to go on"
-                );
-                hold(Reason::ApplicationNotReady, message)
-            }
-            Credentials::Unknown | Credentials::Key(_) | Credentials::UserSig(_) => match &self.trust {
-                Trust::Refused { hold, .. } => Some(hold.clone()),
-                Trust::Unproven { .. } | Trust::Proven => None,
-            },
+            Credentials::Invalid(why) => not_ready(format!("cannot be used, {why}; correct it to go on")),
+            Credentials::Unknown | Credentials::Key(_) | Credentials::UserSig(_) => None,
         }
     }
 
@@ -396,15 +437,22 @@ impl Application {
             && matches!(self.credentials, Credentials::Key(_) | Credentials::UserSig(_))
     }
 
-    /// Whether its calls go out.
+    /// Whether its calls go out: open as soon as one of the commands is refused.
     #[must_use]
     pub fn breaker(&self) -> Breaker {
         match self.trust {
             _ if !self.able() => Breaker::Off,
+            Trust::Refused(_) => Breaker::Open,
+            _ if self.refused.iter().any(Option::is_some) => Breaker::Open,
             Trust::Proven => Breaker::Closed,
             Trust::Unproven { .. } => Breaker::Trial,
-            Trust::Refused { .. } => Breaker::Open,
         }
+    }
+
+    /// Whether calls of this command go out.
+    #[must_use]
+    pub fn calls(&self, operation: Operation) -> bool {
+        self.able() && self.refusal(operation).is_none()
     }
 
     /// Whether a queued call may go out now, as far as the application is concerned. Additions that wait for their
@@ -414,19 +462,20 @@ impl Application {
         let (most, calls) = match self.trust {
             Trust::Unproven { at_once } => (at_once, self.current),
             Trust::Proven => (MOST_IN_FLIGHT, self.under_way),
-            Trust::Refused { .. } => (0, self.under_way),
+            Trust::Refused(_) => return false,
         };
         let counted = match operation {
             Operation::DeleteRobot => calls.deletions,
             Operation::AddRobot => calls.all(),
         };
-        self.able() && counted < most && now >= self.hold_off
+        self.calls(operation) && counted < most && now >= self.hold_off
     }
 
-    /// A call goes out, with the signature in use.
-    pub fn sent(&mut self, operation: Operation) {
+    /// A call goes out, with the signature in use. Where it is a probe, the next one has its time.
+    pub fn sent(&mut self, operation: Operation, now: Duration) {
         self.under_way.sent(operation);
         self.current.sent(operation);
+        self.postpone_probe(operation, now);
     }
 
     /// A call that was signed with signature `number` is not under way any more; whether that is the one in use.
@@ -442,19 +491,31 @@ impl Application {
         current
     }
 
-    /// When a probe may go out, if it is a probe that is due next.
+    /// When a probe with this command may go out, where something is refused that stands in its way.
     #[must_use]
-    pub fn probe_at(&self) -> Option<Duration> {
-        match &self.trust {
-            Trust::Refused { probe_at, .. } if self.able() && self.under_way.all() == 0 => Some(*probe_at),
-            _ => None,
-        }
+    pub fn probe_at(&self, operation: Operation) -> Option<Duration> {
+        let own = self.refused.get(operation as usize).and_then(Option::as_ref);
+        let all = match &self.trust {
+            Trust::Refused(refusal) => Some(refusal),
+            Trust::Unproven { .. } | Trust::Proven => None,
+        };
+        let at = all.into_iter().chain(own).map(|refusal| refusal.probe_at).max()?;
+        self.able().then_some(at.max(self.hold_off))
     }
 
-    /// No robot could be found to probe with: looks again in a while.
-    pub fn postpone_probe(&mut self, now: Duration) {
-        if let Trust::Refused { probe_at, .. } = &mut self.trust {
-            *probe_at = now + PROBE;
+    /// A probe has gone out, or nobody could be found for it: the next one in a while.
+    pub fn postpone_probe(&mut self, operation: Operation, now: Duration) {
+        self.next_probe(operation, now + PROBE);
+    }
+
+    fn next_probe(&mut self, operation: Operation, at: Duration) {
+        let own = self.refused.get_mut(operation as usize).and_then(Option::as_mut);
+        let all = match &mut self.trust {
+            Trust::Refused(refusal) => Some(refusal),
+            Trust::Unproven { .. } | Trust::Proven => None,
+        };
+        for refusal in all.into_iter().chain(own) {
+            refusal.probe_at = at;
         }
     }
 
@@ -504,25 +565,25 @@ impl Application {
         Some(())
     }
 
-    /// Learns from the answer to a call that was signed with signature `number`.
-    #[allow(clippy::match_same_arms, reason = "the order of the arms is their meaning")]
+    /// Learns from the answer to a call that started at `started`, signed with signature `number`.
     pub fn answered(
         &mut self,
         operation: Operation,
         outcome: &Outcome,
         number: u64,
+        started: Duration,
         now: Duration,
         wall: i64,
     ) -> Effect {
         let current = self.ended(operation, number);
         let class = outcome.class(operation);
         if class == Class::Expired && matches!(self.credentials, Credentials::Key(_)) {
-            if !current {
-                return Effect::SignedAnew;
-            }
-            if self.signature.as_ref().is_some_and(|signature| !signature.after_expiry)
-                && self.sign(wall, true).is_some()
-            {
+            let anew = !current
+                || self.signature.as_ref().is_some_and(|signature| !signature.after_expiry)
+                    && self.sign(wall, true).is_some();
+            if anew {
+                // A probe is to be sent again with the new signature.
+                self.next_probe(operation, now);
                 return Effect::SignedAnew;
             }
         }
@@ -531,7 +592,7 @@ impl Application {
             return Effect::None;
         }
         if class.stops_application() {
-            return self.refused(operation, outcome, class, now);
+            return self.refuse(operation, outcome, class, now);
         }
         // The gateway's own trouble, or none of the room engine's answers: nobody looked at the signature for certain.
         let verdict = match outcome {
@@ -541,64 +602,93 @@ impl Application {
                 !(class == Class::Retry && gateway)
             }
         };
-        match (&mut self.trust, class) {
-            (Trust::Proven, _) => Effect::None,
+        if !verdict {
             // No verdict, no proof: a few more may try, so that a dead endpoint shows on every robot in time.
-            (Trust::Unproven { at_once }, _) if !verdict => {
+            if let Trust::Unproven { at_once } = &mut self.trust {
                 *at_once = (*at_once * 2).min(MOST_IN_FLIGHT);
-                Effect::None
             }
-            (Trust::Unproven { .. }, Class::Throttled) => Effect::None,
-            (Trust::Refused { probe_at, .. }, class) if !verdict || class == Class::Throttled => {
-                *probe_at = now + PROBE;
-                Effect::None
-            }
-            (Trust::Unproven { .. } | Trust::Refused { .. }, _) => {
-                self.trust = Trust::Proven;
-                self.verified = true;
-                Effect::Changed
-            }
+            return Effect::None;
         }
+        if class == Class::Throttled {
+            return Effect::None;
+        }
+        let mut effect = Effect::None;
+        let proven = match &self.trust {
+            Trust::Proven => false,
+            Trust::Unproven { .. } => true,
+            Trust::Refused(refusal) => started > refusal.since,
+        };
+        if proven {
+            self.trust = Trust::Proven;
+            self.verified = true;
+            effect = Effect::Changed;
+        }
+        if let Some(refused) = self.refused.get_mut(operation as usize)
+            && refused.take_if(|refusal| started > refusal.since).is_some()
+        {
+            self.verified = true;
+            effect = Effect::Changed;
+        }
+        effect
     }
 
-    fn refused(&mut self, operation: Operation, outcome: &Outcome, class: Class, now: Duration) -> Effect {
+    /// The room engine refuses the application: its credentials, or this command.
+    fn refuse(&mut self, operation: Operation, outcome: &Outcome, class: Class, now: Duration) -> Effect {
         let code = outcome.code();
-        let probe_at = now + PROBE;
+        let reason = match class {
+            Class::Permission => Reason::PermissionDenied,
+            Class::Plan => Reason::ApplicationNotReady,
+            _ => Reason::CredentialsRejected,
+        };
+        let credentials = reason == Reason::CredentialsRejected;
         if code == Some(TOO_MANY_BAD_SIGNATURES) {
-            self.hold_off = probe_at;
+            self.hold_off = now + PROBE;
         }
-        self.verified = false;
-        match &mut self.trust {
-            // The same refusal again is no news: waiting robots keep what they say.
-            Trust::Refused { code: before, probe_at: at, .. } if *before == code => {
-                *at = probe_at;
-                Effect::None
-            }
-            trust => {
-                let reason = match class {
-                    Class::Permission => Reason::PermissionDenied,
-                    Class::Plan => Reason::ApplicationNotReady,
-                    _ => Reason::CredentialsRejected,
-                };
-                let text = format!(
-                    "The room engine refuses RtcApplication {}; {}; {}",
-                    self.spec.name,
-                    outcome.sentence(operation),
-                    status::remedy(outcome),
-                );
-                let message = status::with_reference(&text, &outcome.reference());
-                let hold = Hold { reason, message, refusal: true };
-                *trust = Trust::Refused { hold, code, probe_at };
-                Effect::Changed
-            }
+        if credentials {
+            self.verified = false;
         }
+        let text = format!(
+            "The room engine refuses RtcApplication {}; {}; {}",
+            self.spec.name,
+            outcome.sentence(operation),
+            status::remedy(outcome),
+        );
+        let latest = status::with_reference(&text, &outcome.reference());
+        // The same refusal again is no news: waiting robots keep what they say.
+        let before = self.said.get_mut(if credentials { 2 } else { operation as usize });
+        let hold = match before {
+            Some(Some((known, hold))) if *known == code && hold.reason == reason => hold.clone(),
+            place => {
+                let hold = Hold { reason, message: latest.clone(), refusal: true };
+                if let Some(place) = place {
+                    *place = Some((code, hold.clone()));
+                }
+                hold
+            }
+        };
+        let known = match &self.trust {
+            Trust::Refused(refusal) if credentials => Some(refusal),
+            _ if credentials => None,
+            _ => self.refused.get(operation as usize).and_then(Option::as_ref),
+        };
+        // Calls that were under way together are refused together: the first of them is news.
+        let news = known.is_none_or(|known| known.code != code);
+        let probe_at = known.map_or(now + PROBE, |known| known.probe_at);
+        let latest = known.filter(|_| !news).map_or(latest, |known| known.latest.clone());
+        let refusal = Refusal { hold, latest, code, since: now, probe_at };
+        if credentials {
+            self.trust = Trust::Refused(refusal);
+        } else if let Some(refused) = self.refused.get_mut(operation as usize) {
+            *refused = Some(refusal);
+        }
+        if news { Effect::Changed } else { Effect::None }
     }
 
-    /// The `Ready` condition that this comes to; `stalled` tells of deletions that wait long or for a person, and
-    /// `held_by` of the robots that hold an application which is being deleted.
+    /// The `Ready` condition that this comes to.
     #[must_use]
-    pub fn wanted(&self, stalled: Option<&str>, held_by: Option<&str>) -> Vec<Wanted> {
-        let (is, reason, mut message) = self.ready(stalled);
+    pub fn wanted(&self, told: &Told<'_>) -> Vec<Wanted> {
+        let Told { held_by, .. } = *told;
+        let (is, reason, mut message) = self.ready(told);
         if self.spec.deleting
             && let Some(held_by) = held_by
         {
@@ -612,27 +702,28 @@ impl Application {
         wanted
     }
 
-    fn ready(&self, stalled: Option<&str>) -> (Is, Reason, String) {
-        let message = self.hold().map(|hold| hold.message).unwrap_or_default();
-        if self.spec.suspend {
-            return (Is::False, Reason::Suspended, message);
+    fn ready(&self, told: &Told<'_>) -> (Is, Reason, String) {
+        if let Some(hold) = self.unable() {
+            let reason = match &self.credentials {
+                _ if self.spec.suspend => Reason::Suspended,
+                _ if self.spec.endpoint.is_err() => Reason::EndpointNotAllowed,
+                Credentials::Missing => Reason::SecretNotFound,
+                _ => Reason::SecretInvalid,
+            };
+            return (Is::False, reason, hold.message);
         }
-        if self.spec.endpoint.is_err() {
-            return (Is::False, Reason::EndpointNotAllowed, message);
+        if let Some(refusal) = Operation::ALL.iter().find_map(|operation| self.refusal(*operation)) {
+            let reason = match refusal.hold.reason {
+                Reason::ApplicationNotReady => Reason::PlanExceeded,
+                reason => reason,
+            };
+            return (Is::False, reason, refusal.latest.clone());
         }
-        match &self.credentials {
-            Credentials::Missing => return (Is::False, Reason::SecretNotFound, message),
-            Credentials::Unreadable(_) | Credentials::Invalid(_) => {
-                return (Is::False, Reason::SecretInvalid, message);
-            }
-            Credentials::Unknown | Credentials::Key(_) | Credentials::UserSig(_) => {}
+        if let Some(words) = told.refused {
+            let what = format!("The cluster refuses the finalizer on RtcApplication {}", self.spec.name);
+            return (Is::False, Reason::WriteRefused, plan::write_refused(&what, words));
         }
-        if let Trust::Refused { hold, .. } = &self.trust {
-            let reason =
-                if hold.reason == Reason::ApplicationNotReady { Reason::PlanExceeded } else { hold.reason };
-            return (Is::False, reason, message);
-        }
-        if let Some(stalled) = stalled {
+        if let Some(stalled) = told.stalled {
             return (Is::False, Reason::DeletionsStalled, stalled.to_owned());
         }
         if self.verified {

@@ -20,15 +20,16 @@ pub fn delay(class: Class, attempts: u32, jitter: f64) -> Duration {
     };
     match class {
         Class::Retry => grown(SECOND, 5 * MINUTE).mul_f64(jitter).max(SHORTEST),
-        Class::Unknown | Class::Later => spread(grown(MINUTE, 10 * MINUTE), jitter),
+        // One that is refused for what its application may not do is asked for again less often than others are tried.
+        Class::Unknown | Class::Later | Class::Permission | Class::Plan => {
+            spread(grown(MINUTE, 10 * MINUTE), jitter)
+        }
         Class::Invalid | Class::RobotPermission => spread(60 * MINUTE, jitter),
         Class::Done
         | Class::Gone
         | Class::Throttled
         | Class::Credentials
-        | Class::Expired
-        | Class::Permission
-        | Class::Plan => Duration::ZERO,
+        | Class::Expired => Duration::ZERO,
     }
 }
 
@@ -52,7 +53,7 @@ mod tests {
 
     #[test]
     fn unknown_and_later_take_minutes_and_what_a_person_must_mend_an_hour() {
-        for class in [Class::Unknown, Class::Later] {
+        for class in [Class::Unknown, Class::Later, Class::Permission, Class::Plan] {
             let middle: Vec<u64> = (1..7).map(|n| delay(class, n, 0.5).as_secs()).collect();
             assert_eq!(middle, [60, 120, 240, 480, 600, 600]);
         }
@@ -63,7 +64,7 @@ mod tests {
 
     #[test]
     fn what_is_the_applications_is_not_waited_for_by_the_robot() {
-        for class in [Class::Throttled, Class::Credentials, Class::Expired, Class::Permission, Class::Plan] {
+        for class in [Class::Throttled, Class::Credentials, Class::Expired] {
             assert_eq!(delay(class, 3, 0.5), Duration::ZERO);
         }
     }

@@ -15,6 +15,15 @@ pub enum Operation {
 }
 
 impl Operation {
+    /// Both of them, deletions first.
+    pub const ALL: [Self; 2] = [Self::DeleteRobot, Self::AddRobot];
+
+    /// The command that a robot needs which is being deleted, or which is not.
+    #[must_use]
+    pub const fn of(deleting: bool) -> Self {
+        if deleting { Self::DeleteRobot } else { Self::AddRobot }
+    }
+
     /// The command's name as it stands in the path.
     #[must_use]
     pub const fn as_str(self) -> &'static str {

@@ -29,7 +29,7 @@ use crate::{
     endpoint::Allowed,
     index::{Entry, Id, Index, Lane, State},
     pace::Pace,
-    plan::{self, Facts, Step},
+    plan::{self, Counted, Facts, Step},
     robot::Robot,
     status::{Kind, Reason, Wanted},
 };
@@ -79,16 +79,61 @@ struct Namespace {
     terminating: bool,
 }
 
+/// So many names are kept before those that nobody holds any more are looked for.
+const LEAST_NAMES: usize = 256;
+
+/// Where a view of an object comes from.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum From {
+    /// A list or a watch.
+    View,
+    /// The reply to a write of this process.
+    Reply,
+}
+
 /// The robots of one application name, whether or not there is such an application.
 #[derive(Debug, Default)]
 struct Tally {
     robots: usize,
+    /// Those that hold the application: it has not refused them.
+    holding: usize,
     /// Being deleted and held by our finalizer, or still to be added: whoever waits for the application.
     unfinished: BTreeSet<Id>,
     /// Of those, the ones being deleted.
     deleting: usize,
     /// Those whose last answer is not recorded.
     unrecorded: usize,
+    /// Of those, the ones whose record has not failed yet, by command, in each namespace that has any.
+    fresh: HashMap<Arc<str>, [usize; 2]>,
+    /// The same of all namespaces.
+    all_fresh: [usize; 2],
+}
+
+impl Tally {
+    /// Takes one robot's share from what it `was` to what it is `now`.
+    fn count(&mut self, was: &Counted, now: Counted, namespace: &Arc<str>) {
+        let move_by = |count: &mut usize, was: bool, now: bool| {
+            *count = (*count + usize::from(now)).saturating_sub(usize::from(was));
+        };
+        move_by(&mut self.deleting, was.deleting, now.deleting);
+        move_by(&mut self.holding, was.holding, now.holding);
+        move_by(&mut self.unrecorded, was.unrecorded, now.unrecorded);
+        if was.fresh == now.fresh {
+            return;
+        }
+        let of_namespace = self.fresh.entry(Arc::clone(namespace)).or_default();
+        for operation in Operation::ALL {
+            let [was, now] = [was.fresh, now.fresh].map(|fresh| fresh == Some(operation));
+            for counts in [&mut *of_namespace, &mut self.all_fresh] {
+                if let Some(count) = counts.get_mut(operation as usize) {
+                    move_by(count, was, now);
+                }
+            }
+        }
+        if *of_namespace == [0, 0] {
+            self.fresh.remove(namespace);
+        }
+    }
 }
 
 /// What is written for a robot, to know on success what it was.
@@ -108,6 +153,8 @@ struct Pending {
     lane: Lane,
     /// Whose it is.
     place: Place,
+    /// It puts the finalizer on, or takes it off.
+    of_finalizer: bool,
 }
 
 /// An application and what is under way for it.
@@ -116,9 +163,17 @@ struct Seat {
     application: Application,
     deletions: lines::CallLine,
     additions: lines::CallLine,
-    /// The robot that probed last.
+    /// A robot that is to probe though nobody is in line: it has to be foretold that a call may follow.
     prober: Option<Id>,
+    /// Who is to be told next that the room engine refuses, and why.
+    telling_robots: [Option<Telling>; 2],
     writing: bool,
+    /// The cluster refuses to put the finalizer on, or to take it off, with these words.
+    refused: Option<String>,
+    /// The cluster refuses its status.
+    status_refused: bool,
+    /// What is being written is the finalizer.
+    writing_finalizer: bool,
     blocked_until: Duration,
     failed_writes: u32,
     coarse: applications::Coarse,
@@ -135,6 +190,16 @@ struct Seat {
     called_at: Duration,
 }
 
+/// A walk over the robots that wait, to tell each that the room engine refuses: as the writes allow, and once for each
+/// reason.
+#[derive(Clone, Copy, Debug)]
+struct Telling {
+    reason: Reason,
+    /// The last one that was looked at.
+    after: Option<Id>,
+    over: bool,
+}
+
 /// Everything that is known and under way.
 #[derive(Debug)]
 pub struct Engine {
@@ -146,6 +211,8 @@ pub struct Engine {
     secrets: BTreeMap<Arc<str>, Credentials>,
     /// Texts that many robots share.
     names: HashSet<Arc<str>>,
+    /// With so many, those that nobody holds any more are let go.
+    most_names: usize,
     /// The last signature of each application name, over its removal.
     signatures: HashMap<Arc<str>, u64>,
     paces: HashMap<(u32, Operation), Pace>,
@@ -163,17 +230,28 @@ pub struct Engine {
     refusals: u32,
     /// There was no way to the API server when a write was last tried.
     cut_off: Option<writes::CutOff>,
+    /// Namespaces whose writes hang or have hung, each with one write at a time until one is answered.
+    suspects: HashSet<Place>,
     epoch: u32,
-    /// The epoch in which the list of each scope began.
-    listing: HashMap<Option<Arc<str>>, u32>,
+    /// The epoch and the round in which the list of each scope began.
+    listing: HashMap<Option<Arc<str>>, (u32, u32)>,
     robot_scopes: usize,
-    robots_listed: HashSet<Option<Arc<str>>>,
-    applications_listed: bool,
+    /// The scopes whose list is complete, each with the round in which it began.
+    robots_listed: HashMap<Option<Arc<str>>, u32>,
+    /// The round in which the list of RtcApplications began.
+    applications_listing: u32,
+    /// The round of the last complete one.
+    applications_listed: Option<u32>,
     namespaces_listed: bool,
+    /// Counts how often this process was elected. Lists of an earlier round may be older than its right to act.
+    round: u32,
+    /// It has the Lease, or there is no election.
+    elected: bool,
+    /// It is elected, and its view is as new as that.
     leading: bool,
     /// It leads, or has led, and knows everything.
     active: bool,
-    /// When this process began to act.
+    /// When this process was elected.
     acting_since: Duration,
     /// No call before this time: what a process before this one sent may still count in the quota, and what that was
     /// answered may still be on its way to be recorded.
@@ -237,6 +315,7 @@ impl Engine {
             namespaces: HashMap::new(),
             secrets: BTreeMap::new(),
             names: HashSet::new(),
+            most_names: LEAST_NAMES,
             signatures: HashMap::new(),
             paces: HashMap::new(),
             turns: HashMap::new(),
@@ -247,12 +326,16 @@ impl Engine {
             calls_in_flight: 0,
             refusals: 0,
             cut_off: None,
+            suspects: HashSet::new(),
             epoch: 0,
             listing: HashMap::new(),
             robot_scopes,
-            robots_listed: HashSet::new(),
-            applications_listed: false,
+            robots_listed: HashMap::new(),
+            applications_listing: 0,
+            applications_listed: None,
             namespaces_listed: false,
+            round: 0,
+            elected: false,
             leading: false,
             active: false,
             acting_since: Duration::ZERO,
@@ -272,13 +355,22 @@ impl Engine {
     /// Whether every first list is in.
     #[must_use]
     pub fn synced(&self) -> bool {
-        self.applications_listed && self.namespaces_listed && self.robots_listed.len() >= self.robot_scopes
+        self.applications_listed.is_some()
+            && self.namespaces_listed
+            && self.robots_listed.len() >= self.robot_scopes
     }
 
-    /// Whether this process may act.
+    /// Whether every list began when this process had the right to act.
+    fn up_to_date(&self) -> bool {
+        self.synced()
+            && self.applications_listed == Some(self.round)
+            && self.robots_listed.values().all(|round| *round == self.round)
+    }
+
+    /// Whether this process is the one that acts, or is about to.
     #[must_use]
-    pub const fn leading(&self) -> bool {
-        self.leading
+    pub const fn elected(&self) -> bool {
+        self.elected
     }
 
     /// Whether nothing is under way that a process which ends would leave without a record.
@@ -305,13 +397,13 @@ impl Engine {
     pub fn handle(&mut self, input: Input, now: Now) {
         match input {
             Input::RobotsCut(scope) => drop(self.cut.insert(scope)),
-            Input::RobotsListing(scope) => {
+            Input::RobotsListing(scope, round) => {
                 self.epoch += 1;
-                self.listing.insert(scope, self.epoch);
+                self.listing.insert(scope, (self.epoch, round));
             }
             Input::Robot(robot) => {
                 self.heed(&robot, now);
-                self.store(*robot, now);
+                self.store(*robot, From::View, now);
             }
             Input::RobotGone(key, uid) => {
                 self.seen_of(&key.namespace, now);
@@ -327,6 +419,7 @@ impl Engine {
             }
             Input::Application(spec) => self.store_application(*spec, now),
             Input::ApplicationGone(name) => self.forget_application(&name, now),
+            Input::ApplicationsListing(round) => self.applications_listing = round,
             Input::ApplicationsListed(names) => self.applications_listed(&names, now),
             Input::Namespace(name, labels, terminating) => {
                 self.store_namespace(&name, Namespace { labels, terminating }, now);
@@ -341,14 +434,12 @@ impl Engine {
             Input::Written(id, result) => self.written(id, *result, now),
             Input::ApplicationWritten(name, result) => self.application_written(&name, *result, now),
             Input::Unsent(call) => self.unsent(&call, now),
-            Input::Leading(before) => self.lead(before, now),
-            Input::Lost => self.leading = false,
+            Input::Leading(before) => self.elect(before, now),
+            Input::Lost => (self.elected, self.leading) = (false, false),
             Input::Stop => self.stopping = true,
         }
-        if !self.active && self.leading && self.synced() {
-            self.active = true;
-            self.acting_since = now.since_start;
-            self.touch_everything(now);
+        if self.elected && !self.leading && self.up_to_date() {
+            self.begin(now);
         }
     }
 
@@ -363,6 +454,7 @@ impl Engine {
         }
         if self.active {
             self.tick_applications(now);
+            self.tell_robots(now);
             self.send_writes(now);
             self.send_calls(now);
         }
@@ -376,12 +468,12 @@ impl Engine {
         if !self.active {
             return timer;
         }
-        let writes = self.writes_due(now);
+        let writes = self.writes_due(now).into_iter().chain(self.telling_due(now)).min();
         timer.into_iter().chain(self.applications_due()).chain(self.calls_due(now)).chain(writes).min()
     }
 
-    /// Takes a RoomRobot as it is stored now, unless something newer is known.
-    fn store(&mut self, mut robot: Robot, now: Now) {
+    /// Takes a RoomRobot as it was stored, unless something newer is known.
+    fn store(&mut self, mut robot: Robot, from: From, now: Now) {
         robot.key.namespace = self.intern(&robot.key.namespace);
         robot.application = self.intern(&robot.application);
         let mut known = self.index.find(&robot.key);
@@ -397,7 +489,7 @@ impl Engine {
                 known = None;
             } else if robot.resource_version < entry.robot.resource_version {
                 let epoch = self.epoch;
-                if let Some(entry) = self.index.get_mut(id) {
+                if let Some(entry) = self.index.get_mut(id).filter(|_| from == From::View) {
                     entry.epoch = epoch;
                 }
                 return;
@@ -407,9 +499,7 @@ impl Engine {
             None => {
                 let tally = self.tallies.entry(Arc::clone(&robot.application)).or_default();
                 tally.robots += 1;
-                let id = self.index.insert(robot, self.epoch);
-                self.robots_changed(id, now);
-                id
+                self.index.insert(robot, self.epoch)
             }
             Some(id) => {
                 let epoch = self.epoch;
@@ -418,7 +508,7 @@ impl Engine {
                 };
                 if entry.robot.generation != robot.generation {
                     entry.memory.start_afresh();
-                    entry.blocked_until = Duration::ZERO;
+                    entry.try_writes_at_once();
                 }
                 if entry.robot.creation_policy != robot.creation_policy {
                     // Under the other policy the robot may have come by other means: it is removed in any case.
@@ -428,30 +518,44 @@ impl Engine {
                     entry.state = State::Idle;
                 }
                 entry.robot = robot;
-                entry.epoch = epoch;
+                if from == From::View {
+                    entry.epoch = epoch;
+                }
                 id
             }
         };
-        self.recount(id);
+        self.recount(id, now);
+        if known.is_none()
+            && let Some(name) = self.index.get(id).map(|entry| Arc::clone(&entry.robot.application))
+        {
+            self.application_robots_changed(&name, now);
+        }
         self.touch(id, now);
-        self.touch_rivals(id, now);
     }
 
-    /// A robot that is taken in charge may release the deletion of another that stands for the same robot.
-    fn touch_rivals(&mut self, id: Id, now: Now) {
+    /// A robot that may take over a removal releases the deletions of others that stand for the same robot. Where others
+    /// could take over already, they have been released.
+    fn release_rivals(&mut self, id: Id, now: Now) {
         let Some(entry) = self.index.get(id) else { return };
-        if !entry.robot.accepted() || entry.robot.deleting_since.is_some() {
-            return;
-        }
+        let robot = &entry.robot;
         let rivals: Vec<Id> = self
-            .index
-            .claimants(&entry.robot)
-            .filter(|(other, entry)| *other != id && entry.robot.deleting_since.is_some())
-            .map(|(other, _)| other)
+            .names_of_same_sdk_app_id(&robot.application)
+            .flat_map(|name| self.index.claimants(name, robot))
+            .filter(|other| *other != id)
+            .filter(|other| self.index.get(*other).is_some_and(|other| other.robot.deleting_since.is_some()))
             .collect();
         for rival in rivals {
             self.touch(rival, now);
         }
+    }
+
+    /// The names of the applications that have the SDKAppID of `name`, itself included.
+    fn names_of_same_sdk_app_id<'a>(&'a self, name: &'a Arc<str>) -> impl Iterator<Item = &'a Arc<str>> {
+        let sdk_app_id = self.seats.get(name).map(|seat| seat.application.spec.sdk_app_id);
+        let others = self.seats.iter().filter(move |(other, seat)| {
+            Some(seat.application.spec.sdk_app_id) == sdk_app_id && *other != name
+        });
+        [name].into_iter().chain(others.map(|(other, _)| other))
     }
 
     fn forget(&mut self, id: Id, now: Now) {
@@ -461,67 +565,92 @@ impl Engine {
         if let Some(at) = entry.timer {
             self.timers.remove(&(at, id));
         }
-        let name = entry.robot.application;
+        let Entry { robot, memory, .. } = entry;
+        let name = robot.application;
         if let Some(tally) = self.tallies.get_mut(&name) {
             tally.robots = tally.robots.saturating_sub(1);
             tally.unfinished.remove(&id);
-            if entry.memory.counted_deleting {
-                tally.deleting = tally.deleting.saturating_sub(1);
-            }
-            if entry.memory.counted_unrecorded {
-                tally.unrecorded = tally.unrecorded.saturating_sub(1);
-            }
+            tally.count(&memory.counted, Counted::default(), &robot.key.namespace);
             if tally.robots == 0 {
                 self.tallies.remove(&name);
             }
         }
         self.application_robots_changed(&name, now);
+        self.forget_names();
     }
 
-    fn robots_changed(&mut self, id: Id, now: Now) {
-        if let Some(name) = self.index.get(id).map(|entry| Arc::clone(&entry.robot.application)) {
-            self.application_robots_changed(&name, now);
+    /// Lets go of names that nobody holds any more, now and then: tenants choose them, in any number.
+    fn forget_names(&mut self) {
+        if self.names.len() >= self.most_names {
+            self.names.retain(|name| Arc::strong_count(name) > 1);
+            self.most_names = (2 * self.names.len()).max(LEAST_NAMES);
         }
     }
 
-    /// Keeps the tally true for `id`.
-    fn recount(&mut self, id: Id) {
-        let Some(entry) = self.index.get_mut(id) else { return };
+    /// Keeps the tally true for `id`, and whether it may take over the removal of its robot.
+    fn recount(&mut self, id: Id, now: Now) {
+        let Some(entry) = self.index.get(id) else { return };
         let robot = &entry.robot;
         let deleting = robot.deleting_since.is_some() && robot.finalizers.ours.is_some();
         let adding = robot.deleting_since.is_none()
             && robot.creation_policy == crate::crd::CreationPolicy::Create
             && !robot.conditions.is_true(Kind::Ready);
-        let Some(tally) = self.tallies.get_mut(&robot.application) else {
-            return;
+        let unrecorded = entry.memory.unrecorded().map(|attempt| attempt.operation);
+        let counted = Counted {
+            deleting,
+            holding: self.holds_its_application(robot),
+            unrecorded: unrecorded.is_some(),
+            fresh: unrecorded.filter(|_| entry.failed_writes == 0),
         };
-        let unrecorded = entry.memory.unrecorded().is_some();
-        if unrecorded != entry.memory.counted_unrecorded {
-            entry.memory.counted_unrecorded = unrecorded;
-            tally.unrecorded =
-                if unrecorded { tally.unrecorded + 1 } else { tally.unrecorded.saturating_sub(1) };
-        }
-        if deleting || adding {
-            tally.unfinished.insert(id);
-        } else {
-            tally.unfinished.remove(&id);
-        }
-        // Counting anew would cost a walk for each event; only a change of this robot's own share can have changed it.
-        let was = entry.memory.counted_deleting;
-        if was != deleting {
-            tally.deleting = if deleting { tally.deleting + 1 } else { tally.deleting.saturating_sub(1) };
-            let name = Arc::clone(&robot.application);
-            if let Some(entry) = self.index.get_mut(id) {
-                entry.memory.counted_deleting = deleting;
+        let heir = plan::may_inherit(robot, &entry.memory);
+        let (was, was_heir) = (entry.memory.counted, entry.heir);
+        if let Some(tally) = self.tallies.get_mut(&robot.application) {
+            if deleting || adding {
+                tally.unfinished.insert(id);
+            } else {
+                tally.unfinished.remove(&id);
             }
-            if let Some(seat) = self.seats.get_mut(&name) {
-                seat.coarse.dirty = true;
-            }
+            tally.count(&was, counted, &robot.key.namespace);
+        }
+        let name = Arc::clone(&robot.application);
+        if let Some(entry) = self.index.get_mut(id) {
+            entry.memory.counted = counted;
+        }
+        if was.deleting != deleting
+            && let Some(seat) = self.seats.get_mut(&name)
+        {
+            seat.coarse.dirty = true;
+        }
+        if was.holding != counted.holding {
+            self.application_robots_changed(&name, now);
+        }
+        if heir != was_heir && self.index.set_heir(id, heir) {
+            self.release_rivals(id, now);
         }
     }
 
+    /// Whether the application has to stay for this robot: one that it refused is nothing to wait for.
+    fn holds_its_application(&self, robot: &Robot) -> bool {
+        if robot.accepted() {
+            return robot.deleting_since.is_none() || robot.finalizers.ours.is_some();
+        }
+        let Some(seat) = self.seats.get(&robot.application) else { return true };
+        let application = &seat.application;
+        let refused = robot.conditions.reason(Kind::Accepted).is_some();
+        let going = robot.deleting_since.is_some() && robot.finalizers.ours.is_none();
+        !going
+            && application.admits(self.labels(&robot.key.namespace)) != Some(false)
+            && !(application.spec.deleting && (refused || robot.deleting_since.is_none()))
+    }
+
+    fn labels(&self, namespace: &Arc<str>) -> Option<&Labels> {
+        self.namespaces.get(namespace).map(|namespace| &namespace.labels)
+    }
+
+    /// What the list did not show is gone. Only what a list or a watch showed counts: the reply to a write says that the
+    /// object was there when it was written, and the object may have gone since, with nobody left to tell.
     fn robots_listed(&mut self, scope: Option<Arc<str>>, now: Now) {
-        let begun = self.listing.get(&scope).copied().unwrap_or_default();
+        let (begun, round) = self.listing.get(&scope).copied().unwrap_or_default();
         let gone: Vec<Id> = self
             .index
             .iter()
@@ -534,16 +663,24 @@ impl Engine {
         for id in gone {
             self.forget(id, now);
         }
-        self.robots_listed.insert(scope);
-        self.names.retain(|name| Arc::strong_count(name) > 1);
+        self.robots_listed.insert(scope, round);
     }
 
     fn store_namespace(&mut self, name: &Arc<str>, namespace: Namespace, now: Now) {
-        let changed = self.namespaces.get(name).is_none_or(|before| before.labels != namespace.labels);
+        let before = self.namespaces.get(name);
+        let appeared = before.is_none();
+        let changed = before.is_none_or(|before| before.labels != namespace.labels);
         self.namespaces.insert(Arc::clone(name), namespace);
-        if changed && self.active {
-            self.touch_where(now, |entry| entry.robot.key.namespace == *name && !entry.robot.accepted());
+        if !changed {
+            return;
         }
+        if appeared {
+            // It may have been made again: writes to what was left in it were refused until now.
+            self.index.all_mut().filter(|entry| entry.robot.key.namespace == *name).for_each(Entry::try_writes_at_once);
+        }
+        self.recount_and_touch_where(now, |entry| {
+            entry.robot.key.namespace == *name && (appeared || !entry.robot.accepted())
+        });
     }
 
     fn touch_everything(&mut self, now: Now) {
@@ -551,6 +688,14 @@ impl Engine {
         let names: Vec<_> = self.seats.keys().cloned().collect();
         for name in names {
             self.touch_application(&name, now);
+        }
+    }
+
+    fn recount_and_touch_where(&mut self, now: Now, which: impl Fn(&Entry) -> bool) {
+        let ids: Vec<Id> = self.index.iter().filter(|(_, entry)| which(entry)).map(|(id, _)| id).collect();
+        for id in ids {
+            self.recount(id, now);
+            self.touch(id, now);
         }
     }
 
@@ -563,52 +708,45 @@ impl Engine {
 
     /// What to do next for `id`, as far as it is known now.
     fn step(&self, id: Id, now: Duration) -> Option<Step> {
-        self.step_under(id, now, true)
+        let name = &self.index.get(id)?.robot.application;
+        let probes = self.seats.get(name).is_some_and(|seat| seat.prober == Some(id));
+        self.step_under(id, now, !probes)
     }
 
-    /// As [`Engine::step`]; without `holds` as if its application could call, to find a robot to probe with.
-    fn step_under(&self, id: Id, now: Duration, holds: bool) -> Option<Step> {
+    /// As [`Engine::step`]; without `held` as if the room engine had refused nothing, to find a robot to probe with.
+    fn step_under(&self, id: Id, now: Duration, held: bool) -> Option<Step> {
         let entry = self.index.get(id)?;
         let robot = &entry.robot;
-        let hold =
-            self.seats.get(&robot.application).and_then(|seat| seat.application.hold()).filter(|_| holds);
-        let application = self.seats.get(&robot.application).map_or(plan::Application::Missing, |seat| {
+        let operation = Operation::of(robot.deleting_since.is_some());
+        let seat = self.seats.get(&robot.application);
+        let hold = seat.and_then(|seat| seat.application.hold(operation)).filter(|hold| held || !hold.refusal);
+        let application = seat.map_or(plan::Application::Missing, |seat| {
             let application = &seat.application;
             plan::Application::Found {
                 deleting: application.spec.deleting,
-                admits: application
-                    .admits(self.namespaces.get(&robot.key.namespace).map(|namespace| &namespace.labels)),
+                admits: application.admits(self.labels(&robot.key.namespace)),
                 held: application.spec.finalizers.ours.is_some(),
+                refused: seat.refused.as_deref(),
                 hold: hold.as_ref(),
             }
         });
-        let rival = robot.deleting_since.and_then(|_| self.rival(id, robot));
+        let heir = robot.deleting_since.and_then(|_| self.heir(id, robot));
+        // Where the status cannot be written either, the finalizer is tried for itself.
+        let refused = entry.refused.as_deref().filter(|_| !entry.status_refused);
         Some(plan::plan(&Facts {
             robot,
             application,
-            claimed_by: rival.as_deref(),
+            heir: heir.map(|heir| &heir.robot.key),
+            refused: refused.map(|refused| refused.words.as_str()),
             memory: &entry.memory,
             settled: self.acting_since + plan::AFTERMATH,
             now,
         }))
     }
 
-    /// Another live, accepted RoomRobot that stands for the same robot of the same SDKAppID.
-    fn rival(&self, id: Id, robot: &Robot) -> Option<String> {
-        let sdk_app_id = |name| self.seats.get(name).map(|seat: &Seat| seat.application.spec.sdk_app_id);
-        self.index
-            .claimants(robot)
-            .find(|(other, entry)| {
-                let rival = &entry.robot;
-                *other != id
-                    && rival.deleting_since.is_none()
-                    && rival.finalizers.ours.is_some()
-                    && rival.accepted()
-                    && (rival.application == robot.application
-                        || sdk_app_id(&rival.application)
-                            .is_some_and(|one| sdk_app_id(&robot.application) == Some(one)))
-            })
-            .map(|(_, entry)| entry.robot.key.to_string())
+    /// Another RoomRobot that takes over the removal of the same robot of the same SDKAppID.
+    fn heir(&self, id: Id, robot: &Robot) -> Option<&Entry> {
+        self.names_of_same_sdk_app_id(&robot.application).find_map(|name| self.index.heir(name, robot, id))
     }
 
     /// Looks at `id` again and puts it in the line that its next step needs.
@@ -628,8 +766,10 @@ impl Engine {
             return;
         };
         self.reconciles += 1;
-        let blocked =
-            self.index.get(id).map(|entry| entry.blocked_until).filter(|until| *until > now.since_start);
+        let of_finalizer = matches!(step, Step::AddFinalizer | Step::DropFinalizer);
+        let refused = entry.refused.as_deref().filter(|_| of_finalizer);
+        let blocked = refused.map_or(Duration::ZERO, |refused| refused.not_before).max(entry.blocked_until);
+        let blocked = Some(blocked).filter(|until| *until > now.since_start);
         match step {
             Step::Rest => self.set_state(id, State::Idle),
             Step::Wait(until) => {
@@ -642,7 +782,7 @@ impl Engine {
                     self.set_state(id, State::Idle);
                     self.set_timer(id, until);
                 }
-                None => self.queue_write(id),
+                None => self.queue_write(id, &step),
             },
         }
     }

@@ -1,6 +1,7 @@
 //! Every `RoomRobot` that is known, found by key and by the robot it stands for.
 //!
-//! Pure. The two tables hold ids only, so that a robot's texts are stored once.
+//! Pure. The two tables hold ids only, so that a robot's texts are stored once. However many stand for one robot, each
+//! operation takes the same time.
 
 use crate::{
     codes::Operation,
@@ -9,7 +10,7 @@ use crate::{
 };
 use hashbrown::{DefaultHashBuilder, HashTable};
 use slotmap::{SlotMap, new_key_type};
-use std::{hash::BuildHasher as _, time::Duration};
+use std::{collections::BTreeSet, hash::BuildHasher as _, time::Duration};
 
 new_key_type! {
     /// A robot's place in memory; a place that is used again has another id.
@@ -33,6 +34,25 @@ pub struct Entry {
     pub blocked_until: Duration,
     /// Writes that failed in a row.
     pub failed_writes: u32,
+    /// It would take over the removal of its robot: see [`crate::plan::may_inherit`].
+    pub heir: bool,
+    /// It has a place in the line for each command, whether or not it needs the call by now.
+    pub in_lines: [bool; 2],
+    /// The cluster refuses to put the finalizer on, or to take it off.
+    pub refused: Option<Box<Refused>>,
+    /// The cluster refuses a status.
+    pub status_refused: bool,
+}
+
+/// A write of the finalizer that the cluster refuses.
+#[derive(Clone, Debug)]
+pub struct Refused {
+    /// The API server's words.
+    pub words: String,
+    /// How often it was tried.
+    pub tries: u32,
+    /// Not tried again before this time.
+    pub not_before: Duration,
 }
 
 impl Entry {
@@ -40,6 +60,14 @@ impl Entry {
     #[must_use]
     pub const fn in_line(&self) -> bool {
         matches!(self.state, State::CallQueued(_))
+    }
+
+    /// Whatever stood in the way of its writes may be gone.
+    pub fn try_writes_at_once(&mut self) {
+        self.blocked_until = Duration::ZERO;
+        if let Some(refused) = &mut self.refused {
+            refused.not_before = Duration::ZERO;
+        }
     }
 }
 
@@ -63,8 +91,10 @@ pub enum State {
 /// Writes by how urgent they are, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Lane {
-    /// What ends a deletion.
+    /// What ends a deletion with the room engine's answer.
     Final,
+    /// What ends one without a call.
+    Released,
     /// What tells that a deletion waits.
     Waiting,
     /// What an addition was answered.
@@ -78,8 +108,33 @@ pub enum Lane {
 pub struct Index {
     entries: SlotMap<Id, Entry>,
     by_key: HashTable<Id>,
-    by_claim: HashTable<Id>,
+    by_claim: HashTable<Claim>,
     hasher: DefaultHashBuilder,
+}
+
+/// Who stands for one robot of one application: nearly always one.
+#[derive(Debug)]
+enum Claim {
+    One(Id),
+    Several(Box<Claimants>),
+}
+
+/// Several that stand for the same robot.
+#[derive(Debug, Default)]
+struct Claimants {
+    all: BTreeSet<Id>,
+    /// Of those, the ones that would take over its removal.
+    heirs: BTreeSet<Id>,
+}
+
+impl Claim {
+    /// One of them.
+    fn any(&self) -> Option<Id> {
+        match self {
+            Self::One(id) => Some(*id),
+            Self::Several(claimants) => claimants.all.first().copied(),
+        }
+    }
 }
 
 impl Index {
@@ -111,6 +166,11 @@ impl Index {
         self.entries.iter()
     }
 
+    /// All of them.
+    pub fn all_mut(&mut self) -> impl Iterator<Item = &mut Entry> {
+        self.entries.values_mut()
+    }
+
     /// The robot of `key`.
     #[must_use]
     pub fn find(&self, key: &Key) -> Option<Id> {
@@ -120,17 +180,59 @@ impl Index {
             .copied()
     }
 
-    /// All that stand for the same room and member account as `robot`, itself included.
-    pub fn claimants(&self, robot: &Robot) -> impl Iterator<Item = (Id, &Entry)> {
-        self.by_claim
-            .iter_hash(claim(&self.hasher, robot))
-            .filter_map(|id| self.entries.get(*id).map(|entry| (*id, entry)))
-            .filter(move |(_, entry)| entry.robot.same_robot(robot))
+    /// All that stand under this name of application for the same room and member account as `robot`.
+    pub fn claimants(&self, application: &str, robot: &Robot) -> impl Iterator<Item = Id> {
+        let (one, several) = match self.claim(application, robot) {
+            None => (None, None),
+            Some(Claim::One(id)) => (Some(*id), None),
+            Some(Claim::Several(claimants)) => (None, Some(&claimants.all)),
+        };
+        one.into_iter().chain(several.into_iter().flatten().copied())
+    }
+
+    /// One of those, other than `id`, that would take over the removal.
+    #[must_use]
+    pub fn heir(&self, application: &str, robot: &Robot, id: Id) -> Option<&Entry> {
+        let heir = match self.claim(application, robot)? {
+            Claim::One(one) => Some(*one).filter(|one| *one != id),
+            Claim::Several(claimants) => claimants.heirs.iter().copied().find(|one| *one != id),
+        };
+        self.entries.get(heir?).filter(|entry| entry.heir)
+    }
+
+    /// Whether `id` would take over the removal of its robot from now on. True where it is the first that would.
+    pub fn set_heir(&mut self, id: Id, heir: bool) -> bool {
+        let Some(entry) = self.entries.get_mut(id) else { return false };
+        if std::mem::replace(&mut entry.heir, heir) == heir {
+            return false;
+        }
+        let hash = claim(&self.hasher, &entry.robot.application, &entry.robot);
+        let Self { entries, by_claim, .. } = self;
+        let found = by_claim.find_mut(hash, |claim| same(entries, claim, id));
+        match found {
+            Some(Claim::Several(claimants)) if heir => {
+                claimants.heirs.insert(id) && claimants.heirs.len() == 1
+            }
+            Some(Claim::Several(claimants)) => {
+                claimants.heirs.remove(&id);
+                false
+            }
+            Some(Claim::One(_)) | None => heir,
+        }
+    }
+
+    fn claim(&self, application: &str, robot: &Robot) -> Option<&Claim> {
+        self.by_claim.find(claim(&self.hasher, application, robot), |claim| {
+            claim.any().and_then(|id| self.entries.get(id)).is_some_and(|entry| {
+                &*entry.robot.application == application && entry.robot.same_robot(robot)
+            })
+        })
     }
 
     /// Adds a robot whose key is not there yet.
     pub fn insert(&mut self, robot: Robot, epoch: u32) -> Id {
-        let (key, claimed) = (self.hasher.hash_one(&robot.key), claim(&self.hasher, &robot));
+        let key = self.hasher.hash_one(&robot.key);
+        let claimed = claim(&self.hasher, &robot.application, &robot);
         let id = self.entries.insert(Entry {
             robot,
             memory: Memory::default(),
@@ -139,22 +241,53 @@ impl Index {
             timer: None,
             blocked_until: Duration::ZERO,
             failed_writes: 0,
+            heir: false,
+            in_lines: [false; 2],
+            refused: None,
+            status_refused: false,
         });
         let Self { entries, by_key, by_claim, hasher } = self;
         by_key.insert_unique(key, id, |id| {
             entries.get(*id).map_or(0, |entry| hasher.hash_one(&entry.robot.key))
         });
-        by_claim
-            .insert_unique(claimed, id, |id| entries.get(*id).map_or(0, |entry| claim(hasher, &entry.robot)));
+        match by_claim.find_mut(claimed, |claim| same(entries, claim, id)) {
+            Some(Claim::Several(claimants)) => drop(claimants.all.insert(id)),
+            Some(claim) => {
+                if let Claim::One(first) = *claim {
+                    let heirs = entries.get(first).filter(|entry| entry.heir).map(|_| first);
+                    let claimants = Claimants { all: [first, id].into(), heirs: heirs.into_iter().collect() };
+                    *claim = Claim::Several(Box::new(claimants));
+                }
+            }
+            None => {
+                by_claim.insert_unique(claimed, Claim::One(id), |one| {
+                    let entry = one.any().and_then(|id| entries.get(id));
+                    entry.map_or(0, |entry| claim(hasher, &entry.robot.application, &entry.robot))
+                });
+            }
+        }
         id
     }
 
     /// Forgets a robot.
     pub fn remove(&mut self, id: Id) -> Option<Entry> {
         let entry = self.entries.get(id)?;
-        let (key, claimed) = (self.hasher.hash_one(&entry.robot.key), claim(&self.hasher, &entry.robot));
-        for (table, hash) in [(&mut self.by_key, key), (&mut self.by_claim, claimed)] {
-            if let Ok(place) = table.find_entry(hash, |other| *other == id) {
+        let key = self.hasher.hash_one(&entry.robot.key);
+        let claimed = claim(&self.hasher, &entry.robot.application, &entry.robot);
+        if let Ok(place) = self.by_key.find_entry(key, |other| *other == id) {
+            place.remove();
+        }
+        let Self { entries, by_claim, .. } = self;
+        if let Ok(mut place) = by_claim.find_entry(claimed, |claim| same(entries, claim, id)) {
+            let left = match place.get_mut() {
+                Claim::One(_) => false,
+                Claim::Several(claimants) => {
+                    claimants.all.remove(&id);
+                    claimants.heirs.remove(&id);
+                    !claimants.all.is_empty()
+                }
+            };
+            if !left {
                 place.remove();
             }
         }
@@ -162,8 +295,16 @@ impl Index {
     }
 }
 
-fn claim(hasher: &DefaultHashBuilder, robot: &Robot) -> u64 {
-    hasher.hash_one((&robot.room_id, &robot.member_account))
+/// Whether `id` stands for the robot of `claim`.
+fn same(entries: &SlotMap<Id, Entry>, claim: &Claim, id: Id) -> bool {
+    let found = claim.any().and_then(|one| entries.get(one)).zip(entries.get(id));
+    found.is_some_and(|(one, other)| {
+        one.robot.application == other.robot.application && one.robot.same_robot(&other.robot)
+    })
+}
+
+fn claim(hasher: &DefaultHashBuilder, application: &str, robot: &Robot) -> u64 {
+    hasher.hash_one((application, &robot.room_id, &robot.member_account))
 }
 
 #[cfg(test)]
@@ -187,7 +328,7 @@ mod tests {
             .collect();
         for (n, id) in ids.iter().enumerate() {
             assert_eq!(index.find(&robot("ns", &format!("r{n}"), "").key), Some(*id));
-            assert_eq!(index.claimants(&robot("x", "y", &format!("room{}", n / 2))).count(), 2);
+            assert_eq!(index.claimants("default", &robot("x", "y", &format!("room{}", n / 2))).count(), 2);
         }
         for id in &ids[..999] {
             assert!(index.remove(*id).is_some());
@@ -195,8 +336,37 @@ mod tests {
         }
         assert_eq!(index.len(), 1);
         assert_eq!(index.find(&robot("ns", "r0", "").key), None);
-        assert_eq!(index.claimants(&robot("x", "y", "room499")).count(), 1);
+        assert_eq!(index.claimants("default", &robot("x", "y", "room499")).count(), 1);
+        assert_eq!(index.claimants("other", &robot("x", "y", "room499")).count(), 0);
         let again = index.insert(robot("ns", "r0", "room0"), 2);
         assert!(!ids.contains(&again), "an id is never used twice");
+    }
+
+    #[test]
+    fn the_heirs_of_a_robot_are_those_that_were_named() {
+        let mut index = Index::default();
+        let stored = robot("ns", "any", "room");
+        let ids: Vec<Id> = (0..20_000).map(|n| index.insert(robot("ns", &format!("r{n}"), "room"), 1)).collect();
+        assert!(index.heir("default", &stored, ids[0]).is_none());
+        assert!(index.set_heir(ids[7], true), "the first");
+        assert!(!index.set_heir(ids[7], true), "no news");
+        assert!(!index.set_heir(ids[8], true), "the second");
+        let heir = |index: &Index, id: Id| index.heir("default", &stored, id).map(|entry| entry.robot.key.clone());
+        assert_eq!(heir(&index, ids[0]).unwrap().to_string(), "ns/r7");
+        assert_eq!(heir(&index, ids[7]).unwrap().to_string(), "ns/r8", "not itself");
+        assert!(index.remove(ids[8]).is_some());
+        assert!(!index.set_heir(ids[7], false));
+        assert_eq!(heir(&index, ids[0]), None);
+        for id in &ids[..19_999] {
+            index.remove(*id);
+        }
+        let last = ids[19_999];
+        assert!(index.set_heir(last, true));
+        assert_eq!(heir(&index, last), None);
+        let next = index.insert(robot("ns", "next", "room"), 1);
+        assert_eq!(heir(&index, next).unwrap().to_string(), "ns/r19999");
+        index.remove(last);
+        index.remove(next);
+        assert!(index.by_claim.is_empty());
     }
 }

@@ -5,6 +5,7 @@
 use crate::{
     application::Spec,
     crd::{ROBOT_FINALIZER, RoomRobot, RtcApplication},
+    deadline::Deadlines,
     endpoint::Allowed,
     engine::{Announcement, ApplicationWrite, Change, Write, WriteError},
     robot::{Robot, Stored},
@@ -22,7 +23,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Config, Resource as _,
     api::{Patch, PatchParams, PostParams},
-    client::{Body, ConfigExt as _},
+    client::{Body, ClientBuilder, ConfigExt as _},
     core::Status,
 };
 use serde::de::DeserializeOwned;
@@ -50,7 +51,7 @@ const NOTE_LIMIT: usize = 1024;
 pub fn client(config: Config) -> kube::Result<Client> {
     if config.proxy_url.is_some() {
         // Rare, and `kube` knows how, or says why not.
-        return Client::try_from(config);
+        return Ok(ClientBuilder::try_from(config)?.with_layer(&Deadlines::default()).build());
     }
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
@@ -66,6 +67,7 @@ pub fn client(config: Config) -> kube::Result<Client> {
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
     let service = ServiceBuilder::new()
+        .layer(Deadlines::default())
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)
@@ -113,8 +115,8 @@ where
     let same = json!({"op": "test", "path": "/metadata/uid", "value": uid});
     let operations = match change {
         Change::Status(status) => {
-            let patch = Patch::Merge(json!({"metadata": {"uid": uid}, "status": status}));
-            return timely(api.patch_status(name, &params, &patch)).await;
+            let operations = std::iter::once(&same).chain(status).collect::<Vec<_>>();
+            return timely(api.patch_status(name, &params, &json_patch(json!(operations))?)).await;
         }
         Change::FirstFinalizer => json!([
             same,
@@ -141,15 +143,33 @@ async fn timely<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, Wr
         Err(_) => Err(WriteError::Other("the API server did not answer in time".to_owned())),
         Ok(result) => result.map_err(|error| match error {
             kube::Error::Api(status) => match status.code {
-                // Not what somebody on the way says, such as a load balancer.
-                404 if status.reason == "NotFound" => WriteError::NotFound,
-                409 | 412 | 422 => WriteError::Conflict(told(&status)),
+                // Not what somebody on the way says, such as a load balancer; nor that the namespace is gone.
+                404 if status.reason == "NotFound" && !is_about_namespace(&status) => WriteError::NotFound,
+                409 | 412 => WriteError::Conflict(told(&status)),
+                422 if is_out_of_date(&status) => WriteError::Conflict(told(&status)),
+                // Too many requests, or one that took too long: the next one may be taken.
+                408 | 429 => WriteError::Other(told(&status)),
+                400..=499 => WriteError::Refused(told(&status)),
+                500 if status.message.contains("failed calling webhook") => WriteError::Refused(told(&status)),
                 _ => WriteError::Other(told(&status)),
             },
             error if is_unreachable(&error) => WriteError::Unreachable(explain(&error)),
             error => WriteError::Other(explain(&error)),
         }),
     }
+}
+
+/// Whether there is no such namespace: what is stored in it can be written to only when it is made again.
+fn is_about_namespace(status: &Status) -> bool {
+    status.details.as_ref().is_some_and(|details| details.kind == "namespaces")
+}
+
+/// Whether a patch does not fit what is stored by now: a test in it failed, or a finalizer came too late.
+fn is_out_of_date(status: &Status) -> bool {
+    let of_finalizers = |details: &kube::core::response::StatusDetails| {
+        details.causes.iter().any(|cause| cause.field == "metadata.finalizers")
+    };
+    status.message.starts_with("the server rejected our request") || status.details.as_ref().is_some_and(of_finalizers)
 }
 
 /// Whether the API server takes nothing new because the namespace is being deleted.

@@ -15,7 +15,7 @@
 //!
 //! Effects, without decisions:
 //! - [`room_engine`]: one call over HTTP
-//! - [`kubernetes`]: writes to the API server; [`proxy`]: whether by way of a proxy
+//! - [`kubernetes`]: writes to the API server; [`deadline`]: how long it may take; [`proxy`]: whether by way of a proxy
 //! - [`watch`]: what is stored, as inputs for the engine
 //! - [`leader`]: which replica acts
 //! - [`server`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
@@ -32,6 +32,7 @@ pub mod cli;
 pub mod codes;
 pub mod crash;
 pub mod crd;
+pub mod deadline;
 pub mod endpoint;
 pub mod engine;
 pub mod explain;

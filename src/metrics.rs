@@ -14,6 +14,7 @@ use crate::{
     robot::Robot,
     room_engine::Outcome,
     status::Reason,
+    watch::Views,
 };
 use process::ProcessMetrics;
 use prometheus_client::{
@@ -96,6 +97,12 @@ struct FlightLabels {
     what: &'static str,
 }
 
+/// Labels of what is known of the cluster.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ResourceLabels {
+    resource: &'static str,
+}
+
 /// A gauge of numbers that are not whole.
 type Float = Gauge<f64, AtomicU64>;
 
@@ -135,6 +142,8 @@ struct Gauges {
     queue: Family<QueueLabels, Gauge>,
     in_flight: Family<FlightLabels, Gauge>,
     process: ProcessMetrics,
+    view_cut: Family<ResourceLabels, Float>,
+    views: Views,
 }
 
 impl Default for Metrics {
@@ -190,9 +199,16 @@ impl Metrics {
         register(to, &table::QUEUE, self.gauges.queue.clone());
         register(to, &table::IN_FLIGHT, self.gauges.in_flight.clone());
         register(to, &table::WRITES, self.writes.clone());
+        register(to, &table::VIEW_CUT, self.gauges.view_cut.clone());
         register(to, &table::BUILD, Info::new(vec![("version", env!("CARGO_PKG_VERSION"))]));
         self.gauges.process.register(to);
         registry
+    }
+
+    /// Which views of the cluster are cut.
+    #[must_use]
+    pub fn views(&self) -> Views {
+        self.gauges.views.clone()
     }
 
     /// Counts a call that starts.
@@ -247,6 +263,7 @@ impl Metrics {
             Ok(_) => "ok",
             Err(WriteError::NotFound) => "not_found",
             Err(WriteError::Conflict(_)) => "conflict",
+            Err(WriteError::Refused(_)) => "refused",
             Err(WriteError::Unreachable(_) | WriteError::Other(_)) => "error",
         };
         self.writes.get_or_create(&WriteLabels { verb, resource, change, result }).inc();
@@ -302,6 +319,9 @@ impl Gauges {
         self.ready.clear();
         for application in &now.applications {
             self.show_application(application);
+        }
+        for (resource, age) in self.views.cut_for() {
+            self.view_cut.get_or_create(&ResourceLabels { resource }).set(age.as_secs_f64());
         }
         self.process.look();
     }

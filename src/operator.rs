@@ -31,7 +31,7 @@ use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
     task::{AbortHandle, JoinSet},
-    time::sleep,
+    time::{sleep, timeout},
 };
 
 /// How long what is under way may take to finish and be recorded after SIGTERM.
@@ -48,6 +48,9 @@ const SERVICE_ACCOUNT_NAMESPACE: &str = "/var/run/secrets/kubernetes.io/servicea
 
 /// How long the engine's task sleeps when nothing at all is due.
 const IDLE: Duration = Duration::from_secs(3600);
+
+/// How long the first lists wait for what becomes of the Lease.
+const FIRST_LOOK: Duration = Duration::from_secs(1);
 
 /// The most inputs that are taken before their effects are carried out.
 const BATCH: usize = 256;
@@ -107,13 +110,22 @@ pub async fn run(args: cli::Run) -> Result<(), Error> {
         watched = if scope.namespaces.is_empty() { "all namespaces".to_owned() } else { scope.namespaces.join(",") },
         "roomrobot-operator starts"
     );
-    let mut watches = JoinSet::new();
-    watch::start(&mut watches, &client, &scope, &operator.hands.allowed, &operator.hands.seen);
     let pod = operator.hands.pod.clone();
-    let mut candidate = args.leader_elect.then(|| Candidate::stand(client, namespace.clone(), lease, pod));
-    if candidate.is_none() {
-        operator.lead(None, Before::Unknown);
+    let mut candidate =
+        args.leader_elect.then(|| Candidate::stand(client.clone(), namespace.clone(), lease, pod));
+    // Whoever begins to act lists everything anew. One that acts from its start lists once.
+    match candidate.as_mut() {
+        None => operator.lead(None, Before::Unknown),
+        Some(candidate) => {
+            if let Ok(standing) = timeout(FIRST_LOOK, next_standing(Some(candidate))).await {
+                operator.stand(standing?);
+            }
+        }
     }
+    operator.take(None);
+    let mut watches = JoinSet::new();
+    let rounds = operator.hands.rounds.subscribe();
+    watch::start(&mut watches, &client, &scope, &operator.hands.allowed, &rounds, &operator.hands.seen);
     let end = operator.work(&mut signals, candidate.as_mut(), asked).await;
     if let Some(candidate) = candidate {
         // The next one's calls do not fall into the same second.
@@ -203,16 +215,19 @@ impl Operator {
             shard: scope.shard(),
         };
         let pod = std::env::var("HOSTNAME").unwrap_or_else(|_| "roomrobot-operator".to_owned());
+        let metrics = Metrics::default();
+        let views = metrics.views();
         let hands = Hands {
             client,
             room_engine: RoomEngine::new()?,
             allowed,
-            metrics: Metrics::default(),
+            metrics,
             namespace: namespace.to_owned(),
             traces: traces(args, namespace, &pod)?,
             pod,
             done,
-            seen,
+            seen: watch::Told { inputs: seen, views },
+            rounds: tokio::sync::watch::Sender::new(0),
             secrets: HashMap::new(),
             until: Until::default(),
             application_finalizer: settings.application_finalizer(),
@@ -238,15 +253,28 @@ impl Operator {
     /// May act until then; without a Lease, always.
     fn lead(&mut self, until: Option<Instant>, before: Before) {
         self.hands.until.set(until);
-        if !self.engine.leading() {
+        if !self.engine.elected() {
             tracing::info!(?before, "this replica leads");
             self.engine.handle(Input::Leading(before), self.now());
         }
     }
 
+    fn stand(&mut self, standing: Standing) {
+        match standing {
+            Standing::Leading { until, before, term } => {
+                if std::mem::replace(&mut self.term, term) != term {
+                    // It may have lost and got it again before this was looked at.
+                    self.lose();
+                }
+                self.lead(Some(until), before);
+            }
+            Standing::Standby => self.lose(),
+        }
+    }
+
     /// Another replica may act now.
     fn lose(&mut self) {
-        if self.engine.leading() {
+        if self.engine.elected() {
             tracing::warn!("the Lease was lost: no call from now on; what was answered is still recorded");
             self.engine.handle(Input::Lost, self.now());
         }
@@ -267,16 +295,7 @@ impl Operator {
                     None
                 }
                 standing = next_standing(candidate.as_deref_mut()) => {
-                    match standing? {
-                        Standing::Leading { until, before, term } => {
-                            if std::mem::replace(&mut self.term, term) != term {
-                                // It may have lost and got it again before this was looked at.
-                                self.lose();
-                            }
-                            self.lead(Some(until), before);
-                        }
-                        Standing::Standby => self.lose(),
-                    }
+                    self.stand(standing?);
                     None
                 }
                 Some(input) = self.results.recv() => Some(input),
@@ -389,7 +408,9 @@ struct Hands {
     /// Results of calls and writes.
     done: mpsc::UnboundedSender<Input>,
     /// Inputs of watches.
-    seen: mpsc::Sender<Input>,
+    seen: watch::Told,
+    /// The round that lists belong to.
+    rounds: tokio::sync::watch::Sender<u32>,
     /// The watched Secrets.
     secrets: HashMap<Arc<str>, AbortHandle>,
     until: Until,
@@ -461,6 +482,7 @@ impl Hands {
                     metrics.announced(&kubernetes::announce(&client, &announcement, &pod, &own).await);
                 });
             }
+            Effect::ListAgain(round) => drop(self.rounds.send_replace(round)),
             Effect::WatchSecret(name) => {
                 let follow =
                     watch::secret(client, self.namespace.clone(), Arc::clone(&name), self.seen.clone());

@@ -1,8 +1,12 @@
 //! When the next call may start: one pace for each SDKAppID and command.
 //!
 //! Pure: time comes in as the duration since the process started. Starts are evenly spaced. Between its start and its
-//! arrival at the room engine a call can be held up, and another that starts later can overtake the delay; so a start
-//! also waits until no more than the quota can have arrived within one second of it, whatever happened on the way.
+//! arrival at the room engine a call can be held up for any time, and then all that were held up arrive at once; so a call
+//! that is not answered counts as one that may arrive at any moment, and a start waits until no more than the quota can
+//! arrive within one second of it.
+//!
+//! Where nothing is answered any more, a few calls are kept back: they find out, at growing intervals, whether the
+//! connection is open again.
 //!
 //! The way itself costs nothing: where even the quickest answer takes `quickest`, a call that was answered at `t` had
 //! arrived so much earlier, less the time that a new one takes to get there; the two together are `quickest`, or a
@@ -20,8 +24,15 @@ const MARGIN: f64 = 0.995;
 /// How far behind its schedule a start may be and still keep the next one on it: timers wake late.
 const CATCH_UP: Duration = Duration::from_millis(50);
 
-/// A call has arrived when its answer is here, and at the latest this long after its start.
-const ON_THE_WAY: Duration = SECOND;
+/// A call that was given up without an answer may still arrive for this long: what is between here and the room engine
+/// may have kept it.
+const LINGER: Duration = Duration::from_secs(60);
+
+/// The part of the quota, one in so many, that is kept back for finding out whether calls are answered again.
+const RESERVE: u32 = 20;
+
+/// Between two calls that find that out, at first and at most; each interval is half as long again as the one before.
+const PROBES: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(60));
 
 /// The quickest answer counts for this long, and for as long again.
 const QUICKEST_OF: Duration = Duration::from_secs(5);
@@ -54,21 +65,47 @@ pub struct Pace {
     next: Duration,
     /// When the rate last changed because of an answer, or recovered by a step.
     changed: Duration,
-    /// The calls that may have arrived within the last second, by their starts.
+    /// The calls that may have arrived within the last second, or may still, by their starts.
     recent: VecDeque<Sent>,
-    /// When the quota has room for one more, as far as is known from `recent`.
-    room_at: Duration,
-    /// What the last answers say of the way.
+    /// When the quota has room for one more, as far as is known from `recent`; `None` where an answer has to come first.
+    room_at: Option<Duration>,
+    /// What the last answers say of the round trip.
     quickest: Quickest,
+    /// When the last call started.
+    started: Duration,
+    /// When a call was last answered.
+    heard: Duration,
+    /// Calls in a row that were to find out whether any is answered.
+    probes: i32,
+}
+
+/// How a call ended, as far as its arrival at the room engine goes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Arrival {
+    /// It was answered, or its connection was closed from the other end: it has arrived.
+    Known,
+    /// It was never sent.
+    Never,
+    /// It was given up: it may have arrived, or may still.
+    Unknown,
 }
 
 /// A call that went out.
 #[derive(Clone, Copy, Debug)]
 struct Sent {
     started: Duration,
-    /// When it has certainly arrived.
-    arrived: Duration,
-    answered: bool,
+    at: Place,
+}
+
+/// Where a call is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Place {
+    /// Not answered yet.
+    OnTheWay,
+    /// Given up then.
+    GivenUp(Duration),
+    /// At the room engine, since then at the latest.
+    Arrived(Duration),
 }
 
 impl Pace {
@@ -76,9 +113,18 @@ impl Pace {
     #[must_use]
     pub fn new(limit: u32) -> Self {
         let limit = limit.max(1);
-        let (next, changed, room_at) = (Duration::ZERO, Duration::ZERO, Duration::ZERO);
-        let (recent, quickest) = (VecDeque::new(), Quickest::within(QUICKEST_OF));
-        Self { limit, rate: f64::from(limit), next, changed, recent, room_at, quickest }
+        Self {
+            limit,
+            rate: f64::from(limit),
+            next: Duration::ZERO,
+            changed: Duration::ZERO,
+            recent: VecDeque::new(),
+            room_at: Some(Duration::ZERO),
+            quickest: Quickest::within(QUICKEST_OF),
+            started: Duration::ZERO,
+            heard: Duration::ZERO,
+            probes: 0,
+        }
     }
 
     /// Changes the limit; a pace that is slowed down stays so.
@@ -92,24 +138,46 @@ impl Pace {
         }
     }
 
-    /// When the next call may start, as far as is known now.
+    /// When the next call may start, as far as is known now; `None` where one that is under way has to end first.
     #[must_use]
-    pub fn next(&self) -> Duration {
-        self.next.max(self.room_at)
+    pub fn next(&self) -> Option<Duration> {
+        self.room_at.map(|room_at| self.next.max(room_at))
     }
 
-    /// The quota is free again a second after all but `limit - 1` of the recent calls have arrived. Looked for when a
-    /// call goes out or is answered, and not each time that somebody asks.
+    /// Looks for the moment in which the quota has room for one more. Looked for when a call goes out or ends, and not each
+    /// time that somebody asks.
     fn look_for_room(&mut self) {
-        let Some(at) = self.recent.len().checked_sub(self.limit as usize) else {
-            self.room_at = Duration::ZERO;
+        let limit = self.limit as usize;
+        let mut arrived: Vec<Duration> = Vec::with_capacity(self.recent.len());
+        let mut given_up: Vec<Duration> = Vec::new();
+        for sent in &self.recent {
+            match sent.at {
+                Place::Arrived(at) => arrived.push(at),
+                Place::GivenUp(at) => given_up.push(at),
+                Place::OnTheWay => {}
+            }
+        }
+        let held = self.recent.len() - arrived.len();
+        let Some(free) = limit.checked_sub(held).filter(|free| *free > 0) else {
+            self.room_at = given_up.into_iter().min().map(|at| at + LINGER);
             return;
         };
-        let mut arrivals: Vec<Duration> = self.recent.iter().map(|sent| sent.arrived).collect();
-        let (_, nth, _) = arrivals.select_nth_unstable(at);
-        let known = self.quickest.of() >= QUICKEST_OF_AT_LEAST;
-        let way = if known { self.quickest.took().saturating_sub(UNSURE) } else { Duration::ZERO };
-        self.room_at = (*nth + SECOND).saturating_sub(way);
+        // All but `free - 1` of those that have arrived have to be a second old.
+        let room_at = arrived.len().checked_sub(free).map_or(Duration::ZERO, |nth| {
+            let (_, nth, _) = arrived.select_nth_unstable(nth);
+            let known = self.quickest.of() >= QUICKEST_OF_AT_LEAST;
+            let way = if known { self.quickest.took().saturating_sub(UNSURE) } else { Duration::ZERO };
+            (*nth + SECOND).saturating_sub(way)
+        });
+        let unheard = given_up.into_iter().max().is_some_and(|at| at > self.heard);
+        let kept_back = (limit / RESERVE as usize).max(1).min(limit - 1);
+        let probe_at = if unheard || free <= kept_back { self.started + self.probe_interval() } else { room_at };
+        self.room_at = Some(room_at.max(probe_at));
+    }
+
+    fn probe_interval(&self) -> Duration {
+        let (first, longest) = PROBES;
+        first.mul_f64(1.5_f64.powi(self.probes.min(16))).min(longest)
     }
 
     /// Calls a second at the moment.
@@ -128,11 +196,8 @@ impl Pace {
 
     /// Takes the next start, if it may be now.
     pub fn take(&mut self, now: Duration) -> bool {
-        let over = |sent: &Sent| sent.arrived + SECOND <= now;
-        while self.recent.front().is_some_and(over) {
-            self.recent.pop_front();
-        }
-        if now < self.next() {
+        self.forget(now);
+        if self.next().is_none_or(|next| now < next) {
             return false;
         }
         self.recover(now);
@@ -140,20 +205,54 @@ impl Pace {
         // A late start keeps the schedule; a start after a rest begins a new one.
         let late = now - self.next <= CATCH_UP;
         self.next = if late { self.next } else { now } + interval;
-        self.recent.push_back(Sent { started: now, arrived: now + ON_THE_WAY, answered: false });
+        let unheard = |sent: &Sent| matches!(sent.at, Place::GivenUp(at) if at > self.heard);
+        if self.recent.iter().any(unheard) {
+            self.probes += 1;
+        }
+        self.started = now;
+        self.recent.push_back(Sent { started: now, at: Place::OnTheWay });
         self.look_for_room();
         true
     }
 
-    /// The call that started at `started` is answered: it has arrived.
-    pub fn answered(&mut self, started: Duration, now: Duration) {
-        let sent = self.recent.iter_mut().find(|sent| sent.started == started && !sent.answered);
-        if let Some(sent) = sent {
-            sent.answered = true;
-            sent.arrived = sent.arrived.min(now);
-            self.quickest.learn(now.saturating_sub(started), now);
+    /// Lets go of calls that count no more.
+    fn forget(&mut self, now: Duration) {
+        let before = self.recent.len();
+        self.recent.retain(|sent| match sent.at {
+            Place::OnTheWay => true,
+            Place::GivenUp(at) => at + LINGER > now,
+            Place::Arrived(at) => at + SECOND > now,
+        });
+        if self.recent.len() < before {
             self.look_for_room();
         }
+    }
+
+    /// The call that started at `started` has ended.
+    pub fn ended(&mut self, started: Duration, arrival: Arrival, now: Duration) {
+        let waits = |sent: &Sent| sent.started == started && sent.at == Place::OnTheWay;
+        let Some(place) = self.recent.iter().position(waits) else { return };
+        match arrival {
+            Arrival::Never => drop(self.recent.remove(place)),
+            Arrival::Unknown => {
+                if let Some(sent) = self.recent.get_mut(place) {
+                    sent.at = Place::GivenUp(now);
+                }
+            }
+            Arrival::Known => {
+                (self.heard, self.probes) = (now, 0);
+                self.quickest.learn(now.saturating_sub(started), now);
+                for (n, sent) in self.recent.iter_mut().enumerate() {
+                    match sent.at {
+                        // What was given up before this one started has arrived by now, or never will.
+                        Place::GivenUp(at) if at <= started => sent.at = Place::Arrived(now),
+                        _ if n == place => sent.at = Place::Arrived(now),
+                        _ => {}
+                    }
+                }
+            }
+        }
+        self.look_for_room();
     }
 
     /// A call that started at `started` was throttled: halves the pace, once for all calls of the same moment.
@@ -196,7 +295,7 @@ mod tests {
         let mut answered = 0;
         while now < from + span {
             while let Some(start) = starts.get(answered).filter(|start| **start + latency <= now) {
-                pace.answered(*start, *start + latency);
+                pace.ended(*start, Arrival::Known, *start + latency);
                 answered += 1;
             }
             if pace.take(now) {
@@ -255,7 +354,7 @@ mod tests {
                     let there = *arrival <= now;
                     if there {
                         arrivals.push(*arrival);
-                        pace.answered(*started, now);
+                        pace.ended(*started, Arrival::Known, now);
                     }
                     !there
                 });
@@ -289,7 +388,7 @@ mod tests {
                 on_the_way.retain(|(started, answer)| {
                     let there = *answer <= now;
                     if there {
-                        pace.answered(*started, now);
+                        pace.ended(*started, Arrival::Known, now);
                     }
                     !there
                 });
@@ -335,7 +434,7 @@ mod tests {
                 if !stands_still {
                     for started in waiting.drain(..) {
                         arrivals.push(now);
-                        pace.answered(started, now + 2 * MS);
+                        pace.ended(started, Arrival::Known, now + 2 * MS);
                     }
                 }
             }
@@ -395,7 +494,7 @@ mod tests {
             pace.throttled(Duration::from_secs(second), Duration::from_secs(second));
         }
         assert!((pace.rate() - SLOWEST).abs() < 1e-9);
-        assert!(pace.next() <= Duration::from_secs(61));
+        assert!(pace.next().unwrap() <= Duration::from_secs(61));
     }
 
     #[test]

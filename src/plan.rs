@@ -6,7 +6,7 @@
 use crate::{
     codes::{Class, Operation},
     crd::{CreationPolicy, DeletionPolicy},
-    robot::Robot,
+    robot::{Key, Robot},
     room_engine::Outcome,
     status::{self, Is, Kind, Reason, Wanted},
 };
@@ -44,10 +44,21 @@ pub struct Memory {
     pub not_before: Duration,
     /// What this process knows of the robot's additions.
     pub additions: Additions,
-    /// It is counted among the deleting robots of its application.
-    pub counted_deleting: bool,
-    /// It is counted among its robots whose last answer is not recorded.
-    pub counted_unrecorded: bool,
+    /// What it is counted as among the robots of its application.
+    pub counted: Counted,
+}
+
+/// What a robot is counted as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// It is being deleted and held by our finalizer.
+    pub deleting: bool,
+    /// Its application has to stay for it.
+    pub holding: bool,
+    /// Its last answer is not recorded.
+    pub unrecorded: bool,
+    /// The command of that answer, where no write of it has failed yet.
+    pub fresh: Option<Operation>,
 }
 
 impl Memory {
@@ -59,8 +70,7 @@ impl Memory {
 
     /// Another process has acted meanwhile: only what is stored counts.
     pub fn forget(&mut self) {
-        let Self { counted_deleting, counted_unrecorded, .. } = *self;
-        *self = Self { counted_deleting, counted_unrecorded, ..Self::default() };
+        *self = Self { counted: self.counted, ..Self::default() };
     }
 
     /// The last answer or failure, where no write has told of it yet.
@@ -125,10 +135,14 @@ fn in_doubt(robot: &Robot, memory: &Memory) -> bool {
 /// `Ready` is Unknown, and after its answer there is a `lastRequest`: where neither is so, no process has called.
 #[must_use]
 pub fn never_added(robot: &Robot, memory: &Memory) -> bool {
-    let stored = !robot.called
+    let stored = robot.last_request.is_none()
         && match robot.conditions.is(Kind::Ready) {
             _ if !robot.accepted() => true,
-            Some(Is::False) => robot.conditions.reason(Kind::Ready) != Some(Reason::Deleting),
+            // These two take the place of whatever stood there before.
+            Some(Is::False) => !matches!(
+                robot.conditions.reason(Kind::Ready),
+                Some(Reason::Deleting | Reason::WriteRefused)
+            ),
             _ => false,
         };
     robot.creation_policy == CreationPolicy::Create
@@ -137,6 +151,18 @@ pub fn never_added(robot: &Robot, memory: &Memory) -> bool {
             Additions::Untold => stored,
             Additions::Refused | Additions::InDoubt => false,
         }
+}
+
+/// Whether the removal of its robot passes to this RoomRobot when another one that stands for the same robot is deleted:
+/// it is in charge, it would delete, and it may have a robot to remove. Once that is so it stays so for every process, or
+/// a person has chosen otherwise: an addition that may have been sent is never taken for one that was not.
+#[must_use]
+pub fn may_inherit(robot: &Robot, memory: &Memory) -> bool {
+    robot.deleting_since.is_none()
+        && robot.finalizers.ours.is_some()
+        && robot.accepted()
+        && robot.deletion_policy == DeletionPolicy::Delete
+        && !never_added(robot, memory)
 }
 
 /// One call that was answered or failed.
@@ -169,6 +195,8 @@ pub enum Application<'a> {
         admits: Option<bool>,
         /// Its in-use finalizer is on.
         held: bool,
+        /// The cluster refuses to put that finalizer on, with these words.
+        refused: Option<&'a str>,
         /// Why it makes no call.
         hold: Option<&'a Hold>,
     },
@@ -181,7 +209,7 @@ pub struct Hold {
     pub reason: Reason,
     /// The message that each waiting robot shows.
     pub message: String,
-    /// The room engine refused: the robot that was refused itself says so in its own words.
+    /// The room engine refused: robots stay in line for their call, as a probe may end this at any time.
     pub refusal: bool,
 }
 
@@ -192,8 +220,10 @@ pub struct Facts<'a> {
     pub robot: &'a Robot,
     /// Its application.
     pub application: Application<'a>,
-    /// Another live, accepted RoomRobot that stands for the same robot.
-    pub claimed_by: Option<&'a str>,
+    /// Another RoomRobot that stands for the same robot and would delete it: see [`may_inherit`].
+    pub heir: Option<&'a Key>,
+    /// The cluster refuses to put the finalizer on, or to take it off, with these words.
+    pub refused: Option<&'a str>,
     /// What this process remembers.
     pub memory: &'a Memory,
     /// By then no call of the process before this one is under way at the room engine any more.
@@ -214,9 +244,11 @@ pub fn plan(facts: &Facts<'_>) -> Step {
 fn live(facts: &Facts<'_>) -> Step {
     let Facts { robot, application, .. } = facts;
     if !robot.accepted() {
-        let (deleting, admits, held) = match application {
+        let (deleting, admits, held, refused) = match application {
             Application::Missing => return refuse(robot, Reason::ApplicationNotFound, missing(robot)),
-            Application::Found { deleting, admits, held, .. } => (*deleting, *admits, *held),
+            Application::Found { deleting, admits, held, refused, .. } => {
+                (*deleting, *admits, *held, *refused)
+            }
         };
         let name = &robot.application;
         if deleting {
@@ -233,12 +265,30 @@ fn live(facts: &Facts<'_>) -> Step {
                 );
                 return refuse(robot, Reason::NamespaceNotAllowed, message);
             }
-            Some(true) if !held => return Step::Rest,
-            Some(true) => {}
+            Some(true) if held => {}
+            Some(true) => {
+                let Some(words) = refused else { return Step::Rest };
+                let what = format!("The cluster refuses the finalizer on RtcApplication {name}");
+                return refuse(robot, Reason::WriteRefused, write_refused(&what, words));
+            }
         }
     }
     if robot.finalizers.ours.is_none() {
-        return Step::AddFinalizer;
+        let Some(words) = facts.refused else { return Step::AddFinalizer };
+        let text = write_refused("The cluster refuses the finalizer on this RoomRobot", words);
+        let stalled = Wanted::new(Kind::Stalled, Is::True, Reason::WriteRefused, text.clone());
+        let wanted = if robot.accepted() {
+            // Ready tells whether the robot was added: that is not to be lost.
+            let kept = [Kind::Accepted, Kind::Ready].into_iter().filter_map(|kind| robot.conditions.kept(kind));
+            kept.chain([stalled]).collect()
+        } else {
+            vec![
+                Wanted::new(Kind::Accepted, Is::False, Reason::WriteRefused, text.clone()),
+                ready(Is::False, Reason::WriteRefused, text),
+                stalled,
+            ]
+        };
+        return report_once(robot, wanted, Step::AddFinalizer);
     }
     match robot.creation_policy {
         CreationPolicy::Adopt => {
@@ -278,27 +328,30 @@ fn addition(facts: &Facts<'_>) -> Step {
         && robot.conditions.is_true(Kind::Ready)
     {
         // Added before this process started: the message holds that call's RequestId and stays as it is.
-        let text = robot.conditions.added().unwrap_or_default();
-        return say(vec![accepted(robot), ready(Is::True, Reason::Added, text)], Step::Rest);
-    }
-    if let Some(hold) = hold(facts) {
-        if tells_itself(facts, &hold, Kind::Ready) {
-            return Step::Rest;
-        }
-        let wanted = vec![
-            accepted(robot),
-            ready(is, hold.reason, hold.message.clone()),
-            Wanted::new(Kind::Stalled, Is::True, hold.reason, hold.message),
-        ];
-        return say(wanted, Step::Rest);
+        let added = robot.conditions.kept(Kind::Ready);
+        return say([accepted(robot)].into_iter().chain(added).collect(), Step::Rest);
     }
     // Before the first call it is stored that one may follow: another process could not know else.
     let foretold = match robot.conditions.is(Kind::Ready) {
         Some(Is::Unknown) => true,
-        Some(Is::False) => robot.called,
+        Some(Is::False) => robot.last_request.is_some(),
         Some(Is::True) | None => false,
     };
-    if !robot.accepted() || !foretold {
+    let foretold = robot.accepted() && foretold;
+    if let Some(hold) = hold(facts) {
+        // A probe may be sent for it, which is foretold like any other call.
+        let follows = match foretold {
+            true if hold.refusal => due(memory.not_before, facts.now, Operation::AddRobot),
+            _ => Step::Rest,
+        };
+        let wanted = vec![
+            accepted(robot),
+            ready(is, hold.reason, hold.message.clone()),
+            Wanted::new(Kind::Stalled, Is::True, hold.reason, hold.message.clone()),
+        ];
+        return blocked(facts, &hold, wanted, Kind::Ready, follows);
+    }
+    if !foretold {
         let text = "add_robot is due and has not been answered yet";
         return say(vec![accepted(robot), ready(Is::Unknown, Reason::Adding, text)], Step::Rest);
     }
@@ -306,14 +359,18 @@ fn addition(facts: &Facts<'_>) -> Step {
 }
 
 fn deleting(facts: &Facts<'_>) -> Step {
-    let Facts { robot, application, claimed_by, memory, .. } = facts;
+    let Facts { robot, application, heir, memory, .. } = facts;
     if robot.finalizers.ours.is_none() {
         // Putting it back on an object that is being deleted is refused; it waits for others, or is gone.
         return Step::Rest;
     }
     if robot.conditions.is_true(Kind::RobotDeleted) {
-        return Step::DropFinalizer;
+        if facts.refused.is_none() {
+            return Step::DropFinalizer;
+        }
+        return robot.conditions.kept(Kind::RobotDeleted).map_or(Step::Rest, |deleted| end(facts, deleted));
     }
+    let over = |is, reason, text: String| end(facts, Wanted::new(Kind::RobotDeleted, is, reason, text));
     if let Some(attempt) = memory.final_answer() {
         let reason = status::deletion_reason(&attempt.outcome);
         let text = match reason {
@@ -321,11 +378,11 @@ fn deleting(facts: &Facts<'_>) -> Step {
             Reason::RoomNotFound => "The room does not exist or has been dismissed, so the robot is gone",
             _ => "The robot is not a member of the room, so it is gone",
         };
-        return end(robot, Is::True, reason, status::with_reference(text, &attempt.outcome.reference()));
+        return over(Is::True, reason, status::with_reference(text, &attempt.outcome.reference()));
     }
     if robot.deletion_policy == DeletionPolicy::Retain {
-        let text = released(memory, "deletionPolicy is Retain and the robot stays in the room");
-        return end(robot, Is::True, Reason::Retained, text);
+        let text = released(facts, "deletionPolicy is Retain and the robot stays in the room");
+        return over(Is::True, Reason::Retained, text);
     }
     if !robot.accepted() {
         match application {
@@ -343,14 +400,19 @@ fn deleting(facts: &Facts<'_>) -> Step {
             Application::Found { admits: Some(true), .. } => {}
         }
     }
-    if let Some(other) = claimed_by {
-        let what = format!("RoomRobot {other} stands for the same robot and owns its removal from now on");
-        let text = released(memory, &what);
-        return end(robot, Is::False, Reason::StillClaimed, text);
+    if let Some(heir) = heir {
+        // What another tenant calls its objects is not for everybody to read.
+        let what = if heir.namespace == robot.key.namespace {
+            format!("RoomRobot {heir} stands for the same robot and owns its removal from now on")
+        } else {
+            "A RoomRobot in another namespace stands for the same robot and owns its removal from now on"
+                .to_owned()
+        };
+        return over(Is::False, Reason::StillClaimed, released(facts, &what));
     }
     if never_added(robot, memory) {
         let text = "add_robot was never sent for this resource, so there is no robot to remove";
-        return end(robot, Is::True, Reason::NotInRoom, text);
+        return over(Is::True, Reason::NotInRoom, text.to_owned());
     }
     if let Some(attempt) =
         memory.last.as_deref().filter(|last| last.operation == Operation::DeleteRobot && !last.recorded)
@@ -360,13 +422,15 @@ fn deleting(facts: &Facts<'_>) -> Step {
         // Also where the conditions say the same already: `lastRequest` does not.
         return Step::Report(pending(robot, reason, text, needs_a_person(attempt.class)));
     }
-    if let Some(hold) = hold(facts) {
-        if tells_itself(facts, &hold, Kind::RobotDeleted) {
-            return Step::Rest;
+    let call = due(memory.not_before.max(settled(facts)), facts.now, Operation::DeleteRobot);
+    match hold(facts) {
+        None => call,
+        Some(hold) => {
+            let follows = if hold.refusal { call } else { Step::Rest };
+            let wanted = pending(robot, hold.reason, hold.message.clone(), true);
+            blocked(facts, &hold, wanted, Kind::RobotDeleted, follows)
         }
-        return report(robot, pending(robot, hold.reason, hold.message, true), Step::Rest);
     }
-    due(memory.not_before.max(settled(facts)), facts.now, Operation::DeleteRobot)
 }
 
 /// The call, or the wait before it.
@@ -404,13 +468,17 @@ fn hold(facts: &Facts<'_>) -> Option<Hold> {
     }
 }
 
-/// Whether the robot's own call was refused for the reason of `hold`, and its condition says so with its own RequestId.
-fn tells_itself(facts: &Facts<'_>, hold: &Hold, kind: Kind) -> bool {
+/// `wanted`, which tells of `hold`, or `then` where the stored status tells of it. One refusal is told once, whatever its
+/// code and RequestId: a robot that was refused itself keeps its own, and thousands that wait are not written to again.
+fn blocked(facts: &Facts<'_>, hold: &Hold, wanted: Vec<Wanted>, kind: Kind, then: Step) -> Step {
     let Facts { robot, memory, .. } = facts;
-    hold.refusal
-        && memory.last.as_deref().is_some_and(|last| last.class.stops_application())
+    let itself = || memory.last.as_deref().is_some_and(|last| last.class.stops_application());
+    let told = hold.refusal
         && robot.conditions.reason(kind) == Some(hold.reason)
         && robot.observed_generation == Some(robot.generation)
+        // `ApplicationNotReady` has causes that differ in what a person has to do: there the words count.
+        && (itself() || hold.reason != Reason::ApplicationNotReady && robot.conditions.is_true(Kind::Stalled));
+    if told { then } else { report(robot, wanted, then) }
 }
 
 /// Whether nothing but a person can change the answer.
@@ -428,12 +496,20 @@ pub const fn needs_a_person(class: Class) -> bool {
     )
 }
 
-/// Why the object goes without a final answer, and whether anything was called before.
-fn released(memory: &Memory, why: &str) -> String {
-    match memory.last.as_deref().filter(|last| last.operation == Operation::DeleteRobot) {
-        Some(last) => status::with_reference(why, &last.outcome.reference()),
-        None => format!("{why}; nothing was called"),
+/// Why the object goes without a final answer, and the last call that was made for it, by whichever process.
+fn released(facts: &Facts<'_>, why: &str) -> String {
+    let Facts { robot, memory, .. } = facts;
+    let (operation, reference) = match (memory.last.as_deref(), robot.last_request.as_deref()) {
+        (Some(last), _) => (last.operation.as_str(), last.outcome.reference()),
+        (None, Some(last)) => {
+            (last.operation.as_str(), status::reference(last.error_code, last.request_id.as_deref()))
+        }
+        (None, None) => return format!("{why}; nothing was called"),
+    };
+    if reference.is_empty() {
+        return format!("{why}; {operation} was called before and not answered");
     }
+    status::with_reference(&format!("{why}; {operation} was called before"), &reference)
 }
 
 /// `what`, why, and what follows, ending with the code and the RequestId.
@@ -465,7 +541,8 @@ fn refuse(robot: &Robot, reason: Reason, message: String) -> Step {
         ready(Is::False, reason, message.clone()),
         Wanted::new(Kind::Stalled, Is::True, reason, message),
     ];
-    report(robot, wanted, Step::Rest)
+    let tell = if reason == Reason::WriteRefused { report_once } else { report };
+    tell(robot, wanted, Step::Rest)
 }
 
 /// The deletion waits.
@@ -478,17 +555,38 @@ fn pending(robot: &Robot, reason: Reason, message: String, stalled: bool) -> Vec
     wanted
 }
 
-/// The deletion is over: the record first, then the finalizer.
-fn end(robot: &Robot, is: Is, reason: Reason, message: impl Into<String>) -> Step {
-    let mut wanted = vec![not_ready(), Wanted::new(Kind::RobotDeleted, is, reason, message)];
-    if robot.accepted() || reason != Reason::Retained {
-        wanted.insert(0, accepted(robot));
-    }
-    report(robot, wanted, Step::DropFinalizer)
+/// The deletion is over: the record first, then the finalizer. Where the cluster refuses to take that off, it is told
+/// beside the record, which stays.
+fn end(facts: &Facts<'_>, deleted: Wanted) -> Step {
+    let Facts { robot, refused, .. } = facts;
+    let charge = (robot.accepted() || deleted.reason != Reason::Retained).then(|| accepted(robot));
+    let Some(words) = refused else {
+        let wanted = charge.into_iter().chain([not_ready(), deleted]).collect();
+        return report(robot, wanted, Step::DropFinalizer);
+    };
+    let text = write_refused("The deletion is over, and the cluster refuses to take the finalizer off", words);
+    let stalled = Wanted::new(Kind::Stalled, Is::True, Reason::WriteRefused, text.clone());
+    let ready = ready(Is::False, Reason::WriteRefused, text);
+    report_once(robot, charge.into_iter().chain([ready, stalled, deleted]).collect(), Step::DropFinalizer)
+}
+
+/// What the cluster refuses, in its own words, and what follows.
+#[must_use]
+pub fn write_refused(what: &str, words: &str) -> String {
+    format!(
+        "{what}: {words}; change the policy, webhook, quota or right that stands in the way; the operator tries again every 30 s"
+    )
 }
 
 fn not_ready() -> Wanted {
     ready(Is::False, Reason::Deleting, "The RoomRobot is being deleted")
+}
+
+/// As [`report`], but what differs in its words only is not written again: those of a webhook may be others each time.
+fn report_once(robot: &Robot, wanted: Vec<Wanted>, then: Step) -> Step {
+    let told = robot.observed_generation == Some(robot.generation)
+        && robot.conditions.say_in_other_words(&wanted, robot.generation);
+    if told { then } else { Step::Report(wanted) }
 }
 
 /// `wanted`, or `then` where the stored status already says so.

@@ -1,7 +1,8 @@
 //! A `RoomRobot` as the operator keeps it: what decisions need of the stored object, and nothing else.
 //!
 //! Pure. [`Stored`] reads any stored object, also one that a stricter or older schema would refuse: an object that
-//! cannot be read is an object that cannot be deleted. Annotations, labels and managed fields are skipped unread.
+//! cannot be read is an object that cannot be deleted. Annotations, labels, managed fields, and the conditions and
+//! finalizers of others are skipped, so that memory does not follow what tenants store beside the spec.
 
 use crate::{
     crd::{CreationPolicy, DeletionPolicy, GROUP, ROBOT_FINALIZER, RoomRobot},
@@ -13,8 +14,11 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::Resource;
-use serde::{Deserialize, Deserializer};
-use std::{borrow::Cow, fmt, sync::Arc};
+use serde::{
+    Deserialize, Deserializer,
+    de::{SeqAccess, Visitor},
+};
+use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc};
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -32,7 +36,7 @@ impl fmt::Display for Key {
 }
 
 /// The finalizers of an object, as far as adding and removing ours needs them.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Finalizers {
     /// Where ours stands, if it does.
     pub ours: Option<usize>,
@@ -44,7 +48,17 @@ impl Finalizers {
     /// Looks for `ours` in the stored list.
     #[must_use]
     pub fn read(list: &[String], ours: &str) -> Self {
-        Self { ours: list.iter().position(|name| name == ours), count: list.len() }
+        let mut finalizers = Self::default();
+        list.iter().for_each(|name| finalizers.push(name == ours));
+        finalizers
+    }
+
+    /// Takes the next of the stored list.
+    fn push(&mut self, ours: bool) {
+        if ours {
+            self.ours.get_or_insert(self.count);
+        }
+        self.count += 1;
     }
 }
 
@@ -79,8 +93,32 @@ pub struct Robot {
     pub observed_generation: Option<i64>,
     /// `status.conditions`
     pub conditions: Conditions,
-    /// `status.lastRequest` is there: a call was answered or failed.
-    pub called: bool,
+    /// `status.lastRequest`: the last call that was answered or failed, of whichever process.
+    pub last_request: Option<Box<LastRequest>>,
+}
+
+/// The last call that is stored, as far as a message names it.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Deserialize)]
+#[serde(rename_all = "camelCase", default)]
+pub struct LastRequest {
+    /// The command.
+    pub operation: String,
+    /// The room engine's RequestId, where there was one.
+    pub request_id: Option<String>,
+    /// The room engine's ErrorCode, where there was one.
+    pub error_code: Option<i64>,
+}
+
+impl LastRequest {
+    /// The longest text that is kept of each: others may write the status, too.
+    const LIMIT: usize = 256;
+
+    fn cut(mut self) -> Self {
+        let cut = |text: &mut String| text.truncate(text.floor_char_boundary(Self::LIMIT));
+        cut(&mut self.operation);
+        self.request_id.as_mut().map(cut);
+        self
+    }
 }
 
 impl Robot {
@@ -106,8 +144,8 @@ impl Robot {
 /// A stored `RoomRobot`, read as leniently as can be.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Stored {
-    #[serde(default, deserialize_with = "lean_metadata")]
-    metadata: ObjectMeta,
+    #[serde(default)]
+    metadata: Metadata,
     #[serde(default)]
     spec: Spec,
     #[serde(default)]
@@ -129,8 +167,55 @@ struct Spec {
 #[serde(rename_all = "camelCase", default)]
 struct Status {
     observed_generation: Option<i64>,
-    conditions: Option<Vec<LeanCondition>>,
-    last_request: Option<serde::de::IgnoredAny>,
+    #[serde(deserialize_with = "read_conditions")]
+    conditions: Conditions,
+    last_request: Option<LastRequest>,
+}
+
+/// Reads a list of conditions one by one; those of other writers are dropped at once.
+fn read_conditions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Conditions, D::Error> {
+    deserializer.deserialize_any(Each::of(Conditions::none(), |made: &mut Conditions, one: LeanCondition| {
+        made.push(&one.into());
+    }))
+}
+
+/// Reads a list of finalizers one by one; of those of other writers only their number is kept.
+fn read_finalizers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Finalizers, D::Error> {
+    deserializer.deserialize_any(Each::of(Finalizers::default(), |made: &mut Finalizers, one: String| {
+        made.push(one == ROBOT_FINALIZER);
+    }))
+}
+
+/// Takes the elements of a list one by one. `null` is an empty list.
+struct Each<T, E, F> {
+    made: T,
+    take: F,
+    of: PhantomData<E>,
+}
+
+impl<T, E, F: FnMut(&mut T, E)> Each<T, E, F> {
+    const fn of(made: T, take: F) -> Self {
+        Self { made, take, of: PhantomData }
+    }
+}
+
+impl<'de, T, E: Deserialize<'de>, F: FnMut(&mut T, E)> Visitor<'de> for Each<T, E, F> {
+    type Value = T;
+
+    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str("a list")
+    }
+
+    fn visit_unit<Error>(self) -> Result<T, Error> {
+        Ok(self.made)
+    }
+
+    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<T, A::Error> {
+        while let Some(one) = list.next_element()? {
+            (self.take)(&mut self.made, one);
+        }
+        Ok(self.made)
+    }
 }
 
 /// A condition whose times need not be times: one that cannot be read must not hide its robot.
@@ -161,6 +246,12 @@ impl From<LeanCondition> for Condition {
 }
 
 /// The part of `ObjectMeta` that is used; the rest is skipped without being built.
+#[derive(Clone, Debug, Default)]
+struct Metadata {
+    object: ObjectMeta,
+    finalizers: Finalizers,
+}
+
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LeanMeta {
@@ -170,21 +261,24 @@ struct LeanMeta {
     resource_version: Option<String>,
     generation: Option<i64>,
     deletion_timestamp: Option<Time>,
-    finalizers: Option<Vec<String>>,
+    #[serde(default, deserialize_with = "read_finalizers")]
+    finalizers: Finalizers,
 }
 
-fn lean_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let lean = LeanMeta::deserialize(deserializer)?;
-    Ok(ObjectMeta {
-        name: lean.name,
-        namespace: lean.namespace,
-        uid: lean.uid,
-        resource_version: lean.resource_version,
-        generation: lean.generation,
-        deletion_timestamp: lean.deletion_timestamp,
-        finalizers: lean.finalizers,
-        ..ObjectMeta::default()
-    })
+impl<'de> Deserialize<'de> for Metadata {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        let lean = LeanMeta::deserialize(deserializer)?;
+        let object = ObjectMeta {
+            name: lean.name,
+            namespace: lean.namespace,
+            uid: lean.uid,
+            resource_version: lean.resource_version,
+            generation: lean.generation,
+            deletion_timestamp: lean.deletion_timestamp,
+            ..ObjectMeta::default()
+        };
+        Ok(Self { object, finalizers: lean.finalizers })
+    }
 }
 
 impl Resource for Stored {
@@ -208,18 +302,20 @@ impl Resource for Stored {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        &self.metadata
+        &self.metadata.object
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
+        &mut self.metadata.object
     }
 }
 
 impl From<Stored> for Robot {
     fn from(stored: Stored) -> Self {
-        let Stored { metadata: meta, spec, status } = stored;
-        let status = status.unwrap_or_default();
+        let Stored { metadata: Metadata { object: meta, finalizers }, spec, status } = stored;
+        let (observed_generation, conditions, last_request) = status.map_or_else(Default::default, |status| {
+            (status.observed_generation, status.conditions, status.last_request)
+        });
         let text = |text: Option<String>| -> Arc<str> { text.unwrap_or_default().into() };
         Self {
             key: Key { namespace: text(meta.namespace), name: text(meta.name) },
@@ -230,7 +326,7 @@ impl From<Stored> for Robot {
                 .unwrap_or_default(),
             generation: meta.generation.unwrap_or_default(),
             deleting_since: meta.deletion_timestamp.map(|time| time.0.as_second()),
-            finalizers: Finalizers::read(&meta.finalizers.unwrap_or_default(), ROBOT_FINALIZER),
+            finalizers,
             application: spec.application_ref.name.into(),
             room_id: spec.room_id.into(),
             member_account: spec.member_account.into(),
@@ -244,11 +340,9 @@ impl From<Stored> for Robot {
                 Some(_) => DeletionPolicy::Retain,
             },
             suspend: spec.suspend.unwrap_or_default(),
-            observed_generation: status.observed_generation,
-            called: status.last_request.is_some(),
-            conditions: Conditions::read(
-                status.conditions.unwrap_or_default().into_iter().map(Condition::from),
-            ),
+            observed_generation,
+            last_request: last_request.map(|last| Box::new(last.cut())),
+            conditions,
         }
     }
 }

@@ -11,6 +11,7 @@ use k8s_openapi::{
     apimachinery::pkg::apis::meta::v1::{Condition, Time},
     jiff::Timestamp,
 };
+use serde_json::{Value, json};
 use std::{
     fmt,
     hash::{DefaultHasher, Hash as _, Hasher as _},
@@ -168,6 +169,8 @@ reasons! {
     PlanExceeded,
     /// Deletions of the application's robots wait for a person, or have waited long.
     DeletionsStalled,
+    /// The cluster refuses a write that the operator has to make.
+    WriteRefused,
 }
 
 impl fmt::Display for Reason {
@@ -185,25 +188,27 @@ pub struct Wanted {
     pub is: Is,
     /// Its reason.
     pub reason: Reason,
-    /// Its message: one plain sentence.
+    /// Its message: one plain sentence. Empty where the stored one stays.
     pub message: String,
+    /// The stored condition stays as it is, but for the generation that it speaks of.
+    pub kept: bool,
 }
 
 impl Wanted {
     /// A condition to be.
     #[must_use]
     pub fn new(kind: Kind, is: Is, reason: Reason, message: impl Into<String>) -> Self {
-        Self { kind, is, reason, message: message.into() }
+        Self { kind, is, reason, message: message.into(), kept: false }
     }
 
-    fn digest(&self, generation: i64) -> u64 {
-        digest(self.is.as_str(), self.reason.as_str(), &self.message, generation)
+    fn digest(&self) -> u64 {
+        digest(self.is.as_str(), self.reason.as_str(), &self.message)
     }
 }
 
-fn digest(is: &str, reason: &str, message: &str, generation: i64) -> u64 {
+fn digest(is: &str, reason: &str, message: &str) -> u64 {
     let mut hasher = DefaultHasher::new();
-    (is, reason, message, generation).hash(&mut hasher);
+    (is, reason, message).hash(&mut hasher);
     hasher.finish()
 }
 
@@ -212,39 +217,64 @@ fn digest(is: &str, reason: &str, message: &str, generation: i64) -> u64 {
 pub struct Stored {
     is: Is,
     reason: Reason,
+    /// Its place in the stored list.
+    at: u16,
+    /// The lower half of its `observedGeneration`.
+    generation: u32,
     /// Unix seconds of `lastTransitionTime`.
     since: i64,
     digest: u64,
 }
 
-/// The stored conditions of one object: a place for each [`Kind`], and what others wrote.
-#[derive(Clone, Debug, Default)]
+/// How much of a status is stored: a JSON patch can only change what is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Shape {
+    /// No status at all.
+    #[default]
+    Nothing,
+    /// A status without a list of conditions.
+    NoList,
+    /// A list of conditions of this length.
+    List(u16),
+}
+
+/// The stored conditions of one object: what those of ours say, and where they are in the list. Of the conditions of
+/// other writers nothing is kept, whatever their number and size: a patch changes ours in place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Conditions {
     ours: [Option<Stored>; 4],
-    /// The message of a `Ready` that is `Added`: it holds a RequestId that is nowhere else any more.
-    added: Option<Box<str>>,
-    /// Conditions of other writers, kept because a merge patch replaces the whole list. Rare.
-    others: Option<Box<[Condition]>>,
+    shape: Shape,
 }
 
 impl Conditions {
-    /// Reads the stored list.
+    /// Reads the stored list; `None` where the object has no status.
     #[must_use]
-    pub fn read(list: impl IntoIterator<Item = Condition>) -> Self {
-        let mut ours = [None; 4];
-        let mut added = None;
-        let mut others = Vec::new();
+    pub fn read(list: Option<impl IntoIterator<Item = Condition>>) -> Self {
+        let Some(list) = list else { return Self::default() };
+        let mut conditions = Self { shape: Shape::NoList, ..Self::default() };
         for condition in list {
-            if condition.type_ == "Ready" && condition.reason == Reason::Added.as_str() {
-                added = Some(condition.message.as_str().into());
-            }
-            let place = Kind::ALL.iter().position(|kind| kind.as_str() == condition.type_);
-            match place.and_then(|at| ours.get_mut(at)) {
-                Some(place) => *place = Some(Stored::read(&condition)),
-                None => others.push(condition),
-            }
+            conditions.push(&condition);
         }
-        Self { ours, added, others: (!others.is_empty()).then(|| others.into_boxed_slice()) }
+        conditions
+    }
+
+    /// A status without a list of conditions.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { shape: Shape::NoList, ..Self::default() }
+    }
+
+    /// Takes the next condition of the stored list.
+    pub fn push(&mut self, condition: &Condition) {
+        let at = match self.shape {
+            Shape::List(length) => length,
+            Shape::Nothing | Shape::NoList => 0,
+        };
+        self.shape = Shape::List(at.saturating_add(1));
+        let place = Kind::ALL.iter().position(|kind| kind.as_str() == condition.type_);
+        if let Some(place) = place.and_then(|place| self.ours.get_mut(place)) {
+            *place = Some(Stored::read(condition, at));
+        }
     }
 
     fn get(&self, kind: Kind) -> Option<&Stored> {
@@ -257,10 +287,16 @@ impl Conditions {
         self.get(kind).is_some_and(|stored| stored.is == Is::True)
     }
 
-    /// The message of `Ready` where its reason is `Added`.
+    /// The condition as it is stored, where it is there.
     #[must_use]
-    pub fn added(&self) -> Option<&str> {
-        self.added.as_deref()
+    pub fn kept(&self, kind: Kind) -> Option<Wanted> {
+        self.get(kind).map(|stored| Wanted {
+            kind,
+            is: stored.is,
+            reason: stored.reason,
+            message: String::new(),
+            kept: true,
+        })
     }
 
     /// The status of the condition, where it is there.
@@ -284,40 +320,109 @@ impl Conditions {
     /// Whether what is stored already says what is wanted, no more and no less.
     #[must_use]
     pub fn say(&self, wanted: &[Wanted], generation: i64) -> bool {
+        self.agree(wanted, generation, |want, stored| want.kept || want.digest() == stored.digest)
+    }
+
+    /// As [`Conditions::say`], but for the words: a person who reads status and reason reads the same.
+    #[must_use]
+    pub fn say_in_other_words(&self, wanted: &[Wanted], generation: i64) -> bool {
+        self.agree(wanted, generation, |want, stored| (want.is, want.reason) == (stored.is, stored.reason))
+    }
+
+    fn agree(&self, wanted: &[Wanted], generation: i64, same: impl Fn(&Wanted, &Stored) -> bool) -> bool {
         Kind::ALL.iter().all(|kind| {
             let want = wanted.iter().find(|wanted| wanted.kind == *kind);
             match (want, self.get(*kind)) {
                 (None, None) => true,
-                (Some(want), Some(stored)) => want.digest(generation) == stored.digest,
+                (Some(want), Some(stored)) => {
+                    stored.generation == lower_half(generation) && same(want, stored)
+                }
                 _ => false,
             }
         })
     }
 
-    /// The whole list to be: what is wanted, and what others wrote. `lastTransitionTime` moves only with the status.
+    /// The list to be where none of others is stored. `lastTransitionTime` moves only with the status.
     #[must_use]
     pub fn with(&self, wanted: &[Wanted], generation: i64, now: Timestamp) -> Vec<Condition> {
-        let ours = wanted.iter().map(|want| {
-            let since = self
-                .get(want.kind)
-                .filter(|stored| stored.is == want.is)
-                .and_then(|stored| Timestamp::from_second(stored.since).ok())
-                .unwrap_or(now);
-            Condition {
-                type_: want.kind.as_str().to_owned(),
-                status: want.is.as_str().to_owned(),
-                reason: want.reason.as_str().to_owned(),
-                message: want.message.clone(),
-                observed_generation: Some(generation),
-                last_transition_time: Time(since),
+        wanted.iter().map(|want| self.condition(want, generation, now)).collect()
+    }
+
+    fn condition(&self, want: &Wanted, generation: i64, now: Timestamp) -> Condition {
+        let since = self
+            .get(want.kind)
+            .filter(|stored| stored.is == want.is)
+            .and_then(|stored| Timestamp::from_second(stored.since).ok())
+            .unwrap_or(now);
+        Condition {
+            type_: want.kind.as_str().to_owned(),
+            status: want.is.as_str().to_owned(),
+            reason: want.reason.as_str().to_owned(),
+            message: want.message.clone(),
+            observed_generation: Some(generation),
+            last_transition_time: Time(since),
+        }
+    }
+
+    /// The JSON patch that makes the stored status say `wanted`, with these other `fields` of it. Conditions of other
+    /// writers stay where they are. The patch fits the stored list of this very `resourceVersion` only.
+    #[must_use]
+    pub fn patch(
+        &self,
+        wanted: &[Wanted],
+        generation: i64,
+        fields: impl IntoIterator<Item = (&'static str, Value)>,
+        now: Timestamp,
+    ) -> Vec<Value> {
+        let add = |path: String, value: Value| json!({"op": "add", "path": path, "value": value});
+        if self.shape == Shape::Nothing {
+            let mut status: serde_json::Map<_, _> =
+                fields.into_iter().map(|(field, value)| (field.to_owned(), value)).collect();
+            status.insert("conditions".to_owned(), json!(self.with(wanted, generation, now)));
+            return vec![add("/status".to_owned(), Value::Object(status))];
+        }
+        let mut patch: Vec<Value> =
+            fields.into_iter().map(|(field, value)| add(format!("/status/{field}"), value)).collect();
+        if self.shape == Shape::NoList {
+            patch.push(add("/status/conditions".to_owned(), json!(self.with(wanted, generation, now))));
+            return patch;
+        }
+        let mut gone = Vec::new();
+        for kind in Kind::ALL {
+            let want = wanted.iter().find(|want| want.kind == kind);
+            match (want, self.get(kind)) {
+                (None, None) => {}
+                (None, Some(stored)) => gone.push(stored.at),
+                (Some(want), Some(stored)) if want.kept => {
+                    let path = format!("/status/conditions/{}/observedGeneration", stored.at);
+                    patch.push(add(path, generation.into()));
+                }
+                (Some(want), stored) => {
+                    let condition = json!(self.condition(want, generation, now));
+                    patch.push(match stored {
+                        Some(Stored { at, .. }) => {
+                            json!({"op": "replace", "path": format!("/status/conditions/{at}"), "value": condition})
+                        }
+                        None => add("/status/conditions/-".to_owned(), condition),
+                    });
+                }
             }
-        });
-        ours.chain(self.others.iter().flatten().cloned()).collect()
+        }
+        // From the end, so that the places of the others stay true.
+        gone.sort_unstable();
+        let gone = gone.into_iter().rev();
+        patch.extend(gone.map(|at| json!({"op": "remove", "path": format!("/status/conditions/{at}")})));
+        patch
     }
 }
 
+const fn lower_half(generation: i64) -> u32 {
+    let [.., a, b, c, d] = generation.to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
 impl Stored {
-    fn read(condition: &Condition) -> Self {
+    fn read(condition: &Condition, at: u16) -> Self {
         let is = match condition.status.as_str() {
             "True" => Is::True,
             "False" => Is::False,
@@ -326,13 +431,10 @@ impl Stored {
         Self {
             is,
             reason: Reason::parse(&condition.reason),
+            at,
+            generation: lower_half(condition.observed_generation.unwrap_or_default()),
             since: condition.last_transition_time.0.as_second(),
-            digest: digest(
-                &condition.status,
-                &condition.reason,
-                &condition.message,
-                condition.observed_generation.unwrap_or_default(),
-            ),
+            digest: digest(&condition.status, &condition.reason, &condition.message),
         }
     }
 }
@@ -390,6 +492,17 @@ fn clause(sentence: &str) -> String {
     letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
 }
 
+/// `ErrorCode N, RequestId X`, as far as there was an answer; empty where there was none.
+#[must_use]
+pub fn reference(code: Option<i64>, request_id: Option<&str>) -> String {
+    match (code, request_id) {
+        (Some(code), Some(id)) => format!("ErrorCode {code}, RequestId {id}"),
+        (Some(code), None) => format!("ErrorCode {code}, no RequestId"),
+        (None, Some(id)) => format!("RequestId {id}"),
+        (None, None) => String::new(),
+    }
+}
+
 /// `text`, then `reference` behind a colon where there is one: so every message ends with code and RequestId.
 #[must_use]
 pub fn with_reference(text: &str, reference: &str) -> String {
@@ -412,17 +525,17 @@ mod tests {
     #[test]
     fn the_time_moves_only_with_the_status() {
         let first = Conditions::default().with(&[ready(Is::False, Reason::Unreachable)], 1, at(100));
-        let second = Conditions::read(first).with(&[ready(Is::False, Reason::Throttled)], 2, at(200));
+        let second = Conditions::read(Some(first)).with(&[ready(Is::False, Reason::Throttled)], 2, at(200));
         assert_eq!(second[0].last_transition_time.0, at(100));
         assert_eq!((second[0].reason.as_str(), second[0].observed_generation), ("Throttled", Some(2)));
-        let third = Conditions::read(second).with(&[ready(Is::True, Reason::Adopted)], 2, at(300));
+        let third = Conditions::read(Some(second)).with(&[ready(Is::True, Reason::Adopted)], 2, at(300));
         assert_eq!(third[0].last_transition_time.0, at(300));
     }
 
     #[test]
     fn what_is_said_already_is_not_written_again() {
         let wanted = [ready(Is::True, Reason::Adopted)];
-        let stored = Conditions::read(Conditions::default().with(&wanted, 1, at(100)));
+        let stored = Conditions::read(Some(Conditions::default().with(&wanted, 1, at(100))));
         assert!(stored.say(&wanted, 1));
         assert!(!stored.say(&wanted, 2), "another generation");
         assert!(!stored.say(&[], 1), "a condition too many");
@@ -433,13 +546,72 @@ mod tests {
         );
     }
 
+    /// What the API server makes of a list and a patch for it.
+    fn patched(list: &[Condition], wanted: &[Wanted], now: Timestamp) -> Vec<Condition> {
+        let patch = Conditions::read(Some(list.to_vec())).patch(wanted, 2, [], now);
+        let mut object = json!({"status": {"conditions": list}});
+        let patch: json_patch::Patch = serde_json::from_value(json!(patch)).unwrap();
+        json_patch::patch(&mut object, &patch).unwrap();
+        serde_json::from_value(object["status"]["conditions"].take()).unwrap()
+    }
+
     #[test]
-    fn conditions_of_others_stay() {
-        let mut list = Conditions::default().with(&[ready(Is::True, Reason::Adopted)], 1, at(100));
-        list.push(Condition { type_: "Audited".into(), ..list[0].clone() });
-        let stored = Conditions::read(list.clone());
-        assert!(stored.say(&[ready(Is::True, Reason::Adopted)], 1));
-        assert_eq!(stored.with(&[ready(Is::True, Reason::Adopted)], 1, at(200)), list);
+    fn conditions_of_others_stay_in_their_places() {
+        let other = |kind: &str| Condition {
+            type_: kind.into(),
+            ..Conditions::default().with(&[ready(Is::True, Reason::Adopted)], 1, at(100)).remove(0)
+        };
+        let all = [
+            Wanted::new(Kind::Accepted, Is::True, Reason::Accepted, "a"),
+            ready(Is::False, Reason::Deleting),
+            Wanted::new(Kind::Stalled, Is::True, Reason::Suspended, "s"),
+            Wanted::new(Kind::RobotDeleted, Is::False, Reason::Suspended, "d"),
+        ];
+        // Every subset of ours stored, in two orders, with those of others between; every subset wanted.
+        for stored in 0..16_usize {
+            let chosen = |of: usize| all.iter().enumerate().filter(move |(n, _)| of & (1 << n) != 0).map(|(_, want)| want);
+            let mut list = vec![other("First")];
+            for want in chosen(stored) {
+                list.extend(Conditions::default().with(std::slice::from_ref(want), 1, at(100)));
+                list.push(other(want.reason.as_str()));
+            }
+            for list in [list.clone(), list.into_iter().rev().collect()] {
+                for wanted in 0..16 {
+                    let wanted: Vec<Wanted> = chosen(wanted).cloned().collect();
+                    let after = patched(&list, &wanted, at(200));
+                    let foreign = |list: &[Condition]| -> Vec<Condition> {
+                        let ours = |one: &&Condition| Kind::ALL.iter().all(|kind| kind.as_str() != one.type_);
+                        list.iter().filter(ours).cloned().collect()
+                    };
+                    assert_eq!(foreign(&after), foreign(&list));
+                    assert!(Conditions::read(Some(after)).say(&wanted, 2));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn a_condition_that_is_kept_changes_its_generation_only() {
+        let list = Conditions::default().with(&[ready(Is::True, Reason::Added)], 1, at(100));
+        let kept = Conditions::read(Some(list.clone())).kept(Kind::Ready).unwrap();
+        let after = patched(&list, std::slice::from_ref(&kept), at(200));
+        assert_eq!(after, [Condition { observed_generation: Some(2), ..list[0].clone() }]);
+        assert!(Conditions::read(Some(after)).say(&[kept], 2));
+    }
+
+    #[test]
+    fn a_status_that_is_not_there_is_made() {
+        let wanted = [ready(Is::True, Reason::Adopted)];
+        for (stored, object) in
+            [(Conditions::default(), json!({})), (Conditions::none(), json!({"status": {"robots": 1}}))]
+        {
+            let patch = stored.patch(&wanted, 2, [("observedGeneration", json!(2))], at(200));
+            let mut object = object;
+            json_patch::patch(&mut object, &serde_json::from_value::<json_patch::Patch>(json!(patch)).unwrap()).unwrap();
+            assert_eq!(object["status"]["observedGeneration"], 2);
+            let list: Vec<Condition> = serde_json::from_value(object["status"]["conditions"].take()).unwrap();
+            assert!(Conditions::read(Some(list)).say(&wanted, 2));
+        }
     }
 
     #[test]

@@ -25,8 +25,8 @@ use serde::de::DeserializeOwned;
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
-    sync::Arc,
-    time::Duration,
+    sync::{Arc, Mutex, PoisonError},
+    time::{Duration, Instant},
 };
 use tokio::{sync::mpsc::Sender, task::JoinSet};
 
@@ -117,13 +117,66 @@ impl Scope {
     }
 }
 
+/// The round that lists belong to. With a new one all lists of RoomRobots and RtcApplications begin again: see
+/// [`crate::engine::Effect::ListAgain`].
+pub type Rounds = tokio::sync::watch::Receiver<u32>;
+
+/// Where inputs of watches go, and what else they tell.
+#[derive(Clone, Debug)]
+pub struct Told {
+    /// Inputs for the engine.
+    pub inputs: Sender<Input>,
+    /// Which views are cut.
+    pub views: Views,
+}
+
+/// Which views of the cluster are cut: their watch fails, and what is known of them grows old.
+#[derive(Clone, Debug, Default)]
+pub struct Views(Arc<Mutex<BTreeMap<(&'static str, String), Option<Instant>>>>);
+
+impl Views {
+    /// The view of this resource, or of a part of it, is cut.
+    fn cut(&self, resource: &'static str, part: &str) {
+        let mut views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        views.entry((resource, part.to_owned())).or_default().get_or_insert_with(Instant::now);
+    }
+
+    /// It is whole.
+    fn whole(&self, resource: &'static str, part: &str) {
+        let mut views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        match views.get_mut(&(resource, part.to_owned())) {
+            Some(since) => *since = None,
+            None => drop(views.insert((resource, part.to_owned()), None)),
+        }
+    }
+
+    /// It is not looked at any more.
+    fn forget(&self, resource: &'static str, part: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(&(resource, part.to_owned()));
+    }
+
+    /// For how long the view of each resource has been cut, its worst part: zero where it is whole.
+    #[must_use]
+    pub fn cut_for(&self) -> BTreeMap<&'static str, Duration> {
+        let views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        let mut resources = BTreeMap::new();
+        for ((resource, _), since) in &*views {
+            let age = since.map_or(Duration::ZERO, |since| since.elapsed());
+            let longest: &mut Duration = resources.entry(*resource).or_default();
+            *longest = age.max(*longest);
+        }
+        resources
+    }
+}
+
 /// Starts all streams but those of Secrets; they end with the set, or when nobody takes their inputs.
 pub fn start(
     tasks: &mut JoinSet<()>,
     client: &Client,
     scope: &Scope,
     allowed: &Allowed,
-    inputs: &Sender<Input>,
+    rounds: &Rounds,
+    told: &Told,
 ) {
     for list in scope.lists() {
         let api = match &list {
@@ -131,103 +184,187 @@ pub fn start(
             Some(namespace) => Api::namespaced(client.clone(), namespace),
         };
         let config = watcher::Config { label_selector: scope.selector.clone(), ..watcher::Config::default() };
-        tasks.spawn(robots(api, config, list, inputs.clone()));
+        tasks.spawn(robots(api, config, list, rounds.clone(), told.clone()));
     }
     let allowed = allowed.clone();
     tasks.spawn(follow(
         Api::<RtcApplication>::all(client.clone()),
-        inputs.clone(),
-        move |application| Input::Application(Box::new(Spec::read(application, &allowed))),
-        Input::ApplicationGone,
-        Input::ApplicationsListed,
+        Some(rounds.clone()),
+        told.clone(),
+        Inputs {
+            begins: |round| Some(Input::ApplicationsListing(round)),
+            seen: move |application| Input::Application(Box::new(Spec::read(application, &allowed))),
+            gone: Input::ApplicationGone,
+            listed: Input::ApplicationsListed,
+        },
     ));
     tasks.spawn(follow(
         Api::<PartialObjectMeta<Namespace>>::all(client.clone()),
-        inputs.clone(),
-        |namespace| {
-            let meta = namespace.metadata;
-            Input::Namespace(
-                meta.name.unwrap_or_default().into(),
-                meta.labels.unwrap_or_default(),
-                meta.deletion_timestamp.is_some(),
-            )
+        None,
+        told.clone(),
+        Inputs {
+            begins: |_| None,
+            seen: |namespace: PartialObjectMeta<Namespace>| {
+                let meta = namespace.metadata;
+                Input::Namespace(
+                    meta.name.unwrap_or_default().into(),
+                    meta.labels.unwrap_or_default(),
+                    meta.deletion_timestamp.is_some(),
+                )
+            },
+            gone: Input::NamespaceGone,
+            listed: Input::NamespacesListed,
         },
-        Input::NamespaceGone,
-        Input::NamespacesListed,
     ));
 }
 
-async fn robots(api: Api<Stored>, config: watcher::Config, list: Option<Arc<str>>, inputs: Sender<Input>) {
-    let mut stream = watcher(api, config.page_size(PAGE)).backoff(Waits::short()).boxed();
+/// Waits for a new round; for ever where there are none.
+async fn new_round(rounds: Option<&mut Rounds>) -> bool {
+    match rounds {
+        Some(rounds) => rounds.changed().await.is_ok(),
+        None => std::future::pending().await,
+    }
+}
+
+async fn robots(
+    api: Api<Stored>,
+    config: watcher::Config,
+    list: Option<Arc<str>>,
+    mut rounds: Rounds,
+    told: Told,
+) {
+    let part = list.as_deref().unwrap_or_default();
     let mut silent = Complaint::default();
-    while let Some(event) = stream.next().await {
-        let input = match event {
-            Ok(Event::Init) => Input::RobotsListing(list.clone()),
-            Ok(Event::InitApply(robot) | Event::Apply(robot)) => Input::Robot(Box::new(Robot::from(robot))),
-            Ok(Event::Delete(robot)) => {
-                let robot = Robot::from(robot);
-                Input::RobotGone(robot.key, robot.uid)
+    loop {
+        let round = *rounds.borrow_and_update();
+        let mut stream =
+            watcher(api.clone(), config.clone().page_size(PAGE)).backoff(Waits::short()).boxed();
+        loop {
+            let event = tokio::select! {
+                biased;
+                more = new_round(Some(&mut rounds)) => match more {
+                    true => break,
+                    false => return,
+                },
+                event = stream.next() => event,
+            };
+            let Some(event) = event else { return };
+            let input = match event {
+                // The list begins after this, so it is of the round.
+                Ok(Event::Init) => Input::RobotsListing(list.clone(), round),
+                Ok(Event::InitApply(robot) | Event::Apply(robot)) => {
+                    Input::Robot(Box::new(Robot::from(robot)))
+                }
+                Ok(Event::Delete(robot)) => {
+                    let robot = Robot::from(robot);
+                    Input::RobotGone(robot.key, robot.uid)
+                }
+                Ok(Event::InitDone) => Input::RobotsListed(list.clone()),
+                Err(error) => {
+                    silent.about::<Stored>(&error);
+                    told.views.cut("roomrobots", part);
+                    Input::RobotsCut(list.clone())
+                }
+            };
+            if !matches!(input, Input::RobotsCut(_) | Input::RobotsListing(..)) {
+                silent.over::<Stored>();
+                told.views.whole("roomrobots", part);
             }
-            Ok(Event::InitDone) => Input::RobotsListed(list.clone()),
-            Err(error) => {
-                silent.about::<Stored>(&error);
-                Input::RobotsCut(list.clone())
+            if told.inputs.send(input).await.is_err() {
+                return;
             }
-        };
-        if !matches!(input, Input::RobotsCut(_)) {
-            silent.over::<Stored>();
-        }
-        if inputs.send(input).await.is_err() {
-            return;
         }
     }
+}
+
+/// What becomes of the events of a list.
+struct Inputs<B, S, G, L> {
+    /// A list begins, in this round.
+    begins: B,
+    seen: S,
+    gone: G,
+    listed: L,
 }
 
 /// Follows a small list by name.
-async fn follow<K>(
+async fn follow<K, B, S, G, L>(
     api: Api<K>,
-    inputs: Sender<Input>,
-    seen: impl Fn(K) -> Input,
-    gone: impl Fn(Arc<str>) -> Input,
-    listed: impl Fn(BTreeSet<Arc<str>>) -> Input,
+    mut rounds: Option<Rounds>,
+    told: Told,
+    inputs: Inputs<B, S, G, L>,
 ) where
     K: Resource<DynamicType = ()> + Clone + Debug + DeserializeOwned + Send + 'static,
+    B: Fn(u32) -> Option<Input>,
+    S: Fn(K) -> Input,
+    G: Fn(Arc<str>) -> Input,
+    L: Fn(BTreeSet<Arc<str>>) -> Input,
 {
-    let mut stream =
-        watcher(api, watcher::Config::default().page_size(PAGE)).backoff(Waits::default()).boxed();
-    let mut names = BTreeSet::new();
+    let resource = if K::kind(&()) == "Namespace" { "namespaces" } else { "rtcapplications" };
     let mut silent = Complaint::default();
-    while let Some(event) = stream.next().await {
-        let input = match event {
-            Ok(Event::Init) => {
-                names.clear();
-                continue;
+    loop {
+        let round = rounds.as_mut().map_or(0, |rounds| *rounds.borrow_and_update());
+        let config = watcher::Config::default().page_size(PAGE);
+        let mut stream = watcher(api.clone(), config).backoff(Waits::default()).boxed();
+        let mut names = BTreeSet::new();
+        loop {
+            let event = tokio::select! {
+                biased;
+                more = new_round(rounds.as_mut()) => match more {
+                    true => break,
+                    false => return,
+                },
+                event = stream.next() => event,
+            };
+            let Some(event) = event else { return };
+            let input = match event {
+                Ok(Event::Init) => {
+                    names.clear();
+                    let Some(input) = (inputs.begins)(round) else { continue };
+                    input
+                }
+                Ok(Event::InitApply(object)) => {
+                    names.insert(object.name_any().into());
+                    (inputs.seen)(object)
+                }
+                Ok(Event::Apply(object)) => (inputs.seen)(object),
+                Ok(Event::Delete(object)) => (inputs.gone)(object.name_any().into()),
+                Ok(Event::InitDone) => (inputs.listed)(std::mem::take(&mut names)),
+                Err(error) => {
+                    silent.about::<K>(&error);
+                    told.views.cut(resource, "");
+                    continue;
+                }
+            };
+            if !matches!(input, Input::ApplicationsListing(_)) {
+                silent.over::<K>();
+                told.views.whole(resource, "");
             }
-            Ok(Event::InitApply(object)) => {
-                names.insert(object.name_any().into());
-                seen(object)
+            if told.inputs.send(input).await.is_err() {
+                return;
             }
-            Ok(Event::Apply(object)) => seen(object),
-            Ok(Event::Delete(object)) => gone(object.name_any().into()),
-            Ok(Event::InitDone) => listed(std::mem::take(&mut names)),
-            Err(error) => {
-                silent.about::<K>(&error);
-                continue;
-            }
-        };
-        silent.over::<K>();
-        if inputs.send(input).await.is_err() {
-            return;
         }
     }
 }
 
+/// How long a Secret that was never read may fail to be listed before that is told: what passes by itself in a moment is
+/// no news for thousands of robots.
+const UNREAD: Duration = Duration::from_secs(3);
+
 /// Follows one Secret; ends when nobody takes its inputs.
-pub async fn secret(client: Client, namespace: String, name: Arc<str>, inputs: Sender<Input>) {
+pub async fn secret(client: Client, namespace: String, name: Arc<str>, told: Told) {
+    /// A view of a Secret that nobody looks at any more is not cut.
+    struct Forget<'a>(&'a Views, &'a str);
+    impl Drop for Forget<'_> {
+        fn drop(&mut self) {
+            self.0.forget("secrets", self.1);
+        }
+    }
+    let _forget = Forget(&told.views, &name);
     let api = Api::<Secret>::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
     let mut stream = watcher(api, config).backoff(Waits::default()).boxed();
     let mut found = false;
+    let mut failing: Option<Instant> = None;
     let mut silent = Complaint::default();
     while let Some(event) = stream.next().await {
         let credentials = match event {
@@ -243,21 +380,25 @@ pub async fn secret(client: Client, namespace: String, name: Arc<str>, inputs: S
             }
             Ok(Event::InitDone) if found => continue,
             Ok(Event::InitDone | Event::Delete(_)) => Credentials::Missing,
-            Err(watcher::Error::InitialListFailed(error)) if forbidden(&error) => {
-                let why = explain(&error);
-                silent.about::<Secret>(&watcher::Error::InitialListFailed(error));
-                Credentials::Unreadable(why)
-            }
             Err(error) => {
                 silent.about::<Secret>(&error);
-                continue;
+                told.views.cut("secrets", &name);
+                let since = failing.get_or_insert_with(Instant::now).elapsed();
+                match &error {
+                    watcher::Error::InitialListFailed(cause) if forbidden(cause) || since >= UNREAD => {
+                        Credentials::Unreadable(explain(cause))
+                    }
+                    _ => continue,
+                }
             }
         };
         if !matches!(credentials, Credentials::Unreadable(_)) {
+            failing = None;
             silent.over::<Secret>();
+            told.views.whole("secrets", &name);
         }
         let input = Input::Secret(Arc::clone(&name), credentials);
-        if inputs.send(input).await.is_err() {
+        if told.inputs.send(input).await.is_err() {
             return;
         }
     }

@@ -64,12 +64,12 @@ impl Desk {
 
     /// Makes a call if one may go out, as the engine does; says the number of its signature.
     fn call(&mut self) -> Option<u64> {
-        let probe = self.application.probe_at().is_some_and(|at| at <= self.now);
+        let probe = self.application.probe_at(Operation::DeleteRobot).is_some_and(|at| at <= self.now);
         if !probe && !self.application.may_call(Operation::DeleteRobot, self.now) {
             return None;
         }
         let (_, number) = self.application.caller(WALL)?;
-        self.application.sent(Operation::DeleteRobot);
+        self.application.sent(Operation::DeleteRobot, self.now);
         Some(number)
     }
 
@@ -79,7 +79,12 @@ impl Desk {
     }
 
     fn answer(&mut self, number: u64, outcome: &Outcome) -> Effect {
-        self.application.answered(Operation::DeleteRobot, outcome, number, self.now, WALL)
+        self.answer_to(number, self.now - SECOND / 2, outcome)
+    }
+
+    /// The answer to a call that started then.
+    fn answer_to(&mut self, number: u64, started: Duration, outcome: &Outcome) -> Effect {
+        self.application.answered(Operation::DeleteRobot, outcome, number, started, self.now, WALL)
     }
 
     /// One call that must be possible, and its answer.
@@ -90,7 +95,7 @@ impl Desk {
     }
 
     fn ready(&self) -> (Is, Reason) {
-        let wanted = self.application.wanted(None, None);
+        let wanted = self.application.wanted(&Told::default());
         (wanted[0].is, wanted[0].reason)
     }
 }
@@ -226,7 +231,7 @@ fn an_application_says_why_it_makes_no_call() {
         if let Some(credentials) = credentials {
             application.set_credentials(credentials);
         }
-        let hold = application.hold().unwrap();
+        let hold = application.hold(Operation::DeleteRobot).unwrap();
         assert_eq!(hold.reason, robots_say);
         assert!(
             hold.message.contains(told) && hold.message.contains("RtcApplication app"),
@@ -235,9 +240,9 @@ fn an_application_says_why_it_makes_no_call() {
         );
         assert!(application.known());
         assert!(
-            !application.may_call(Operation::DeleteRobot, Duration::MAX) && application.probe_at().is_none()
+            !application.may_call(Operation::DeleteRobot, Duration::MAX) && application.probe_at(Operation::DeleteRobot).is_none()
         );
-        let wanted = application.wanted(Some("waits"), None);
+        let wanted = application.wanted(&Told { stalled: Some("waits"), ..Told::default() });
         assert_eq!(wanted[0], Wanted::new(Kind::Ready, Is::False, reason, hold.message.clone()));
         // The brake is the will of a person, and no fault.
         let stalled = wanted.get(1).map(|want| (want.kind, want.is, want.reason));
@@ -250,7 +255,7 @@ fn an_application_says_why_it_makes_no_call() {
 fn before_the_secret_is_looked_at_nothing_is_called_and_nothing_is_told() {
     let mut application = Application::new(spec(json!({})), 0);
     assert!(!application.known());
-    assert_eq!(application.hold(), None);
+    assert_eq!(application.hold(Operation::DeleteRobot), None);
     assert!(!application.may_call(Operation::DeleteRobot, Duration::MAX));
     assert!(application.caller(WALL).is_none());
     assert!(application.set_credentials(key(KEY)));
@@ -264,8 +269,8 @@ fn an_application_is_ready_with_its_key_and_verified_by_a_call() {
     assert_eq!(desk.ready(), (Is::True, Reason::CredentialsLoaded));
     assert_eq!(desk.ask(&reply(0)), Effect::Changed);
     assert_eq!(desk.ready(), (Is::True, Reason::Verified));
-    assert_eq!(desk.application.wanted(None, None).len(), 1, "nothing is stalled");
-    let stalled = desk.application.wanted(Some("The deletion of RoomRobot a/b waits"), None);
+    assert_eq!(desk.application.wanted(&Told::default()).len(), 1, "nothing is stalled");
+    let stalled = desk.application.wanted(&Told { stalled: Some("The deletion of RoomRobot a/b waits"), ..Told::default() });
     for (want, kind, is) in [(&stalled[0], Kind::Ready, Is::False), (&stalled[1], Kind::Stalled, Is::True)] {
         assert_eq!(
             *want,
@@ -280,7 +285,7 @@ fn an_application_that_is_being_deleted_names_who_holds_it() {
     let message = |object: RtcApplication, held_by| {
         let mut application = Application::new(Spec::read(object, &Allowed::default()), 0);
         application.set_credentials(Credentials::Missing);
-        application.wanted(None, held_by).remove(0).message
+        application.wanted(&Told { held_by, ..Told::default() }).remove(0).message
     };
     let plain = message(object.clone(), None);
     assert_eq!(message(object.clone(), Some("RoomRobot a/b")), plain, "it is not being deleted");
@@ -291,10 +296,10 @@ fn an_application_that_is_being_deleted_names_who_holds_it() {
     let mut serving = Application::new(Spec::read(object, &Allowed::default()), 0);
     serving.set_credentials(key(KEY));
     assert!(
-        serving.hold().is_none() && serving.may_call(Operation::DeleteRobot, Duration::ZERO),
+        serving.hold(Operation::DeleteRobot).is_none() && serving.may_call(Operation::DeleteRobot, Duration::ZERO),
         "it still serves deletions"
     );
-    assert_eq!(serving.wanted(None, Some("RoomRobot a/b"))[0].is, Is::True);
+    assert_eq!(serving.wanted(&Told { held_by: Some("RoomRobot a/b"), ..Told::default() })[0].is, Is::True);
 }
 
 // The breaker.
@@ -370,7 +375,7 @@ fn each_refusal_of_an_application_stops_it_with_its_own_reason() {
                 desk.ask(&reply(0));
             }
             assert_eq!(desk.ask(&reply(code)), Effect::Changed, "{code}");
-            let hold = desk.application.hold().unwrap();
+            let hold = desk.application.hold(Operation::DeleteRobot).unwrap();
             assert_eq!(hold.reason, robots_say, "{code}");
             let end = format!(": ErrorCode {code}, RequestId Id-{code}");
             assert!(
@@ -378,7 +383,7 @@ fn each_refusal_of_an_application_stops_it_with_its_own_reason() {
                 "{}",
                 hold.message
             );
-            let wanted = desk.application.wanted(None, None);
+            let wanted = desk.application.wanted(&Told::default());
             assert_eq!(wanted[0], Wanted::new(Kind::Ready, Is::False, reason, hold.message.clone()));
             assert_eq!(wanted[1], Wanted::new(Kind::Stalled, Is::True, reason, hold.message));
             assert_eq!(desk.calls().len(), 0, "{code}");
@@ -388,7 +393,7 @@ fn each_refusal_of_an_application_stops_it_with_its_own_reason() {
     for code in [100_006, 100_002, 424_242] {
         let mut desk = Desk::new();
         desk.ask(&reply(code));
-        assert_eq!(desk.application.hold(), None, "{code}");
+        assert_eq!(desk.application.hold(Operation::DeleteRobot), None, "{code}");
     }
 }
 
@@ -396,11 +401,11 @@ fn each_refusal_of_an_application_stops_it_with_its_own_reason() {
 fn one_probe_goes_out_after_a_minute_and_not_before() {
     let mut desk = Desk::new();
     desk.ask(&reply(70009));
-    let hold = desk.application.hold();
+    let hold = desk.application.hold(Operation::DeleteRobot);
     for _ in 0..3 {
         let due = desk.now + PROBE;
         assert_eq!(PROBE, 60 * SECOND);
-        assert_eq!(desk.application.probe_at(), Some(due));
+        assert_eq!(desk.application.probe_at(Operation::DeleteRobot), Some(due));
         desk.now = due - Duration::from_nanos(1);
         assert_eq!(desk.calls().len(), 0);
         desk.now = due;
@@ -408,11 +413,11 @@ fn one_probe_goes_out_after_a_minute_and_not_before() {
         assert_eq!(probes.len(), 1, "one at a time");
         desk.now += 3 * SECOND;
         assert_eq!(desk.answer(probes[0], &reply(70009)), Effect::None, "the same refusal is no news");
-        assert_eq!(desk.application.hold(), hold, "waiting robots keep what they say");
+        assert_eq!(desk.application.hold(Operation::DeleteRobot), hold, "waiting robots keep what they say");
     }
     desk.now += PROBE;
     assert_eq!(desk.ask(&reply(70013)), Effect::Changed, "another refusal is");
-    assert!(desk.application.hold().unwrap().message.contains("ErrorCode 70013"));
+    assert!(desk.application.hold(Operation::DeleteRobot).unwrap().message.contains("ErrorCode 70013"));
 }
 
 #[test]
@@ -420,18 +425,18 @@ fn a_probe_without_a_verdict_is_repeated_after_another_minute() {
     for outcome in [timeout(), throttled(), reply(60011)] {
         let mut desk = Desk::new();
         desk.ask(&reply(60010));
-        let hold = desk.application.hold();
+        let hold = desk.application.hold(Operation::DeleteRobot);
         desk.now += PROBE;
         assert_eq!(desk.ask(&outcome), Effect::None);
-        assert_eq!(desk.application.hold(), hold);
-        assert_eq!(desk.application.probe_at(), Some(desk.now + PROBE));
+        assert_eq!(desk.application.hold(Operation::DeleteRobot), hold);
+        assert_eq!(desk.application.probe_at(Operation::DeleteRobot), Some(desk.now + PROBE));
     }
     let mut nobody = Desk::new();
     nobody.ask(&reply(60010));
     nobody.now += PROBE;
-    nobody.application.postpone_probe(nobody.now);
+    nobody.application.postpone_probe(Operation::DeleteRobot, nobody.now);
     assert_eq!(
-        nobody.application.probe_at(),
+        nobody.application.probe_at(Operation::DeleteRobot),
         Some(nobody.now + PROBE),
         "nobody to probe with: looked for later"
     );
@@ -444,9 +449,9 @@ fn an_accepted_probe_brings_all_back() {
         desk.ask(&reply(60020));
         desk.now += PROBE;
         assert_eq!(desk.ask(&reply(code)), Effect::Changed);
-        assert_eq!(desk.application.hold(), None);
+        assert_eq!(desk.application.hold(Operation::DeleteRobot), None);
         assert_eq!(desk.ready(), (Is::True, Reason::Verified));
-        assert_eq!(desk.application.probe_at(), None);
+        assert_eq!(desk.application.probe_at(Operation::DeleteRobot), None);
         assert_eq!(desk.calls().len(), 256);
     }
 }
@@ -456,7 +461,7 @@ fn what_a_person_mends_is_tried_at_once() {
     let mut desk = Desk::new();
     desk.ask(&reply(70009));
     assert!(desk.application.set_credentials(key("another")));
-    assert_eq!(desk.application.hold(), None);
+    assert_eq!(desk.application.hold(Operation::DeleteRobot), None);
     assert_eq!(desk.ready(), (Is::True, Reason::CredentialsLoaded));
     assert_eq!(desk.calls().len(), 1, "with the caution of a first call");
 
@@ -468,10 +473,10 @@ fn what_a_person_mends_is_tried_at_once() {
         !desk.application.update(newer.clone()),
         "the same generation: somebody wrote a label or the status"
     );
-    assert!(desk.application.hold().is_some());
+    assert!(desk.application.hold(Operation::DeleteRobot).is_some());
     newer.generation += 1;
     assert!(desk.application.update(newer));
-    assert_eq!(desk.application.hold(), None);
+    assert_eq!(desk.application.hold(Operation::DeleteRobot), None);
     let (caller, _) = desk.application.caller(WALL).unwrap();
     assert_eq!(&*caller.identifier, "boss");
 }
@@ -484,7 +489,7 @@ fn a_brake_stops_probes_too() {
     braked.generation += 1;
     desk.application.update(braked);
     desk.now += 10 * PROBE;
-    assert_eq!((desk.application.probe_at(), desk.calls().len()), (None, 0));
+    assert_eq!((desk.application.probe_at(Operation::DeleteRobot), desk.calls().len()), (None, 0));
     assert_eq!(desk.ready(), (Is::False, Reason::Suspended));
     desk.application.set_credentials(Credentials::Missing);
     let mut released = spec(json!({}));
@@ -500,7 +505,7 @@ fn too_many_bad_signatures_hold_even_new_credentials_off_for_a_minute() {
     let until = desk.now + PROBE;
     desk.now += SECOND;
     desk.application.set_credentials(key("right"));
-    assert_eq!(desk.application.hold(), None);
+    assert_eq!(desk.application.hold(Operation::DeleteRobot), None);
     assert_eq!(desk.application.held_off_until(desk.now), Some(until));
     desk.now = until - Duration::from_nanos(1);
     assert_eq!(desk.calls().len(), 0);
@@ -525,13 +530,13 @@ fn an_expired_signature_is_made_anew_once_and_then_refused() {
     // All three were signed with the old one: one new signature for all of them.
     for number in wave.clone() {
         assert_eq!(desk.answer(number, &reply(70001)), Effect::SignedAnew);
-        assert_eq!(desk.application.hold(), None);
+        assert_eq!(desk.application.hold(Operation::DeleteRobot), None);
     }
     let again = desk.call().unwrap();
     assert!(again > wave[0]);
     assert_eq!(desk.answer(again, &reply(70001)), Effect::Changed);
     assert_eq!(desk.ready(), (Is::False, Reason::CredentialsRejected));
-    assert!(desk.application.hold().unwrap().message.ends_with("ErrorCode 70001, RequestId Id-70001"));
+    assert!(desk.application.hold(Operation::DeleteRobot).unwrap().message.ends_with("ErrorCode 70001, RequestId Id-70001"));
     assert_eq!(desk.calls().len(), 0);
 }
 
@@ -587,9 +592,9 @@ fn answers_that_the_one_before_waited_for_are_not_taken_off_the_count() {
     let mut application = Application::new(spec(json!({})), before.application.signatures);
     assert!(application.set_credentials(key(KEY)));
     application.caller(WALL).unwrap();
-    application.sent(Operation::AddRobot);
+    application.sent(Operation::AddRobot, 9 * SECOND);
     for operation in [Operation::DeleteRobot, Operation::AddRobot] {
-        assert_eq!(application.answered(operation, &reply(0), old, 10 * SECOND, WALL), Effect::None);
+        assert_eq!(application.answered(operation, &reply(0), old, 9 * SECOND, 10 * SECOND, WALL), Effect::None);
         assert_eq!(application.under_way.all(), 1);
     }
     assert!(application.may_call(Operation::DeleteRobot, 10 * SECOND));
@@ -648,7 +653,7 @@ fn told(reason: Reason, generation: i64) -> Spec {
 #[test]
 fn verified_outlives_a_restart_but_not_another_secret() {
     let mut application = Application::new(told(Reason::Verified, 1), 0);
-    let reason = |application: &Application| application.wanted(None, None)[0].reason;
+    let reason = |application: &Application| application.wanted(&Told::default())[0].reason;
     assert!(application.set_credentials(key(KEY)));
     assert_eq!(reason(&application), Reason::Verified);
     assert!(application.under_way.all() == 0 && application.may_call(Operation::DeleteRobot, Duration::ZERO));
@@ -669,7 +674,7 @@ fn verified_outlives_a_restart_but_not_another_secret() {
     let mut application = Application::new(told(Reason::Verified, 1), 0);
     application.set_credentials(key(KEY));
     application.caller(WALL).unwrap();
-    application.sent(Operation::DeleteRobot);
+    application.sent(Operation::DeleteRobot, 9 * SECOND);
     assert!(!application.may_call(Operation::DeleteRobot, Duration::ZERO));
 }
 
@@ -698,5 +703,5 @@ fn verified_ends_where_another_caller_begins() {
 fn verified_does_not_outlive_a_change_of_the_spec_that_nobody_saw() {
     let mut application = Application::new(told(Reason::Verified, 2), 0);
     application.set_credentials(key(KEY));
-    assert_eq!(application.wanted(None, None)[0].reason, Reason::CredentialsLoaded);
+    assert_eq!(application.wanted(&Told::default())[0].reason, Reason::CredentialsLoaded);
 }

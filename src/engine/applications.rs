@@ -1,12 +1,14 @@
 //! RtcApplications: their Secrets, their finalizer, their condition and counts.
 
 use super::{
-    Announcement, ApplicationWrite, Change, Effect, Engine, Now, Seat, WriteError, lines::CallLine, writes,
+    Announcement, ApplicationWrite, Change, Effect, Engine, Entry, Now, Seat, State, WriteError,
+    lines::CallLine, writes,
 };
 use crate::{
-    application::{Application, Credentials, Spec},
+    application::{Application, Credentials, Spec, Told},
+    plan,
     robot::Finalizers,
-    status::{Is, Kind, Wanted},
+    status::{Is, Kind, Reason, Wanted},
 };
 use serde_json::json;
 use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
@@ -89,7 +91,7 @@ impl Engine {
         if self.active {
             if decides {
                 // Acceptance, holds and rivals all depend on the application, but on nothing of its status.
-                self.touch_where(now, |entry| {
+                self.recount_and_touch_where(now, |entry| {
                     entry.robot.application == name
                         && (!entry.robot.accepted() || entry.robot.deleting_since.is_some())
                 });
@@ -107,6 +109,7 @@ impl Engine {
         seat.application.start_afresh();
         seat.told.clear();
         seat.coarse.dirty = true;
+        (seat.refused, seat.prober, seat.telling_robots) = (None, None, [None; 2]);
         (seat.blocked_until, seat.failed_writes) = (Duration::ZERO, 0);
     }
 
@@ -125,13 +128,13 @@ impl Engine {
                 .map(|(id, _)| id)
                 .collect();
             for id in lost {
-                if self
-                    .index
-                    .get(id)
-                    .is_some_and(|entry| matches!(entry.state, crate::index::State::CallQueued(_)))
-                {
-                    self.set_state(id, crate::index::State::Idle);
+                if let Some(entry) = self.index.get_mut(id) {
+                    entry.in_lines = [false; 2];
+                    if matches!(entry.state, State::CallQueued(_)) {
+                        entry.state = State::Idle;
+                    }
                 }
+                self.recount(id, now);
                 self.touch(id, now);
             }
         }
@@ -142,7 +145,7 @@ impl Engine {
         for name in gone {
             self.forget_application(&name, now);
         }
-        self.applications_listed = true;
+        self.applications_listed = Some(self.applications_listing);
     }
 
     /// Asks for the application's Secret, or takes what is known of it.
@@ -200,11 +203,20 @@ impl Engine {
                 entry.memory.start_afresh();
             }
         }
+        if let Some(seat) = self.seats.get_mut(name) {
+            // What robots say meanwhile is not what they were told.
+            (seat.prober, seat.telling_robots) = (None, [None; 2]);
+        }
+    }
+
+    /// Whether the application has to stay for one of its robots.
+    fn holds(&self, name: &Arc<str>) -> bool {
+        self.tallies.get(name).is_some_and(|tally| tally.holding > 0)
     }
 
     /// Robots came to refer to the application, or stopped.
     pub(super) fn application_robots_changed(&mut self, name: &Arc<str>, now: Now) {
-        let used = self.tallies.contains_key(name);
+        let used = self.holds(name);
         let Some(seat) = self.seats.get_mut(name) else {
             return;
         };
@@ -255,7 +267,7 @@ impl Engine {
         if !self.active || self.only_records() {
             return;
         }
-        let used = self.tallies.contains_key(name);
+        let used = self.holds(name);
         let Some(seat) = self.seats.get_mut(name) else {
             return;
         };
@@ -273,7 +285,14 @@ impl Engine {
             }
             _ => None,
         };
-        if let Some(change) = change.or_else(|| self.application_status(name, now)) {
+        // What is refused is told first, where that can be.
+        let told = seat.refused.is_some() && !seat.status_refused;
+        let status = if told { self.application_status(name, now) } else { None };
+        let change = match status {
+            Some(status) => Some(status),
+            None => change.or_else(|| if told { None } else { self.application_status(name, now) }),
+        };
+        if let Some(change) = change {
             self.write_application(name, change);
         } else if let Some(seat) = self.seats.get_mut(name) {
             // Nothing is left to write: a write whose reply was lost has been seen to be stored.
@@ -298,11 +317,21 @@ impl Engine {
             seat.coarse.stalled = None;
         }
         let coarse = &seat.coarse;
-        let wanted = seat.application.wanted(coarse.stalled.as_deref(), coarse.held_by.as_deref());
+        let wanted = seat.application.wanted(&Told {
+            stalled: coarse.stalled.as_deref(),
+            held_by: coarse.held_by.as_deref(),
+            refused: seat.refused.as_deref(),
+        });
         let spec = &seat.application.spec;
         let (robots, deleting) = coarse.counts();
         let counts_differ = spec.counts != (robots, deleting);
-        let conditions_differ = !spec.conditions.say(&wanted, spec.generation);
+        // The words of a webhook may be others each time.
+        let refused = wanted.iter().any(|want| want.reason == Reason::WriteRefused);
+        let conditions_differ = if refused {
+            !spec.conditions.say_in_other_words(&wanted, spec.generation)
+        } else {
+            !spec.conditions.say(&wanted, spec.generation)
+        };
         // What another writer says is not answered before the next count, so that two cannot talk without end; what is
         // new here is told at once.
         let at_once = conditions_differ && wanted != seat.told;
@@ -311,11 +340,9 @@ impl Engine {
         }
         seat.telling.clone_from(&wanted);
         seat.telling_after = spec.conditions.reason(Kind::Ready);
-        Some(Change::Status(json!({
-            "conditions": spec.conditions.with(&wanted, spec.generation, now.wall),
-            "robots": robots,
-            "deleting": deleting,
-        })))
+        let fields = [("robots", json!(robots)), ("deleting", json!(deleting))];
+        let patch = spec.conditions.patch(&wanted, spec.generation, fields, now.wall);
+        Some(Change::Status(writes::of_version(spec.resource_version, patch)))
     }
 
     /// Counts the application's robots, and finds those that wait for a person or for long.
@@ -346,8 +373,9 @@ impl Engine {
             coarse.stalled = Some(text);
         }
         if self.seats.get(name).is_some_and(|seat| seat.application.spec.deleting) {
-            let one = self.index.iter().find(|(_, entry)| entry.robot.application == *name);
-            coarse.held_by = one.map(|(_, entry)| match tally.robots {
+            let holds = |entry: &Entry| entry.robot.application == *name && entry.memory.counted.holding;
+            let one = self.index.iter().find(|(_, entry)| holds(entry));
+            coarse.held_by = one.map(|(_, entry)| match tally.holding {
                 1 => format!("RoomRobot {}", entry.robot.key),
                 robots => format!("{robots} RoomRobots, one of them {}", entry.robot.key),
             });
@@ -360,6 +388,7 @@ impl Engine {
             return;
         };
         seat.writing = true;
+        seat.writing_finalizer = !matches!(change, Change::Status(_));
         self.application_writes += 1;
         let uid = seat.application.spec.uid.clone();
         self.effects.push(Effect::WriteApplication(Box::new(ApplicationWrite {
@@ -385,10 +414,19 @@ impl Engine {
             return;
         }
         seat.writing = false;
+        let of_finalizer = seat.writing_finalizer;
         match result {
             Ok(spec) => {
-                seat.failed_writes = 0;
-                seat.blocked_until = Duration::ZERO;
+                if of_finalizer {
+                    seat.refused = None;
+                } else {
+                    seat.status_refused = false;
+                }
+                // Telling of a finalizer that is refused does not make the next attempt come sooner.
+                if seat.refused.is_none() {
+                    seat.failed_writes = 0;
+                    seat.blocked_until = Duration::ZERO;
+                }
                 if !seat.telling.is_empty() {
                     seat.told = std::mem::take(&mut seat.telling);
                     // Not compared with what is known by now: the watch may have been quicker than this reply.
@@ -407,7 +445,28 @@ impl Engine {
                 if let Some(reason) = error.reason() {
                     tracing::warn!(application = %name, %reason, "could not write to the RtcApplication; trying again");
                 }
+                if let WriteError::Refused(words) = error {
+                    self.application_write_refused(name, of_finalizer, words, now);
+                }
             }
+        }
+    }
+
+    /// The cluster does not let this process write to the application. Its robots and, where that can be, it itself say so.
+    fn application_write_refused(&mut self, name: &Arc<str>, of_finalizer: bool, words: String, now: Now) {
+        let Some(seat) = self.seats.get_mut(name) else { return };
+        if !of_finalizer {
+            if !std::mem::replace(&mut seat.status_refused, true) {
+                let uid = seat.application.spec.uid.clone();
+                let what = format!("The cluster refuses a write of the status of RtcApplication {name}");
+                let text = plan::write_refused(&what, &words);
+                let ready = Wanted::new(Kind::Ready, Is::False, Reason::WriteRefused, text);
+                self.announce_application(name, &uid, ready, now);
+            }
+            return;
+        }
+        if seat.refused.replace(words).is_none() {
+            self.touch_where(now, |entry| entry.robot.application == *name && !entry.robot.accepted());
         }
     }
 
@@ -441,7 +500,11 @@ impl Seat {
             deletions,
             additions,
             prober: None,
+            telling_robots: [None; 2],
             writing: false,
+            refused: None,
+            status_refused: false,
+            writing_finalizer: false,
             blocked_until: Duration::ZERO,
             failed_writes: 0,
             coarse: Coarse { dirty: true, ..Coarse::default() },

@@ -1,34 +1,47 @@
 //! Calls to the room engine: who may call, when, and what an answer means.
 
-use super::{Answer, Call, Effect, Engine, Now, Seat};
+use super::{Answer, Call, Effect, Engine, Now, Seat, Telling, lines::Line as _};
 use crate::{
     application, backoff,
     codes::{Class, Operation},
-    index::{Id, Lane, State},
-    pace::Pace,
+    index::{Id, State},
+    pace::{Arrival, Pace},
     plan::{self, Attempt, Step},
-    room_engine::Target,
+    room_engine::{Outcome, Target, TroubleKind},
 };
-use std::{collections::BTreeSet, sync::Arc, time::Duration};
+use std::{collections::BTreeSet, ops::Bound, sync::Arc, time::Duration};
 
 /// So many writes that fail in a row are taken for an API server that takes nothing at all.
 const TAKES_NOTHING: u32 = 8;
 
-/// Deletions first; each command has a quota of its own.
-const OPERATIONS: [Operation; 2] = [Operation::DeleteRobot, Operation::AddRobot];
+/// So many robots are looked at in one go to be told that the room engine refuses.
+const LOOKS: usize = 64;
+
+/// So many answers may always wait for their records, however few calls a second there are.
+const LEAST_UNRECORDED: usize = 8;
+
+/// So many answers may wait for their records where `requests_per_second` calls go out: those of a tenth of a second. A
+/// process that is killed takes them with it, and the next one asks again. Where the API server answers a write within
+/// a tenth of a second, the calls have their full pace all the same; where it is slower, robots leave their rooms as fast
+/// as that can be recorded.
+fn most_unrecorded(requests_per_second: u32) -> usize {
+    (requests_per_second as usize / 10).max(LEAST_UNRECORDED)
+}
 
 impl Engine {
     pub(super) fn queue_call(&mut self, id: Id, operation: Operation, front: bool) {
         let Some(entry) = self.index.get_mut(id) else {
             return;
         };
-        if entry.state == State::CallQueued(operation) && !front {
+        entry.state = State::CallQueued(operation);
+        let Some(placed) = entry.in_lines.get_mut(operation as usize) else { return };
+        if *placed && !front {
+            // It keeps the place that it has.
             return;
         }
-        // It may still stand in the line for the other call; that shows when its turn comes there.
-        entry.state = State::CallQueued(operation);
         let namespace = Arc::clone(&entry.robot.key.namespace);
         if let Some(seat) = self.seats.get_mut(&entry.robot.application) {
+            *placed = true;
             seat.line(operation).push(&namespace, id, front);
         }
     }
@@ -38,8 +51,8 @@ impl Engine {
             return;
         }
         for sdk_app_id in self.in_line(now.since_start) {
-            for operation in OPERATIONS {
-                while self.pace(sdk_app_id, operation).next() <= now.since_start {
+            for operation in Operation::ALL {
+                while self.pace(sdk_app_id, operation).next().is_some_and(|at| at <= now.since_start) {
                     let Some(id) = self.next_caller(sdk_app_id, operation, now) else {
                         break;
                     };
@@ -57,9 +70,10 @@ impl Engine {
     /// The SDKAppIDs that somebody is in line for.
     fn in_line(&self, now: Duration) -> BTreeSet<u32> {
         let waits = |seat: &&Seat| {
+            let may_probe = |operation| self.finds_prober(seat, operation).is_some_and(|at| at <= now);
             !seat.deletions.is_empty()
                 || !seat.additions.is_empty()
-                || seat.application.probe_at().is_some_and(|at| at <= now)
+                || Operation::ALL.into_iter().any(may_probe)
         };
         self.seats.values().filter(waits).map(|seat| seat.application.spec.sdk_app_id).collect()
     }
@@ -80,7 +94,7 @@ impl Engine {
             // What went out for the last of them still counts for the next.
             return;
         };
-        for operation in OPERATIONS {
+        for operation in Operation::ALL {
             self.pace(sdk_app_id, operation).set_limit(limit);
         }
     }
@@ -108,20 +122,34 @@ impl Engine {
     /// The next robot of one application that still needs the call when its turn comes.
     fn next_of(&mut self, name: &Arc<str>, operation: Operation, now: Now) -> Option<Id> {
         let seat = self.seats.get(name)?;
-        if let Some(at) = seat.application.probe_at() {
-            return (at <= now.since_start).then(|| self.prober(name, operation, now)).flatten();
+        let probe = seat.application.probe_at(operation);
+        let held = probe.is_none();
+        match probe {
+            Some(at) if now.since_start < at => return None,
+            Some(_) => {}
+            None if !seat.application.may_call(operation, now.since_start) => return None,
+            None => {}
         }
-        if !seat.application.may_call(operation, now.since_start)
-            || self.held_back(seat, operation).is_some_and(|until| now.since_start < until)
-        {
+        if self.retry_after(seat, operation).is_some_and(|until| now.since_start < until) {
             return None;
         }
+        let full = self.full_namespaces(seat, operation);
+        let full: Vec<&[Arc<str>]> = full.iter().map(std::slice::from_ref).collect();
         loop {
-            let id = self.seats.get_mut(name)?.line(operation).pop()?;
-            if self.index.get(id).is_none_or(|entry| entry.state != State::CallQueued(operation)) {
+            let Some(id) = self.seats.get_mut(name)?.line(operation).next(&full) else {
+                if probe.is_some() {
+                    self.choose_prober(name, operation, now);
+                }
+                return None;
+            };
+            let Some(entry) = self.index.get_mut(id) else { continue };
+            if let Some(placed) = entry.in_lines.get_mut(operation as usize) {
+                *placed = false;
+            }
+            if entry.state != State::CallQueued(operation) {
                 continue;
             }
-            if self.step(id, now.since_start) == Some(Step::Call(operation)) {
+            if self.step_under(id, now.since_start, held) == Some(Step::Call(operation)) {
                 return Some(id);
             }
             self.set_state(id, State::Idle);
@@ -129,47 +157,81 @@ impl Engine {
         }
     }
 
-    /// Until when this application makes no call because so many of its answers wait for the API server that more of them
-    /// would only be more to ask again after a crash. As many as its calls of a second may stand in line, so that the quota
-    /// is used where the API server can follow at all; then the next write that is answered makes room. Those whose write
-    /// has failed are not in that line: where the API server refuses some robots, the calls of the others go on. Where it
-    /// takes nothing at all there is one call a second, for a robot that it may take.
-    fn held_back(&self, seat: &Seat, operation: Operation) -> Option<Duration> {
+    /// Until when this application makes no call because so many of its answers wait for their records. Those whose record
+    /// has failed are not counted: where the API server refuses some robots, the calls of the others go on. Nor are those of
+    /// namespaces whose writes hang. Where it takes nothing at all there is one call a second, for a robot that it may take.
+    fn retry_after(&self, seat: &Seat, operation: Operation) -> Option<Duration> {
         let spec = &seat.application.spec;
-        let most = (spec.requests_per_second as usize).max(self.settings.concurrency);
-        let lane = match operation {
-            Operation::DeleteRobot => Lane::Final,
-            Operation::AddRobot => Lane::Told,
-        };
-        if self.lines.answers_of(lane, &spec.name) >= most {
+        let tally = self.tallies.get(&spec.name)?;
+        let count = |counts: &[usize; 2]| counts.get(operation as usize).copied().unwrap_or_default();
+        let hanging: usize = self
+            .suspects
+            .iter()
+            .filter(|[_, application]| *application == spec.name)
+            .filter_map(|[namespace, _]| tally.fresh.get(namespace))
+            .map(count)
+            .sum();
+        if count(&tally.all_fresh).saturating_sub(hanging) >= most_unrecorded(spec.requests_per_second) {
+            // The next write that is answered makes room.
             return Some(Duration::MAX);
         }
-        let unrecorded = self.tallies.get(&spec.name).map_or(0, |tally| tally.unrecorded);
         let takes_nothing = self.refusals >= TAKES_NOTHING || self.cut_off.is_some();
-        (takes_nothing && unrecorded >= self.settings.concurrency)
+        (takes_nothing && tally.unrecorded >= self.settings.concurrency)
             .then_some(seat.called_at + Duration::from_secs(1))
     }
 
-    /// A robot that would call if its application were trusted: the one after the last that probed.
-    fn prober(&mut self, name: &Arc<str>, operation: Operation, now: Now) -> Option<Id> {
-        let waiting = &self.tallies.get(name)?.unfinished;
-        let start = self.seats.get(name)?.prober;
-        let after = waiting.iter().filter(|id| start.is_none_or(|start| **id > start));
-        let before = waiting.iter().filter(|id| start.is_some_and(|start| **id <= start));
-        let found = after.chain(before).copied().find(|id| {
-            let idle = self.index.get(*id).is_some_and(|entry| {
-                matches!(entry.state, State::Idle | State::WriteQueued(_) | State::CallQueued(_))
-            });
-            idle && self.step_under(*id, now.since_start, false) == Some(Step::Call(operation))
+    /// Namespaces for which no call is made now, as so many of their own answers wait for their records.
+    fn full_namespaces(&self, seat: &Seat, operation: Operation) -> Vec<Arc<str>> {
+        let spec = &seat.application.spec;
+        let most = most_unrecorded(spec.requests_per_second);
+        let fresh = self.tallies.get(&spec.name).into_iter().flat_map(|tally| &tally.fresh);
+        let full =
+            fresh.filter(|(_, counts)| counts.get(operation as usize).is_some_and(|count| *count >= most));
+        full.map(|(namespace, _)| Arc::clone(namespace)).collect()
+    }
+
+    /// When a robot has to be found to probe with, as nobody is in line.
+    fn finds_prober(&self, seat: &Seat, operation: Operation) -> Option<Duration> {
+        let line = match operation {
+            Operation::DeleteRobot => &seat.deletions,
+            Operation::AddRobot => &seat.additions,
+        };
+        let waits = |tally: &super::Tally| match operation {
+            Operation::DeleteRobot => tally.deleting > 0,
+            Operation::AddRobot => tally.unfinished.len() > tally.deleting,
+        };
+        let chosen = seat.prober.and_then(|id| self.index.get(id)).is_some_and(|entry| {
+            matches!(
+                entry.state,
+                State::WriteQueued(_) | State::Writing | State::CallQueued(_) | State::Calling
+            )
         });
-        let seat = self.seats.get_mut(name)?;
-        match found {
-            Some(id) => seat.prober = Some(id),
-            // Additions are looked at last: nobody at all can probe.
-            None if operation == Operation::AddRobot => seat.application.postpone_probe(now.since_start),
-            None => {}
+        let wanted = line.is_empty()
+            && !chosen
+            && self.tallies.get(&seat.application.spec.name).is_some_and(waits);
+        seat.application.probe_at(operation).filter(|_| wanted)
+    }
+
+    /// Nobody is in line to probe with: a robot that was never called for has to be foretold that a call may follow.
+    fn choose_prober(&mut self, name: &Arc<str>, operation: Operation, now: Now) {
+        let Some(seat) = self.seats.get(name) else { return };
+        if self.finds_prober(seat, operation).is_none() {
+            return;
         }
-        found
+        let waiting = self.tallies.get(name).into_iter().flat_map(|tally| &tally.unfinished);
+        let found = waiting.copied().find(|id| {
+            self.index.get(*id).is_some_and(|entry| {
+                entry.state == State::Idle && Operation::of(entry.robot.deleting_since.is_some()) == operation
+            }) && matches!(self.step_under(*id, now.since_start, false), Some(Step::Report(_) | Step::Call(_)))
+        });
+        let Some(seat) = self.seats.get_mut(name) else { return };
+        match found {
+            Some(id) => {
+                seat.prober = Some(id);
+                self.touch(id, now);
+            }
+            None => seat.application.postpone_probe(operation, now.since_start),
+        }
     }
 
     fn send_call(&mut self, id: Id, sdk_app_id: u32, operation: Operation, now: Now) -> bool {
@@ -184,7 +246,8 @@ impl Engine {
             return false;
         };
         self.signatures.insert(Arc::clone(&entry.robot.application), signature);
-        seat.application.sent(operation);
+        seat.application.sent(operation, now.since_start);
+        seat.prober = seat.prober.filter(|prober| *prober != id);
         seat.called_at = now.since_start;
         self.calls_in_flight += 1;
         entry.state = State::Calling;
@@ -222,12 +285,18 @@ impl Engine {
         let Answer { id, application: name, sdk_app_id, operation, signature, started, outcome } = answer;
         self.calls_in_flight = self.calls_in_flight.saturating_sub(1);
         let class = outcome.class(operation);
-        self.pace(sdk_app_id, operation).answered(started, now.since_start);
+        let arrived = match &outcome {
+            Outcome::Trouble(trouble) if trouble.kind.is_unsent() => Arrival::Never,
+            Outcome::Trouble(trouble) if trouble.kind == TroubleKind::Timeout => Arrival::Unknown,
+            Outcome::Reply(_) | Outcome::Trouble(_) => Arrival::Known,
+        };
+        self.pace(sdk_app_id, operation).ended(started, arrived, now.since_start);
         if class == Class::Throttled {
             self.pace(sdk_app_id, operation).throttled(started, now.since_start);
         }
         let effect = self.seats.get_mut(&name).map_or(application::Effect::None, |seat| {
-            seat.application.answered(operation, &outcome, signature, now.since_start, now.wall.as_second())
+            let wall = now.wall.as_second();
+            seat.application.answered(operation, &outcome, signature, started, now.since_start, wall)
         });
         let jitter = self.random.f64();
         if let Some(entry) = self.index.get_mut(id) {
@@ -264,14 +333,69 @@ impl Engine {
                     recorded: false,
                     settled,
                 }));
-                self.recount(id);
+                self.recount(id, now);
                 self.touch(id, now);
             }
         }
         if effect == application::Effect::Changed {
-            self.touch_unfinished(&name, now);
+            self.tell_robots_of(&name, operation);
             self.touch_application(&name, now);
         }
+    }
+
+    /// Something is refused or goes on: whoever waits stays in line. Where it is refused, each is told in its turn.
+    fn tell_robots_of(&mut self, name: &Arc<str>, operation: Operation) {
+        let Some(seat) = self.seats.get_mut(name) else { return };
+        let Some(reason) = seat.application.refused_for(operation) else { return };
+        let Some(telling) = seat.telling_robots.get_mut(operation as usize) else { return };
+        // Who was told for this reason says so still; the others are gone on with where that was left.
+        if telling.is_none_or(|telling| telling.reason != reason) {
+            *telling = Some(Telling { reason, after: None, over: false });
+        }
+    }
+
+    /// Tells some of those who wait that the room engine refuses, as far as the line for writes is short.
+    pub(super) fn tell_robots(&mut self, now: Now) {
+        if self.only_records() {
+            return;
+        }
+        let names: Vec<_> =
+            self.seats.iter().filter(|(_, seat)| seat.tells()).map(|(name, _)| Arc::clone(name)).collect();
+        for name in names {
+            for operation in Operation::ALL {
+                for _ in 0..LOOKS {
+                    if self.lines.waiting() >= self.settings.concurrency
+                        || !self.tell_next(&name, operation, now)
+                    {
+                        break;
+                    }
+                }
+            }
+        }
+    }
+
+    fn tell_next(&mut self, name: &Arc<str>, operation: Operation, now: Now) -> bool {
+        let Some(seat) = self.seats.get_mut(name).filter(|seat| seat.tells_of(operation)) else { return false };
+        let Some(Some(telling)) = seat.telling_robots.get_mut(operation as usize) else { return false };
+        let from = telling.after.map_or(Bound::Unbounded, Bound::Excluded);
+        let waiting = self.tallies.get(name).map(|tally| tally.unfinished.range((from, Bound::Unbounded)));
+        let Some(id) = waiting.into_iter().flatten().next().copied() else {
+            telling.over = true;
+            return false;
+        };
+        telling.after = Some(id);
+        if let Some(State::CallQueued(its)) = self.index.get(id).map(|entry| entry.state)
+            && !seat.application.calls(its)
+        {
+            self.touch(id, now);
+        }
+        true
+    }
+
+    /// When the next of them can be told.
+    pub(super) fn telling_due(&self, now: Duration) -> Option<Duration> {
+        let room = self.lines.waiting() < self.settings.concurrency && !self.only_records();
+        (room && self.seats.values().any(Seat::tells)).then_some(now)
     }
 
     /// Looks again at every robot that waits for its application.
@@ -284,11 +408,13 @@ impl Engine {
         for id in waiting {
             self.touch(id, now);
         }
-        if let Some(seat) = self.seats.get_mut(name)
-            && seat.application.hold().is_some()
-        {
-            // Nobody is in line any more. Those who once were are not kept, as each of them comes again.
-            (seat.deletions, seat.additions) = Default::default();
+        // Nobody who was in line for an application that can make no call is in line any more.
+        let Some(seat) = self.seats.get_mut(name).filter(|seat| seat.application.unable().is_some()) else { return };
+        let in_line: Vec<Id> = seat.deletions.clear().chain(seat.additions.clear()).collect();
+        for id in in_line {
+            if let Some(entry) = self.index.get_mut(id) {
+                entry.in_lines = [false; 2];
+            }
         }
     }
 
@@ -300,39 +426,47 @@ impl Engine {
         let first = self
             .seats
             .values()
-            .flat_map(|seat| OPERATIONS.map(|operation| (seat, operation)))
+            .flat_map(|seat| Operation::ALL.map(|operation| (seat, operation)))
             .filter_map(|(seat, operation)| {
                 let application = &seat.application;
                 let line = match operation {
                     Operation::DeleteRobot => &seat.deletions,
                     Operation::AddRobot => &seat.additions,
                 };
-                let ready = match application.probe_at() {
-                    Some(at) => {
-                        let waiting = self
-                            .tallies
-                            .get(&application.spec.name)
-                            .is_some_and(|tally| !tally.unfinished.is_empty());
-                        waiting.then_some(at)?
-                    }
-                    None if line.is_empty() => return None,
-                    None if application.may_call(operation, now) => match self.held_back(seat, operation) {
-                        None => Duration::ZERO,
-                        // The next write that is answered makes room.
-                        Some(Duration::MAX) => return None,
-                        Some(until) => until,
-                    },
+                let ready = match application.probe_at(operation) {
+                    _ if line.is_empty() => self.finds_prober(seat, operation)?,
+                    _ if line.only(&self.full_namespaces(seat, operation)) => return None,
+                    Some(at) => at,
+                    None if application.may_call(operation, now) => Duration::ZERO,
                     None => application.held_off_until(now)?,
                 };
+                let ready = match self.retry_after(seat, operation) {
+                    None => ready,
+                    // The next write that is answered makes room.
+                    Some(Duration::MAX) => return None,
+                    Some(until) => ready.max(until),
+                };
                 let pace = self.paces.get(&(application.spec.sdk_app_id, operation));
-                Some(ready.max(pace.map_or(Duration::ZERO, Pace::next)))
+                let next = pace.map_or(Some(Duration::ZERO), Pace::next)?;
+                Some(ready.max(next))
             })
             .min();
         first.map(|at| at.max(self.no_call_before()))
     }
 }
 
-impl super::Seat {
+impl Seat {
+    /// Whether robots are to be told that the room engine refuses.
+    fn tells(&self) -> bool {
+        Operation::ALL.into_iter().any(|operation| self.tells_of(operation))
+    }
+
+    fn tells_of(&self, operation: Operation) -> bool {
+        self.telling_robots.get(operation as usize).copied().flatten().is_some_and(|telling| {
+            !telling.over && self.application.refused_for(operation) == Some(telling.reason)
+        })
+    }
+
     fn line(&mut self, operation: Operation) -> &mut super::lines::CallLine {
         match operation {
             Operation::DeleteRobot => &mut self.deletions,

@@ -1,6 +1,6 @@
 //! Whether this process may act, from when it may call, and what it makes of the one that acted before.
 
-use super::{Before, Engine, Now};
+use super::{Before, Effect, Engine, Now};
 use crate::{
     index::{Id, State},
     plan::Attempt,
@@ -35,36 +35,49 @@ impl Engine {
         self.stopping || !self.leading
     }
 
-    pub(super) fn lead(&mut self, before: Before, now: Now) {
-        if self.leading {
+    /// This process may act. Its view may be older than that: the process before it may have seen, and done, what this one
+    /// has not seen yet. So it begins with lists of its own.
+    pub(super) fn elect(&mut self, before: Before, now: Now) {
+        if self.elected {
             return;
         }
-        self.leading = true;
+        self.elected = true;
+        self.round += 1;
+        self.acting_since = now.since_start;
+        self.effects.push(Effect::ListAgain(self.round));
         (self.first_call, self.heeding) = match before {
             Before::Finished => (now.since_start, now.since_start),
             Before::Unknown => (now.since_start + LAST_SECOND, now.since_start),
             Before::Vanished => (now.since_start + SILENCE, now.since_start + HEED),
         };
+    }
+
+    /// This process begins to act.
+    pub(super) fn begin(&mut self, now: Now) {
+        self.leading = true;
         if self.active {
             self.lead_again(now);
+        } else {
+            self.active = true;
+            self.touch_everything(now);
         }
     }
 
     /// Another process may have acted meanwhile: what this one learnt before counts no more than if it had just started,
     /// but for calls that are still under way and for final answers.
     fn lead_again(&mut self, now: Now) {
-        self.acting_since = now.since_start;
         let ids: Vec<Id> = self.index.iter().map(|(id, _)| id).collect();
         for id in ids {
             let Some(entry) = self.index.get_mut(id) else { continue };
             (entry.blocked_until, entry.failed_writes) = (Duration::ZERO, 0);
+            (entry.refused, entry.status_refused) = (None, false);
             let memory = &entry.memory;
             let kept =
                 memory.final_answer().or(memory.unrecorded()).is_some_and(|last| last.class.is_final());
             if entry.state != State::Calling && !kept {
                 entry.memory.forget();
-                self.recount(id);
             }
+            self.recount(id, now);
         }
         let names: Vec<_> = self.seats.keys().cloned().collect();
         for name in names {

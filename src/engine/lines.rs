@@ -6,18 +6,28 @@ use std::{
     sync::Arc,
 };
 
-/// An application and one of its namespaces.
+/// A namespace and one of the applications that its robots refer to.
 pub(super) type Place = [Arc<str>; 2];
 
-/// Robots in line for a write: by urgency, then each application in its turn, then each of its namespaces, and there
-/// by rank. Where the API server is slower than the calls, this is where a drain waits, and what is beside it must not
-/// wait with it. An id may stand here though it needs no write any more; that shows when its turn comes.
+/// Robots in line for a write: by urgency, then each namespace in its turn, then each of the applications that its
+/// robots refer to, and there by rank. Namespaces come first: whatever names of applications a tenant invents, it has one
+/// turn. Where the API server is slower than the calls, this is where a drain waits, and what is beside it must not wait
+/// with it. An id may stand here though it needs no write any more; that shows when its turn comes.
 #[derive(Debug, Default)]
 pub(super) struct Lines {
-    lanes: [Turns<Turns<Ranks>>; 4],
+    lanes: [Turns<Turns<Ranks>>; LANES],
     /// Each lane, beside all that are less urgent.
-    mostly: [Mostly; 4],
+    mostly: [Mostly; LANES],
 }
+
+/// The lanes, the most urgent first.
+const ALL: [Lane; LANES] = [Lane::Final, Lane::Released, Lane::Waiting, Lane::Told, Lane::Live];
+
+pub(super) const LANES: usize = 5;
+
+/// So many ends of deletions with an answer go out before one without a call. A tenant can release thousands at once, as
+/// no quota slows that down; a drain beside them is to lose a quarter of its writes at the most.
+const ANSWERED_IN_A_ROW: u32 = 3;
 
 /// So many go out before one of a less urgent lane. Thousands of ends of deletions take as long as the API server needs
 /// for them. Whoever asks why another deletion waits, or what became of an addition, is not to wait for that; and a robot
@@ -33,22 +43,16 @@ impl Lines {
         id: Id,
         rank: Rank,
     ) {
-        let Some(applications) = self.lanes.get_mut(lane as usize) else { return };
-        let namespaces = applications.of(application);
-        namespaces.of(namespace).push(id, rank);
-        namespaces.depth.add(rank);
-        applications.depth.add(rank);
+        let Some(namespaces) = self.lanes.get_mut(lane as usize) else { return };
+        let applications = namespaces.of(namespace);
+        applications.of(application).push(id, rank);
+        applications.depth += 1;
+        namespaces.depth += 1;
     }
 
     /// How many stand in line.
     pub(super) fn waiting(&self) -> usize {
         self.depths().into_iter().sum()
-    }
-
-    /// How many robots of `application` stand in `lane` with an answer that is not recorded.
-    pub(super) fn answers_of(&self, lane: Lane, application: &Arc<str>) -> usize {
-        let robots = self.lanes.get(lane as usize).and_then(|lane| lane.lines.get(application));
-        robots.map_or(0, |robots| robots.depth().answers)
     }
 
     /// The next id: of the most urgent lane, mostly; of [`Lane::Live`] only where `live` says so, and of no place of
@@ -59,7 +63,6 @@ impl Lines {
     }
 
     fn turn(&mut self, live: bool, but: &[&[Arc<str>]]) -> Option<(Lane, Id)> {
-        let lanes = [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live];
         let mut depths = self.depths();
         if let [.., last] = &mut depths
             && !live
@@ -68,9 +71,12 @@ impl Lines {
         }
         let mut behind: usize = depths.iter().sum();
         let all = self.lanes.iter_mut().zip(&mut self.mostly);
-        for ((lane, here), (line, mostly)) in lanes.into_iter().zip(depths).zip(all) {
+        let [_, released, ..] = depths;
+        for ((lane, here), (line, mostly)) in ALL.into_iter().zip(depths).zip(all) {
             behind -= here;
-            if mostly.first(MORE_URGENT_IN_A_ROW, here > 0, behind > 0)
+            let beside_released = lane == Lane::Final && released > 0;
+            let in_a_row = if beside_released { ANSWERED_IN_A_ROW } else { MORE_URGENT_IN_A_ROW };
+            if mostly.first(in_a_row, here > 0, behind > 0)
                 && let Some(id) = line.next(but)
             {
                 return Some((lane, id));
@@ -80,8 +86,8 @@ impl Lines {
     }
 
     /// How many ids stand in each lane, the most urgent first.
-    pub(super) fn depths(&self) -> [usize; 4] {
-        self.lanes.each_ref().map(|lane| lane.depth().all)
+    pub(super) fn depths(&self) -> [usize; LANES] {
+        self.lanes.each_ref().map(Line::depth)
     }
 }
 
@@ -107,57 +113,28 @@ pub(super) enum Rank {
     /// The record of an answer, without which a process that takes over asks again, and before which the next calls
     /// wait.
     Answer,
-    /// What a person waits for who chose `Retain`.
-    Released,
     /// What can wait where the API server is the slower one: the end of a finalizer only follows from a record.
     Rest,
 }
 
-/// So many answers and releases go before one of the rest, which may otherwise never have its turn.
-const URGENT_IN_A_ROW: u32 = 3;
+/// So many answers go before one of the rest, which may otherwise never have its turn.
+const ANSWERS_IN_A_ROW: u32 = 3;
 
-/// Robots of one namespace in line for a write: answers and releases by turns, before the rest. So robots leave their
-/// rooms at the pace of the calls.
+/// Robots of one place in line for a write: answers before the rest. So robots leave their rooms at the pace of the calls.
 #[derive(Debug, Default)]
 pub(super) struct Ranks {
     answers: VecDeque<Id>,
-    released: VecDeque<Id>,
     rest: VecDeque<Id>,
-    /// Answers and releases, beside the rest.
-    urgent: Mostly,
-    /// Answers, beside releases.
-    by_turns: Mostly,
+    mostly: Mostly,
 }
 
 impl Ranks {
     fn push(&mut self, id: Id, rank: Rank) {
         let line = match rank {
             Rank::Answer => &mut self.answers,
-            Rank::Released => &mut self.released,
             Rank::Rest => &mut self.rest,
         };
         line.push_back(id);
-    }
-}
-
-/// How many stand in a line.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub(super) struct Depth {
-    all: usize,
-    /// Of those, answers that are not recorded.
-    answers: usize,
-}
-
-impl Depth {
-    fn add(&mut self, rank: Rank) {
-        self.all += 1;
-        self.answers += usize::from(rank == Rank::Answer);
-    }
-
-    /// By as much as a part of the line fell.
-    fn fall(&mut self, before: Self, after: Self) {
-        self.all -= before.all - after.all;
-        self.answers -= before.answers - after.answers;
     }
 }
 
@@ -175,7 +152,12 @@ impl CallLine {
         } else {
             line.push_back(id);
         }
-        self.depth.add(Rank::Rest);
+        self.depth += 1;
+    }
+
+    /// Everybody in line, who is not in it any more.
+    pub(super) fn clear(&mut self) -> impl Iterator<Item = Id> + use<> {
+        std::mem::take(self).lines.into_values().flatten()
     }
 }
 
@@ -185,12 +167,12 @@ pub(super) struct Turns<L> {
     order: VecDeque<Arc<str>>,
     lines: HashMap<Arc<str>, L>,
     /// Counted, so that nobody walks over thousands of names to know.
-    depth: Depth,
+    depth: usize,
 }
 
 impl<L> Default for Turns<L> {
     fn default() -> Self {
-        Self { order: VecDeque::new(), lines: HashMap::new(), depth: Depth::default() }
+        Self { order: VecDeque::new(), lines: HashMap::new(), depth: 0 }
     }
 }
 
@@ -203,13 +185,13 @@ impl<L: Line> Turns<L> {
         self.lines.entry(Arc::clone(name)).or_default()
     }
 
-    /// The next id; its name goes to the end of the turns.
-    pub(super) fn pop(&mut self) -> Option<Id> {
-        self.next(&[])
-    }
-
     pub(super) fn is_empty(&self) -> bool {
         self.order.is_empty()
+    }
+
+    /// Whether everybody in line stands under one of these names.
+    pub(super) fn only(&self, names: &[Arc<str>]) -> bool {
+        self.order.len() <= names.len() && self.order.iter().all(|name| names.contains(name))
     }
 }
 
@@ -220,7 +202,7 @@ pub(super) trait Line: Default {
     /// Whether nobody is left.
     fn is_over(&self) -> bool;
     /// How many are left.
-    fn depth(&self) -> Depth;
+    fn depth(&self) -> usize;
 }
 
 impl Line for VecDeque<Id> {
@@ -232,31 +214,27 @@ impl Line for VecDeque<Id> {
         self.is_empty()
     }
 
-    fn depth(&self) -> Depth {
-        Depth { all: self.len(), answers: 0 }
+    fn depth(&self) -> usize {
+        self.len()
     }
 }
 
 impl Line for Ranks {
     fn next(&mut self, _: &[&[Arc<str>]]) -> Option<Id> {
-        let [answers, released, rest] =
-            [&self.answers, &self.released, &self.rest].map(|line| !line.is_empty());
-        if !self.urgent.first(URGENT_IN_A_ROW, answers || released, rest) {
-            self.rest.pop_front()
-        } else if self.by_turns.first(1, answers, released) {
+        let [answers, rest] = [&self.answers, &self.rest].map(|line| !line.is_empty());
+        if self.mostly.first(ANSWERS_IN_A_ROW, answers, rest) {
             self.answers.pop_front()
         } else {
-            self.released.pop_front()
+            self.rest.pop_front()
         }
     }
 
     fn is_over(&self) -> bool {
-        self.depth().all == 0
+        self.depth() == 0
     }
 
-    fn depth(&self) -> Depth {
-        let Self { answers, released, rest, .. } = self;
-        Depth { all: answers.len() + released.len() + rest.len(), answers: answers.len() }
+    fn depth(&self) -> usize {
+        self.answers.len() + self.rest.len()
     }
 }
 
@@ -274,7 +252,7 @@ impl<L: Line> Line for Turns<L> {
                 .map(|(_, rest)| rest)
                 .collect();
             let id = if inner.contains(&[].as_slice()) { None } else { line.next(&inner) };
-            self.depth.fall(before, line.depth());
+            self.depth -= before - line.depth();
             if line.is_over() {
                 self.lines.remove(&name);
             } else {
@@ -291,7 +269,7 @@ impl<L: Line> Line for Turns<L> {
         self.is_empty()
     }
 
-    fn depth(&self) -> Depth {
+    fn depth(&self) -> usize {
         self.depth
     }
 }
@@ -315,12 +293,12 @@ mod tests {
             line.push(&big, *id, false);
         }
         line.push(&small, ids[1000], false);
-        assert_eq!(line.pop(), Some(ids[0]));
-        assert_eq!(line.pop(), Some(ids[1000]), "the other namespace is next");
-        assert_eq!(line.pop(), Some(ids[1]));
+        assert_eq!(line.next(&[]), Some(ids[0]));
+        assert_eq!(line.next(&[]), Some(ids[1000]), "the other namespace is next");
+        assert_eq!(line.next(&[]), Some(ids[1]));
         line.push(&small, ids[1000], true);
-        assert_eq!(line.pop(), Some(ids[1000]), "put in front of everything");
-        let rest: Vec<Id> = std::iter::from_fn(|| line.pop()).collect();
+        assert_eq!(line.next(&[]), Some(ids[1000]), "put in front of everything");
+        let rest: Vec<Id> = std::iter::from_fn(|| line.next(&[])).collect();
         assert_eq!(rest, ids[2..1000]);
         assert!(line.is_empty() && line.lines.is_empty());
     }
@@ -331,13 +309,14 @@ mod tests {
 
     #[test]
     fn ends_of_deletions_go_first_and_live_robots_last() {
-        let ids = ids(4);
+        let ids = ids(5);
         let [app, namespace] = names();
         let mut lines = Lines::default();
-        for (lane, id) in [Lane::Live, Lane::Told, Lane::Waiting, Lane::Final].into_iter().zip(&ids) {
+        for (lane, id) in ALL.into_iter().rev().zip(&ids) {
             lines.push(lane, &app, &namespace, *id, Rank::Rest);
         }
-        assert_eq!(lines.pop(true, &[]), Some((Lane::Final, ids[3])));
+        assert_eq!(lines.pop(true, &[]), Some((Lane::Final, ids[4])));
+        assert_eq!(lines.pop(true, &[]), Some((Lane::Released, ids[3])));
         assert_eq!(lines.pop(false, &[]), Some((Lane::Waiting, ids[2])));
         assert_eq!(lines.pop(false, &[]), Some((Lane::Told, ids[1])));
         assert_eq!(lines.pop(false, &[]), None);
@@ -371,38 +350,65 @@ mod tests {
     }
 
     #[test]
-    fn writes_go_by_turns_of_applications_and_then_of_their_namespaces() {
+    fn writes_go_by_turns_of_namespaces_and_then_of_their_applications() {
         let ids = ids(7);
         let [a, b]: [Arc<str>; 2] = ["a".into(), "b".into()];
         let [one, two]: [Arc<str>; 2] = ["one".into(), "two".into()];
         let mut lines = Lines::default();
         let order = [(&a, &one), (&a, &one), (&a, &one), (&a, &two), (&b, &one), (&b, &one), (&b, &one)];
-        for ((application, namespace), id) in order.into_iter().zip(&ids) {
+        for ((namespace, application), id) in order.into_iter().zip(&ids) {
             lines.push(Lane::Final, application, namespace, *id, Rank::Answer);
         }
-        assert_eq!((lines.answers_of(Lane::Final, &a), lines.answers_of(Lane::Final, &b)), (4, 3));
-        assert_eq!((lines.depths(), lines.waiting()), ([7, 0, 0, 0], 7));
+        assert_eq!((lines.depths(), lines.waiting()), ([7, 0, 0, 0, 0], 7));
         let out: Vec<Id> = std::iter::from_fn(|| lines.pop(true, &[])).map(|(_, id)| id).collect();
         assert_eq!(out, [0, 4, 3, 5, 1, 6, 2].map(|n| ids[n]));
-        assert!(lines.lanes.iter().all(|lane| lane.depth == Depth::default()));
         assert_eq!(lines.waiting(), 0);
         assert!(lines.lanes.iter().all(|lane| lane.order.is_empty() && lane.lines.is_empty()));
     }
 
     #[test]
-    fn answers_and_releases_go_first_and_the_rest_has_every_fourth_turn() {
-        let ids = ids(18);
+    fn a_namespace_has_one_turn_whatever_names_of_applications_it_uses() {
+        let ids = ids(2000);
+        let mut lines = Lines::default();
+        let [many, one, app]: [Arc<str>; 3] = ["many".into(), "one".into(), "app".into()];
+        for (n, id) in ids.iter().enumerate() {
+            match n % 2 {
+                0 => lines.push(Lane::Released, &format!("app-{n}").into(), &many, *id, Rank::Rest),
+                _ => lines.push(Lane::Released, &app, &one, *id, Rank::Rest),
+            }
+        }
+        let odd = (0..100).filter(|_| {
+            let (_, id) = lines.pop(true, &[]).unwrap();
+            ids.iter().position(|one| *one == id).unwrap() % 2 == 1
+        });
+        assert_eq!(odd.count(), 50);
+    }
+
+    #[test]
+    fn answers_go_first_and_the_rest_has_every_fourth_turn() {
+        let ids = ids(16);
         let [app, namespace] = names();
         let mut lines = Lines::default();
         for (at, id) in ids.iter().enumerate() {
-            let rank = [Rank::Rest, Rank::Answer, Rank::Released][at % 3];
-            lines.push(Lane::Final, &app, &namespace, *id, rank);
+            lines.push(Lane::Final, &app, &namespace, *id, [Rank::Rest, Rank::Answer][at % 2]);
         }
-        assert_eq!((lines.answers_of(Lane::Final, &app), lines.waiting()), (6, 18));
         let mut pop = || lines.pop(true, &[]).map(|(_, id)| ids.iter().position(|one| *one == id).unwrap());
         let order: Vec<_> = std::iter::from_fn(&mut pop).collect();
-        assert_eq!(order, [1, 2, 4, 0, 5, 7, 8, 3, 10, 11, 13, 6, 14, 16, 17, 9, 12, 15]);
-        assert_eq!((lines.answers_of(Lane::Final, &app), lines.waiting()), (0, 0));
+        assert_eq!(order, [1, 3, 5, 0, 7, 9, 11, 2, 13, 15, 4, 6, 8, 10, 12, 14]);
+        assert_eq!(lines.waiting(), 0);
+    }
+
+    #[test]
+    fn releases_have_every_fourth_turn_beside_ends_with_an_answer() {
+        let ids = ids(16);
+        let [app, namespace] = names();
+        let mut lines = Lines::default();
+        for (at, id) in ids.iter().enumerate() {
+            lines.push([Lane::Final, Lane::Released][at % 2], &app, &namespace, *id, Rank::Rest);
+        }
+        let lanes: Vec<Lane> = std::iter::from_fn(|| lines.pop(true, &[])).map(|(lane, _)| lane).collect();
+        let released = lanes[..8].iter().filter(|lane| **lane == Lane::Released).count();
+        assert_eq!((lanes.len(), released), (16, 2));
     }
 
     #[test]
@@ -411,7 +417,7 @@ mod tests {
         let [a, b]: [Arc<str>; 2] = ["a".into(), "b".into()];
         let [one, two]: [Arc<str>; 2] = ["one".into(), "two".into()];
         let mut lines = Lines::default();
-        for (id, (application, namespace)) in
+        for (id, (namespace, application)) in
             ids.iter().zip([(&a, &one), (&a, &one), (&a, &two), (&b, &one), (&b, &one), (&a, &one)])
         {
             lines.push(Lane::Final, application, namespace, *id, Rank::Answer);
@@ -420,7 +426,7 @@ mod tests {
         let out: Vec<Id> =
             std::iter::from_fn(|| lines.pop(true, &[but.as_slice()])).map(|(_, id)| id).collect();
         assert_eq!(out, [2, 3, 4].map(|n| ids[n]));
-        assert_eq!((lines.waiting(), lines.answers_of(Lane::Final, &a)), (3, 3));
+        assert_eq!(lines.waiting(), 3);
         let rest: Vec<Id> = std::iter::from_fn(|| lines.pop(true, &[])).map(|(_, id)| id).collect();
         assert_eq!(rest, [0, 1, 5].map(|n| ids[n]));
     }

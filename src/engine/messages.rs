@@ -23,8 +23,8 @@ pub struct Now {
 /// Something that happened.
 #[derive(Debug)]
 pub enum Input {
-    /// A list of RoomRobots of one namespace, or of all, begins.
-    RobotsListing(Option<Arc<str>>),
+    /// A list of RoomRobots of one namespace, or of all, begins, in this round: see [`Effect::ListAgain`].
+    RobotsListing(Option<Arc<str>>, u32),
     /// A RoomRobot as it is stored now.
     Robot(Box<Robot>),
     /// A RoomRobot is gone.
@@ -38,6 +38,8 @@ pub enum Input {
     Application(Box<Spec>),
     /// An RtcApplication is gone.
     ApplicationGone(Arc<str>),
+    /// A list of all RtcApplications begins, in this round: see [`Effect::ListAgain`].
+    ApplicationsListing(u32),
     /// A list of all RtcApplications is complete, with these names.
     ApplicationsListed(BTreeSet<Arc<str>>),
     /// A namespace as it is stored now: its labels, and whether it is being deleted.
@@ -100,6 +102,9 @@ pub struct Answer {
 pub enum WriteError {
     /// There is no such object.
     NotFound,
+    /// The cluster does not let the operator write, by a policy, a webhook, a quota, a missing right or namespace, and its
+    /// words. A person has to act.
+    Refused(String),
     /// The API server refused the write because of what is stored, and why.
     Conflict(String),
     /// There is no way to the API server at the moment, and why.
@@ -114,7 +119,10 @@ impl WriteError {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::NotFound => None,
-            Self::Conflict(reason) | Self::Unreachable(reason) | Self::Other(reason) => Some(reason),
+            Self::Refused(reason)
+            | Self::Conflict(reason)
+            | Self::Unreachable(reason)
+            | Self::Other(reason) => Some(reason),
         }
     }
 }
@@ -128,6 +136,9 @@ pub enum Effect {
     Write(Box<Write>),
     /// Write to an RtcApplication, then send [`Input::ApplicationWritten`].
     WriteApplication(Box<ApplicationWrite>),
+    /// List RoomRobots and RtcApplications anew, as this round: whoever begins to act acts on a view that is at least as new
+    /// as the moment in which it got the right to.
+    ListAgain(u32),
     /// Publish an Event, if it can be done.
     Announce(Box<Announcement>),
     /// Watch this Secret, and send [`Input::Secret`] for each state of it.
@@ -194,8 +205,9 @@ pub enum Change {
     MoreFinalizer,
     /// Take the finalizer at this place off.
     DropFinalizer(usize),
-    /// Merge this into the status.
-    Status(serde_json::Value),
+    /// Patch the status by these operations (JSON Patch). They begin with the `resourceVersion` that they were made for: a
+    /// write that comes late never takes the place of a newer one.
+    Status(Vec<serde_json::Value>),
 }
 
 /// An Event to be published.

@@ -21,7 +21,7 @@ pub struct Snapshot {
     /// Times that a robot was looked at.
     pub reconciles: u64,
     /// Entries in each line.
-    pub queues: [(&'static str, usize); 6],
+    pub queues: [(&'static str, usize); 7],
     /// What is under way.
     pub in_flight: [(&'static str, usize); 2],
     /// One for each application that there is, and one named [`UNKNOWN`] where robots refer to others.
@@ -125,13 +125,14 @@ impl Engine {
                 ready,
             }
         });
-        let [last, waiting, told, live] = self.lines.depths();
+        let [last, released, waiting, told, live] = self.lines.depths();
         Snapshot {
-            leading: self.leading,
+            leading: self.elected,
             reconciles: self.reconciles,
             applications: applications.collect(),
             queues: [
                 ("write_final", last),
+                ("write_released", released),
                 ("write_waiting", waiting),
                 ("write_told", told),
                 ("write_live", live),
@@ -204,8 +205,8 @@ impl Engine {
         let Some(seat) = self.seats.get(name) else { return Vec::new() };
         let sdk_app_id = seat.application.spec.sdk_app_id;
         let Some(shared) = all.get(&sdk_app_id) else { return Vec::new() };
-        let calls = self.leading && matches!(seat.application.breaker(), Breaker::Closed | Breaker::Trial);
         let quota = |((operation, in_line), waiting)| {
+            let calls = self.leading && seat.application.calls(operation);
             let pace = self.paces.get(&(sdk_app_id, operation));
             let pace = pace.map_or(f64::from(shared.limit), |pace| pace.rate_at(now.since_start));
             let in_line = u32::try_from(in_line).unwrap_or(u32::MAX);

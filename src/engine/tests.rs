@@ -108,6 +108,10 @@ struct World {
     sequence: u64,
     /// When each watch last said something: it keeps the order of what it shows.
     told: HashMap<&'static str, Duration>,
+    /// The round that lists belong to.
+    round: u32,
+    /// From the moment in which a list is taken until it is in.
+    list_takes: Duration,
     writing: usize,
     calls: Vec<Called>,
     writes: Vec<Wrote>,
@@ -154,6 +158,8 @@ impl World {
             coming: BTreeMap::new(),
             sequence: 0,
             told: HashMap::new(),
+            round: 0,
+            list_takes: Duration::ZERO,
             writing: 0,
             calls: Vec::new(),
             writes: Vec::new(),
@@ -220,29 +226,44 @@ impl World {
         // A new list ends the watch before it: what that one had not told yet is not told any more.
         self.coming
             .retain(|_, coming| !matches!(coming, Coming::Input(Input::Robot(_) | Input::RobotGone(..))));
-        self.told.remove("robots");
+        // What comes next is told after the list.
+        self.told.insert("robots", self.now + self.list_takes);
         for scope in self.scopes.clone() {
             let list = || scope.map(Arc::from);
-            self.input(Input::RobotsListing(list()));
+            self.input(Input::RobotsListing(list(), self.round));
             let robots: Vec<_> = self.robots.values().filter(|robot| within(robot, scope)).cloned().collect();
             for robot in robots {
-                self.input(Input::Robot(Box::new(read(&robot))));
+                self.listed(Input::Robot(Box::new(read(&robot))));
             }
-            self.input(Input::RobotsListed(list()));
+            self.listed(Input::RobotsListed(list()));
         }
     }
 
     fn list_others(&mut self) {
         for (name, (labels, dying)) in self.namespaces.clone() {
-            self.input(Input::Namespace(name.as_str().into(), labels, dying));
+            self.listed(Input::Namespace(name.as_str().into(), labels, dying));
         }
         let names = self.namespaces.keys().map(|name| name.as_str().into()).collect();
-        self.input(Input::NamespacesListed(names));
+        self.listed(Input::NamespacesListed(names));
+        self.list_applications();
+    }
+
+    fn list_applications(&mut self) {
+        self.coming.retain(|_, coming| {
+            !matches!(coming, Coming::Input(Input::Application(_) | Input::ApplicationGone(_)))
+        });
+        self.told.insert("applications", self.now + self.list_takes);
+        self.input(Input::ApplicationsListing(self.round));
         for application in self.applications.values().cloned().collect::<Vec<_>>() {
-            self.input(Input::Application(Box::new(read_application(&application))));
+            self.listed(Input::Application(Box::new(read_application(&application))));
         }
         let names = self.applications.keys().map(|name| name.as_str().into()).collect();
-        self.input(Input::ApplicationsListed(names));
+        self.listed(Input::ApplicationsListed(names));
+    }
+
+    /// A part of a list that was taken now.
+    fn listed(&mut self, input: Input) {
+        self.send(self.list_takes, Coming::Input(input));
     }
 
     /// Another process takes over: what was under way in this one is lost to it.
@@ -261,6 +282,7 @@ impl World {
         self.coming.clear();
         self.told.clear();
         self.writing = 0;
+        self.round = 0;
         self.watched.clear();
         self.secret_watches.clear();
         self.engine = fresh(self.concurrency, self.scopes.len());
@@ -604,6 +626,11 @@ impl World {
                 self.begin_write(Coming::ApplicationWrite(write));
             }
             Effect::Announce(event) => self.events.push(*event),
+            Effect::ListAgain(round) => {
+                self.round = round;
+                self.list_robots();
+                self.list_applications();
+            }
             Effect::WatchSecret(name) => {
                 assert!(self.watched.insert(name.to_string()), "{name} is watched already");
                 self.secret_watches.push(name.to_string());
@@ -756,11 +783,26 @@ fn apply(object: &mut Value, uid: &str, change: &Change, finalizer: &str) -> Res
     }
     let meta = object["metadata"].as_object_mut().unwrap();
     match change {
-        Change::Status(status) => {
-            if !object["status"].is_object() {
-                object["status"] = json!({});
+        Change::Status(patch) => {
+            let mut patched = Value::Object(std::mem::take(meta));
+            let version = patched["resourceVersion"].clone();
+            patched = json!({"metadata": patched, "status": object["status"].take()});
+            if patched["status"].is_null() {
+                patched.as_object_mut().unwrap().remove("status");
             }
-            merge(&mut object["status"], status);
+            let result = json_patch::patch(&mut patched, &serde_json::from_value::<json_patch::Patch>(json!(patch)).unwrap());
+            let same_version = patched["metadata"]["resourceVersion"] == version;
+            patched["metadata"]["resourceVersion"] = version;
+            object["metadata"] = patched["metadata"].take();
+            if patched.get("status").is_some() {
+                object["status"] = patched["status"].take();
+            }
+            if !same_version {
+                return refuse("there is a newer version");
+            }
+            if let Err(error) = result {
+                return refuse(&error.to_string());
+            }
         }
         Change::FirstFinalizer | Change::MoreFinalizer if deleting => return refuse("it is being deleted"),
         Change::FirstFinalizer => {

@@ -1,12 +1,12 @@
 //! Writes to RoomRobots: which goes out next, what it says, and what its end means.
 
 use super::{
-    Announcement, Change, Effect, Engine, Now, Pending, Write, WriteError, lead,
+    Announcement, Change, Effect, Engine, From, Now, Pending, Write, WriteError, lead,
     lines::{Place, Rank},
 };
 use crate::{
-    crd::{CreationPolicy, DeletionPolicy},
-    index::{Id, Lane, State},
+    crd::CreationPolicy,
+    index::{Id, Lane, Refused, State},
     plan::{self, Additions, Attempt, Step},
     robot::Robot,
     status::{Is, Kind, Reason, Wanted},
@@ -17,8 +17,8 @@ use std::{collections::HashMap, sync::Arc, time::Duration};
 /// The share of the writes that may be under way in [`Lane::Live`], in quarters: the rest is always for the others.
 const LIVE_QUARTERS: usize = 3;
 
-/// A write that takes longer takes no place of another one, and its namespace has no other until it is answered: as
-/// behind an admission webhook that does not answer, nobody else is to wait for it.
+/// A write that takes longer takes no place of another one. Its namespace has one at a time from then on, until one is
+/// answered soon enough: as behind an admission webhook that does not answer, nobody else is to wait for it.
 const LATE: Duration = Duration::from_secs(2);
 
 impl Pending {
@@ -33,6 +33,9 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// While there is no way to the API server, the longest wait before the next try. One write tries for all of them, so
 /// that answers are recorded as soon as there is a way.
 const CUT_OFF: Duration = Duration::from_secs(1);
+
+/// The most characters that are kept of the words with which the API server refuses a write.
+const MOST_WORDS: usize = 1000;
 
 /// There is no way to the API server.
 #[derive(Debug, Default)]
@@ -49,31 +52,35 @@ pub(super) fn retry_delay(failures: u32, jitter: f64) -> Duration {
 }
 
 impl Engine {
-    pub(super) fn queue_write(&mut self, id: Id) {
+    /// Puts `id` in line for the write that `step` needs.
+    pub(super) fn queue_write(&mut self, id: Id, step: &Step) {
         let Some(entry) = self.index.get_mut(id) else {
             return;
         };
         let unrecorded = entry.memory.unrecorded().is_some();
-        let deleting = entry.robot.deleting_since.is_some();
-        // Whoever chose `Retain` waits for the object to go, not for the room engine.
-        let retain = deleting && entry.robot.deletion_policy == DeletionPolicy::Retain;
-        let lane = if !deleting {
-            if unrecorded { Lane::Told } else { Lane::Live }
-        } else if retain
-            || entry.memory.final_answer().is_some()
-            || entry.robot.conditions.is_true(Kind::RobotDeleted)
-        {
-            Lane::Final
-        } else {
-            Lane::Waiting
+        let ends = match step {
+            Step::DropFinalizer => true,
+            Step::Report(wanted) => wanted.iter().any(|want| {
+                want.kind == Kind::RobotDeleted && (want.is == Is::True || want.reason == Reason::StillClaimed)
+            }),
+            _ => false,
+        };
+        let answered = entry.memory.final_answer().is_some()
+            || matches!(
+                entry.robot.conditions.reason(Kind::RobotDeleted),
+                Some(Reason::Deleted | Reason::RoomNotFound | Reason::NotInRoom)
+            );
+        let lane = match (entry.robot.deleting_since.is_some(), ends) {
+            (false, _) if unrecorded => Lane::Told,
+            (false, _) => Lane::Live,
+            (true, true) if answered => Lane::Final,
+            // Whoever chose `Retain` waits for the object to go, not for the room engine.
+            (true, true) => Lane::Released,
+            (true, false) => Lane::Waiting,
         };
         if entry.state != State::WriteQueued(lane) {
             entry.state = State::WriteQueued(lane);
-            let rank = match (unrecorded, retain) {
-                (true, _) => Rank::Answer,
-                (false, true) => Rank::Released,
-                (false, false) => Rank::Rest,
-            };
+            let rank = if unrecorded { Rank::Answer } else { Rank::Rest };
             self.lines.push(lane, &entry.robot.application, &entry.robot.key.namespace, id, rank);
         }
     }
@@ -84,13 +91,14 @@ impl Engine {
             None => self.window.size(),
             Some(cut_off) => usize::from(cut_off.next <= now.since_start),
         };
-        let hanging: Vec<Place> = self
-            .pending
-            .values()
-            .filter(|write| write.late(now.since_start))
-            .map(|write| write.place.clone())
-            .collect();
-        while self.lines.waiting() > 0 && self.pending.len() < all.min(most + hanging.len()) {
+        let mut hanging = 0;
+        for write in self.pending.values().filter(|write| write.late(now.since_start)) {
+            hanging += 1;
+            if !self.suspects.contains(&write.place) {
+                self.suspects.insert(write.place.clone());
+            }
+        }
+        while self.lines.waiting() > 0 && self.pending.len() < all.min(most + hanging) {
             let mut live = 0;
             let mut places: HashMap<&Place, usize> = HashMap::new();
             for write in self.pending.values() {
@@ -99,10 +107,11 @@ impl Engine {
             }
             // Answers are recorded where nothing else is begun.
             let live = live * 4 < most * LIVE_QUARTERS && !self.only_records();
-            // Not all that may ever be under way are for one namespace, whose writes may hang.
-            let full = places.into_iter().filter(|(_, writes)| *writes >= all - all / 8);
-            let but: Vec<&[Arc<str>]> =
-                full.map(|(place, _)| place).chain(&hanging).map(Place::as_slice).collect();
+            // Not all that may ever be under way are for one place, whose writes may hang.
+            let full = places.into_iter().filter(|(place, writes)| {
+                *writes >= all - all / 8 || self.suspects.contains(*place)
+            });
+            let but: Vec<&[Arc<str>]> = full.map(|(place, _)| place.as_slice()).collect();
             let Some((lane, id)) = self.lines.pop(live, &but) else {
                 break;
             };
@@ -130,8 +139,9 @@ impl Engine {
         let robot = &entry.robot;
         let before = robot.conditions.reason(headline(robot));
         let (wanted, attempt, to_add, started) = (Vec::new(), false, false, now.since_start);
-        let place = [Arc::clone(&robot.application), Arc::clone(&robot.key.namespace)];
-        let mut pending = Pending { wanted, attempt, to_add, before, started, lane, place };
+        let place = [Arc::clone(&robot.key.namespace), Arc::clone(&robot.application)];
+        let of_finalizer = matches!(step, Some(Step::AddFinalizer | Step::DropFinalizer));
+        let mut pending = Pending { wanted, attempt, to_add, before, started, lane, place, of_finalizer };
         let change = match step {
             Some(Step::AddFinalizer) if only_records => return,
             Some(Step::AddFinalizer) if robot.finalizers.count == 0 => Change::FirstFinalizer,
@@ -179,6 +189,9 @@ impl Engine {
         if let Some(pending) = &pending {
             let took = now.since_start.saturating_sub(pending.started);
             self.window.answered(took, result.is_ok(), self.lines.waiting() > 0, now.since_start);
+            if !pending.late(now.since_start) {
+                self.suspects.remove(&pending.place);
+            }
         }
         let jitter = self.random.f64();
         self.learn_of_the_way(&result, jitter, now);
@@ -187,7 +200,9 @@ impl Engine {
         };
         entry.state = State::Idle;
         self.refusals = match result {
-            Err(WriteError::Unreachable(_) | WriteError::Other(_)) => self.refusals.saturating_add(1),
+            Err(WriteError::Unreachable(_) | WriteError::Refused(_) | WriteError::Other(_)) => {
+                self.refusals.saturating_add(1)
+            }
             _ => 0,
         };
         match result {
@@ -195,6 +210,11 @@ impl Engine {
                 entry.failed_writes = 0;
                 entry.blocked_until = Duration::ZERO;
                 if let Some(pending) = pending {
+                    if pending.of_finalizer {
+                        entry.refused = None;
+                    } else {
+                        entry.status_refused = false;
+                    }
                     if pending.attempt
                         && let Some(last) = entry.memory.last.as_deref_mut()
                     {
@@ -205,7 +225,7 @@ impl Engine {
                     }
                     self.announce(&robot, pending, now);
                 }
-                self.store(robot, now);
+                self.store(robot, From::Reply, now);
                 // Something newer may be known already, and was looked at while this write was under way.
                 self.touch(id, now);
             }
@@ -214,7 +234,16 @@ impl Engine {
                 entry.state = State::Vanished;
             }
             // It goes out again when there is a way, and waits for nothing else.
-            Err(WriteError::Unreachable(_)) => self.touch(id, now),
+            Err(WriteError::Unreachable(_)) => {
+                self.recount(id, now);
+                self.touch(id, now);
+            }
+            Err(WriteError::Refused(words)) => {
+                let of_finalizer = pending.is_some_and(|pending| pending.of_finalizer);
+                self.write_refused(id, of_finalizer, &words, jitter, now);
+                self.recount(id, now);
+                self.touch(id, now);
+            }
             Err(error) => {
                 entry.failed_writes = entry.failed_writes.saturating_add(1);
                 entry.blocked_until = now.since_start + retry_delay(entry.failed_writes, jitter);
@@ -224,8 +253,38 @@ impl Engine {
                 if let Some(reason) = error.reason().filter(|_| !expected) {
                     tracing::warn!(%robot, %reason, "could not write to the RoomRobot; trying again");
                 }
+                self.recount(id, now);
                 self.touch(id, now);
             }
+        }
+    }
+
+    /// The cluster does not let this process write to the object. It is told in the log and by an Event once, and in the
+    /// object's conditions where its status can be written.
+    fn write_refused(&mut self, id: Id, of_finalizer: bool, words: &str, jitter: f64, now: Now) {
+        let Some(entry) = self.index.get_mut(id) else { return };
+        let words: String = words.chars().take(MOST_WORDS).collect();
+        let news;
+        if of_finalizer {
+            let tries = entry.refused.as_deref().map_or(0, |refused| refused.tries).saturating_add(1);
+            news = tries == 1;
+            let not_before = now.since_start + retry_delay(tries, jitter);
+            entry.refused = Some(Box::new(Refused { words: words.clone(), tries, not_before }));
+        } else {
+            news = !std::mem::replace(&mut entry.status_refused, true);
+            entry.failed_writes = entry.failed_writes.saturating_add(1);
+            entry.blocked_until = now.since_start + retry_delay(entry.failed_writes, jitter);
+        }
+        if !news {
+            return;
+        }
+        let what = if of_finalizer { "its finalizer" } else { "its status" };
+        if self.budgets.warnings.take(now.since_start) {
+            let robot = &entry.robot.key;
+            tracing::warn!(%robot, refused = what, reason = %words, "the cluster refuses a write to the RoomRobot; trying again at least every 30 s");
+            let note = plan::write_refused(&format!("The cluster refuses a write of {what}"), &words);
+            let event = self.event(id, Reason::WriteRefused, true, "WriteRoomRobot", note, now);
+            self.effects.extend(event.map(Box::new).map(Effect::Announce));
         }
     }
 
@@ -270,27 +329,53 @@ impl Engine {
         if !budget.take(now.since_start) {
             return;
         }
-        let key = stored.key.clone();
-        // A namespace that is being deleted, or that is not known any more, takes no new object.
-        let dying = self.namespaces.get(&key.namespace).is_none_or(|namespace| namespace.terminating);
-        let namespace = if dying { &self.settings.namespace } else { &key.namespace };
         let action = match kind {
             Kind::RobotDeleted => "DeleteRobot",
             _ if stored.accepted() && stored.creation_policy == CreationPolicy::Create => "AddRobot",
             _ => "AcceptRobot",
         };
-        self.effects.push(Effect::Announce(Box::new(Announcement {
+        let event = self.event_about(stored, want.reason, warning, action, want.message, now);
+        self.effects.push(Effect::Announce(Box::new(event)));
+    }
+
+    fn event(
+        &self,
+        id: Id,
+        reason: Reason,
+        warning: bool,
+        action: &'static str,
+        note: String,
+        now: Now,
+    ) -> Option<Announcement> {
+        let robot = &self.index.get(id)?.robot;
+        Some(self.event_about(robot, reason, warning, action, note, now))
+    }
+
+    fn event_about(
+        &self,
+        robot: &Robot,
+        reason: Reason,
+        warning: bool,
+        action: &'static str,
+        note: String,
+        now: Now,
+    ) -> Announcement {
+        let key = robot.key.clone();
+        // A namespace that is being deleted, or that is not known any more, takes no new object.
+        let dying = self.namespaces.get(&key.namespace).is_none_or(|namespace| namespace.terminating);
+        let namespace = if dying { &self.settings.namespace } else { &key.namespace };
+        Announcement {
             namespace: Arc::clone(namespace),
             kind: "RoomRobot",
             regarding_namespace: Some(key.namespace),
             name: key.name,
-            uid: Arc::clone(&stored.uid),
+            uid: Arc::clone(&robot.uid),
             warning,
-            reason: want.reason,
+            reason,
             action,
-            note: want.message,
+            note,
             at: now.wall,
-        })));
+        }
     }
 }
 
@@ -299,30 +384,35 @@ fn headline(robot: &Robot) -> Kind {
     if robot.deleting_since.is_some() { Kind::RobotDeleted } else { Kind::Ready }
 }
 
-/// The merge patch that makes the stored status say `wanted`, and tells of `attempt` if it is not told yet.
+/// The patch that makes the stored status say `wanted`, and tells of `attempt` if it is not told yet.
 #[must_use]
-pub fn status_patch(robot: &Robot, wanted: &[Wanted], attempt: Option<&Attempt>, now: Now) -> Value {
-    let mut status = json!({
-        "observedGeneration": robot.generation,
-        "conditions": robot.conditions.with(wanted, robot.generation, now.wall),
-    });
-    if let (Some(attempt), Some(status)) = (attempt, status.as_object_mut()) {
+pub fn status_patch(robot: &Robot, wanted: &[Wanted], attempt: Option<&Attempt>, now: Now) -> Vec<Value> {
+    let mut fields = vec![("observedGeneration", json!(robot.generation))];
+    if let Some(attempt) = attempt {
         let outcome = &attempt.outcome;
         let time = k8s_openapi::jiff::Timestamp::from_second(attempt.at).unwrap_or(now.wall);
-        // Absent fields are null: in a merge patch that removes what an earlier call left there.
-        status.insert(
-            "lastRequest".to_owned(),
-            json!({
-                "operation": attempt.operation.as_str(),
-                "requestId": outcome.request_id(),
-                "errorCode": outcome.code(),
-                "errorInfo": outcome.info(),
-                "httpStatus": outcome.http_status(),
-                "time": k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time),
-            }),
-        );
+        let mut request = json!({
+            "operation": attempt.operation.as_str(),
+            "requestId": outcome.request_id(),
+            "errorCode": outcome.code(),
+            "errorInfo": outcome.info(),
+            "httpStatus": outcome.http_status(),
+            "time": k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(time),
+        });
+        if let Some(fields) = request.as_object_mut() {
+            fields.retain(|_, value| !value.is_null());
+        }
+        fields.push(("lastRequest", request));
     }
-    status
+    let patch = robot.conditions.patch(wanted, robot.generation, fields, now.wall);
+    of_version(robot.resource_version, patch)
+}
+
+/// The same patch for this version of the object only: the API server answers 409 where there is a newer one.
+pub(super) fn of_version(version: u64, mut patch: Vec<Value>) -> Vec<Value> {
+    let version = version.to_string();
+    patch.insert(0, json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version}));
+    patch
 }
 
 #[cfg(test)]

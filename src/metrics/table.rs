@@ -103,11 +103,13 @@ rows! {
     RECONCILES: Counter "roomrobot_reconciles" "" []
         "Times that the engine looked at a RoomRobot to decide its next step";
     QUEUE: Gauge "roomrobot_queue_depth" "" ["queue"]
-        "Entries in line: `write_final`, `write_waiting`, `write_told` (the answer to an addition) and `write_live` for a write, `call` for a call, `timer` for a time; one that has become needless is counted until its turn";
+        "Entries in line: `write_final` (ends with an answer), `write_released` (ends without a call), `write_waiting`, `write_told` (the answer to an addition) and `write_live` for a write, `call` for a call, `timer` for a time; one that has become needless is counted until its turn";
     IN_FLIGHT: Gauge "roomrobot_in_flight" "" ["what"]
         "What is under way: `call`, `write`";
     WRITES: Counter "roomrobot_writes" "" ["verb", "resource", "change", "result"]
-        "Writes to the API server: `patch` of roomrobots or rtcapplications (`status`, `add_finalizer`, `drop_finalizer`), `create` of events (`event`)";
+        "Writes to the API server: `patch` of roomrobots or rtcapplications (`status`, `add_finalizer`, `drop_finalizer`), `create` of events (`event`); `refused` is the result where a policy, a webhook, a quota or a missing right stands in the way";
+    VIEW_CUT: Gauge "roomrobot_view_cut" "seconds" ["resource"]
+        "For how long the watch of `roomrobots`, `rtcapplications`, `namespaces` or `secrets` has failed, so that what is known grows old; 0 while it is whole; after 30 s the process is not ready";
     BUILD: Info "roomrobot_build" "" ["version"]
         "The version of the program";
     CPU: Counter "process_cpu" "seconds" []

@@ -29,7 +29,7 @@ fn pending((reason, robots, told): (Option<Reason>, usize, i64)) -> PendingSnaps
 
 fn snapshot(applications: Vec<ApplicationSnapshot>) -> Snapshot {
     let queues =
-        ["write_final", "write_waiting", "write_told", "write_live", "call", "timer"].map(|queue| (queue, 5));
+        ["write_final", "write_released", "write_waiting", "write_told", "write_live", "call", "timer"].map(|queue| (queue, 5));
     let in_flight = [("call", 1), ("write", 2)];
     Snapshot { leading: true, reconciles: 42, queues, in_flight, applications }
 }
@@ -253,7 +253,7 @@ fn count_a_deletion(metrics: &Metrics, application: &str, code: i64, robot: &Rob
     let reply = Outcome::Reply(Reply { code, info: String::new(), request_id: None });
     metrics.granted(application, Operation::DeleteRobot);
     metrics.called(application, Operation::DeleteRobot, &reply, Duration::from_millis(20));
-    metrics.wrote("roomrobots", &Change::Status(serde_json::Value::Null), &Ok(()));
+    metrics.wrote("roomrobots", &Change::Status(Vec::new()), &Ok(()));
     metrics.wrote("roomrobots", &Change::DropFinalizer(0), &Ok(()));
     metrics.finished(robot, 1_767_225_600 + 7);
 }
@@ -280,7 +280,7 @@ fn ten_thousand_waiting() -> (crate::engine::Engine, crate::engine::Now) {
         let application = crate::application::Spec::read(application, &Allowed::default());
         engine.handle(Input::Application(Box::new(application)), now);
     }
-    engine.handle(Input::RobotsListing(None), now);
+    engine.handle(Input::RobotsListing(None, 1), now);
     for n in 0..10_000 {
         let json = serde_json::json!({
             "metadata": {"name": format!("r{n}"), "namespace": "ns", "uid": n.to_string(), "generation": 2,

@@ -1,11 +1,11 @@
 use super::*;
 use crate::{
     codes::CODES,
-    robot::{Finalizers, Stored},
+    robot::{Finalizers, LastRequest, Stored},
     room_engine::{Reply, Trouble, TroubleKind},
     status::Conditions,
 };
-use k8s_openapi::jiff::Timestamp;
+use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
 use serde_json::json;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -17,7 +17,10 @@ struct Scene {
     robot: Robot,
     application: Option<Found>,
     hold: Option<Hold>,
-    claimed_by: Option<&'static str>,
+    heir: Option<Key>,
+    refused: Option<&'static str>,
+    /// The stored conditions in full.
+    list: Option<Vec<Condition>>,
     memory: Memory,
     settled: Duration,
     now: Duration,
@@ -28,6 +31,7 @@ struct Found {
     deleting: bool,
     admits: Option<bool>,
     held: bool,
+    refused: Option<&'static str>,
 }
 
 impl Scene {
@@ -39,9 +43,11 @@ impl Scene {
         });
         Self {
             robot: serde_json::from_value::<Stored>(stored).unwrap().into(),
-            application: Some(Found { deleting: false, admits: Some(true), held: true }),
+            application: Some(Found { deleting: false, admits: Some(true), held: true, refused: None }),
             hold: None,
-            claimed_by: None,
+            heir: None,
+            refused: None,
+            list: None,
             memory: Memory::default(),
             settled: Duration::ZERO,
             now: 100 * SECOND,
@@ -100,7 +106,7 @@ impl Scene {
     }
 
     fn claimed(mut self) -> Self {
-        self.claimed_by = Some("team-b/twin");
+        self.heir = Some(Key { namespace: "team-a".into(), name: "twin".into() });
         self
     }
 
@@ -134,17 +140,24 @@ impl Scene {
         self
     }
 
+    fn store(&mut self, list: Vec<Condition>) {
+        self.robot.conditions = Conditions::read(Some(list.clone()));
+        self.list = Some(list);
+    }
+
     fn plan(&self) -> Step {
         let application = self.application.map_or(Application::Missing, |found| Application::Found {
             deleting: found.deleting,
             admits: found.admits,
             held: found.held,
+            refused: found.refused,
             hold: self.hold.as_ref(),
         });
         plan(&Facts {
             robot: &self.robot,
             application,
-            claimed_by: self.claimed_by,
+            heir: self.heir.as_ref(),
+            refused: self.refused,
             memory: &self.memory,
             settled: self.settled,
             now: self.now,
@@ -168,10 +181,17 @@ impl Scene {
             Step::Report(wanted) => {
                 let at = Timestamp::from_second(1_700_000_200).unwrap();
                 let generation = self.robot.generation;
-                self.robot.conditions = Conditions::read(self.robot.conditions.with(wanted, generation, at));
+                let mut object = self.list.take().map_or_else(|| json!({}), |list| json!({"status": {"conditions": list}}));
+                let patch = self.robot.conditions.patch(wanted, generation, [], at);
+                json_patch::patch(&mut object, &serde_json::from_value::<json_patch::Patch>(json!(patch)).unwrap()).unwrap();
+                self.store(serde_json::from_value(object["status"]["conditions"].take()).unwrap());
                 self.robot.observed_generation = Some(generation);
                 if let Some(last) = &mut self.memory.last {
-                    self.robot.called = true;
+                    self.robot.last_request = Some(Box::new(LastRequest {
+                        operation: last.operation.to_string(),
+                        request_id: last.outcome.request_id().map(str::to_owned),
+                        error_code: last.outcome.code(),
+                    }));
                     last.recorded = true;
                 }
             }
@@ -358,7 +378,7 @@ fn a_robot_to_be_added_is_accepted_called_for_and_told() {
 fn no_call_is_made_for_a_robot_that_is_not_accepted() {
     for application in [None, Some((true, Some(true))), Some((false, None)), Some((false, Some(false)))] {
         let mut scene = Scene::new().creating().finalizer();
-        scene.application = application.map(|(deleting, admits)| Found { deleting, admits, held: true });
+        scene.application = application.map(|(deleting, admits)| Found { deleting, admits, held: true, refused: None });
         for _ in 0..4 {
             assert!(!matches!(scene.carry_out(), Step::Call(_)));
         }
@@ -633,7 +653,7 @@ fn what_is_told_already_only_drops_the_finalizer() {
         let wanted =
             [Wanted::new(Kind::RobotDeleted, Is::True, reason, "told by the process before this one")];
         let at = Timestamp::from_second(1).unwrap();
-        scene.robot.conditions = Conditions::read(scene.robot.conditions.with(&wanted, 1, at));
+        scene.store(scene.robot.conditions.with(&wanted, 1, at));
         for scene in
             [scene.clone(), scene.clone().suspended(), scene.clone().without_application(), scene.claimed()]
         {
@@ -796,7 +816,7 @@ fn the_last_of_those_who_claim_a_robot_deletes_it() {
     // The rival went before our finalizer did: now this is the last one.
     let mut scene = claimed;
     scene.carry_out();
-    scene.claimed_by = None;
+    scene.heir = None;
     assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot));
 }
 
@@ -1129,7 +1149,7 @@ fn no_state_lets_an_accepted_robot_go_without_a_reason() {
                 Reason::Deleted
             } else if first.robot.deletion_policy == DeletionPolicy::Retain {
                 Reason::Retained
-            } else if first.claimed_by.is_some() {
+            } else if first.heir.is_some() {
                 Reason::StillClaimed
             } else {
                 assert!(never_added(&first.robot, &first.memory));

@@ -208,6 +208,7 @@ fn engine(stored: &Stored, doomed: &BTreeSet<Key>, now: Now) -> Engine {
         input(Input::Namespace(name, namespace.labels().clone(), goes));
     }
     input(Input::NamespacesListed(names));
+    input(Input::ApplicationsListing(1));
     let mut names = BTreeSet::new();
     for mut application in applications {
         // Its in-use finalizer is on as soon as a robot refers to it; whether it already is, decides nothing here.
@@ -229,7 +230,7 @@ fn engine(stored: &Stored, doomed: &BTreeSet<Key>, now: Now) -> Engine {
         };
         input(Input::Secret(name.as_str().into(), credentials));
     }
-    input(Input::RobotsListing(None));
+    input(Input::RobotsListing(None, 1));
     for seen in &stored.robots {
         let mut robot = seen.robot.clone();
         if doomed.contains(&robot.key) && robot.deleting_since.is_none() {

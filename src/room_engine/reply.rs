@@ -2,6 +2,7 @@
 
 use crate::{
     codes::{self, Class, Operation},
+    status,
     usersig::Sensitive,
 };
 use serde::Deserialize;
@@ -234,12 +235,7 @@ impl Outcome {
     /// The end of a condition's message: `ErrorCode N, RequestId X`, as far as there was an answer.
     #[must_use]
     pub fn reference(&self) -> String {
-        match (self.code(), self.request_id()) {
-            (Some(code), Some(id)) => format!("ErrorCode {code}, RequestId {id}"),
-            (Some(code), None) => format!("ErrorCode {code}, no RequestId"),
-            (None, Some(id)) => format!("RequestId {id}"),
-            (None, None) => String::new(),
-        }
+        status::reference(self.code(), self.request_id())
     }
 
     /// The same without a UserSig that a server may have sent back.

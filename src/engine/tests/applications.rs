@@ -259,7 +259,14 @@ fn counts_are_told_at_most_every_half_minute() {
         .application_writes
         .iter()
         .filter_map(|write| match &write.change {
-            Change::Status(status) => Some((write.at, status["robots"].as_i64().unwrap())),
+            Change::Status(patch) => {
+                let robots = patch.iter().find_map(|one| match one["path"].as_str() {
+                    Some("/status/robots") => one["value"].as_i64(),
+                    Some("/status") => one["value"]["robots"].as_i64(),
+                    _ => None,
+                });
+                Some((write.at, robots.unwrap()))
+            }
             _ => None,
         })
         .collect();

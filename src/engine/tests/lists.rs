@@ -45,7 +45,7 @@ fn a_list_that_shows_older_views_forgets_nobody() {
     world.robot("team/r", json!({}));
     let old = read(&world.robots["team/r"]);
     world.run(SECOND);
-    world.input(Input::RobotsListing(None));
+    world.input(Input::RobotsListing(None, world.round));
     world.input(Input::Robot(Box::new(old)));
     world.input(Input::RobotsListed(None));
     world.run(SECOND);
@@ -64,7 +64,7 @@ fn the_list_of_one_namespace_says_nothing_about_another() {
     world.run(SECOND);
     assert_eq!(world.engine.robots().len(), 2);
     for scope in ["a", "b"] {
-        world.input(Input::RobotsListing(Some(scope.into())));
+        world.input(Input::RobotsListing(Some(scope.into()), world.round));
         let robot = read(&world.robots[&format!("{scope}/r")]);
         world.input(Input::Robot(Box::new(robot)));
         world.input(Input::RobotsListed(Some(scope.into())));
@@ -88,9 +88,9 @@ fn lists_of_two_namespaces_may_come_in_together() {
         world.input(Input::Robot(Box::new(robot)));
     };
     world.list_others();
-    world.input(Input::RobotsListing(Some("a".into())));
+    world.input(Input::RobotsListing(Some("a".into()), world.round));
     show(&mut world, "a/1");
-    world.input(Input::RobotsListing(Some("b".into())));
+    world.input(Input::RobotsListing(Some("b".into()), world.round));
     show(&mut world, "b/1");
     show(&mut world, "a/2");
     world.input(Input::RobotsListed(Some("a".into())));

@@ -22,6 +22,7 @@ fn nothing_happens_before_leading_and_all_lists() {
             let inputs = match gate {
                 0 => vec![Input::Leading(Before::Finished)],
                 1 => vec![
+                    Input::ApplicationsListing(1),
                     Input::Application(Box::new(application.clone())),
                     Input::ApplicationsListed(BTreeSet::from(["app".into()])),
                 ],
@@ -30,7 +31,7 @@ fn nothing_happens_before_leading_and_all_lists() {
                     let scope = scopes[scope - 3].clone();
                     let key = format!("{}/robot", scope.as_deref().unwrap());
                     vec![
-                        Input::RobotsListing(scope.clone()),
+                        Input::RobotsListing(scope.clone(), 1),
                         Input::Robot(robot(&key)),
                         Input::RobotsListed(scope),
                     ]
@@ -39,7 +40,7 @@ fn nothing_happens_before_leading_and_all_lists() {
             for input in inputs {
                 engine.handle(input, now);
             }
-            let secret = |effect: &Effect| matches!(effect, Effect::WatchSecret(_));
+            let secret = |effect: &Effect| matches!(effect, Effect::WatchSecret(_) | Effect::ListAgain(_));
             let effects = engine.advance(now);
             if gate == last {
                 let writes = effects.iter().filter(|effect| matches!(effect, Effect::Write(_))).count();

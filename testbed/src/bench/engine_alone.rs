@@ -38,7 +38,7 @@ const WEIGHABLE: usize = 10_000;
 pub fn measure(settled: usize, applications: usize) -> Result<EngineRow> {
     let mut bench = Bench::new(applications)?;
     let before = memory(std::process::id()).map_or(0, |(now, _)| now);
-    bench.take(Input::RobotsListing(None));
+    bench.take(Input::RobotsListing(None, 1));
     for n in 0..settled + DELETIONS {
         let robot = bench.settled(n)?;
         bench.take(Input::Robot(Box::new(robot)));
@@ -177,13 +177,13 @@ impl Bench {
                     .stored
                     .get_mut(&name)
                     .ok_or_else(|| Error(format!("a write to {name}, which is settled")))?;
-                set(stored, "/metadata/resourceVersion", version.into());
                 let gone = matches!(write.change, Change::DropFinalizer(_));
                 match &write.change {
-                    Change::Status(status) => set(stored, "/status", status.clone()),
+                    Change::Status(patch) => apply(stored, patch)?,
                     Change::DropFinalizer(_) => set(stored, "/metadata/finalizers", json!([])),
                     change => return Err(Error(format!("an unexpected write to {name}: {change:?}"))),
                 }
+                set(stored, "/metadata/resourceVersion", version.into());
                 let (written, seen) = (robot(stored.clone())?, robot(stored.clone())?);
                 self.take(Input::Written(write.id, Box::new(Ok(written))));
                 if gone {
@@ -199,17 +199,18 @@ impl Bench {
                     .stored
                     .get_mut(&*write.name)
                     .ok_or_else(|| Error(format!("a write to {}, which is not there", write.name)))?;
-                set(stored, "/metadata/resourceVersion", self.version.to_string().into());
                 match &write.change {
-                    Change::Status(status) => set(stored, "/status", status.clone()),
+                    Change::Status(patch) => apply(stored, patch)?,
                     Change::DropFinalizer(_) => set(stored, "/metadata/finalizers", json!([])),
                     _ => set(stored, "/metadata/finalizers", json!([APPLICATION_FINALIZER])),
                 }
+                set(stored, "/metadata/resourceVersion", self.version.to_string().into());
                 let spec = Spec::read(read(stored.clone())?, &Allowed::default());
                 self.take(Input::ApplicationWritten(write.name.clone(), Box::new(Ok(spec))));
             }
             Effect::Announce(announcement) => drop(black_box(announcement)),
-            Effect::WatchSecret(_) | Effect::ForgetSecret(_) => {}
+            // The lists were of the first round already.
+            Effect::WatchSecret(_) | Effect::ForgetSecret(_) | Effect::ListAgain(_) => {}
         }
         Ok(())
     }
@@ -249,19 +250,24 @@ impl Bench {
     fn settled_status(&self, app: usize) -> Result<Value> {
         let mut stored = self.stored_robot(0);
         set(&mut stored, "/spec/applicationRef/name", name_of(app).into());
-        let robot = robot(stored)?;
-        let application = Application::Found { deleting: false, admits: Some(true), held: true, hold: None };
+        let robot = robot(stored.clone())?;
+        let application =
+            Application::Found { deleting: false, admits: Some(true), held: true, refused: None, hold: None };
         let memory = Memory::default();
         let facts = Facts {
             robot: &robot,
             application,
-            claimed_by: None,
+            heir: None,
+            refused: None,
             memory: &memory,
             settled: Duration::ZERO,
             now: Duration::ZERO,
         };
         match plan::plan(&facts) {
-            Step::Report(wanted) => Ok(engine::status_patch(&robot, &wanted, None, self.now)),
+            Step::Report(wanted) => {
+                apply(&mut stored, &engine::status_patch(&robot, &wanted, None, self.now))?;
+                Ok(stored.get("status").cloned().unwrap_or_default())
+            }
             step => Err(Error(format!("a new robot is not taken in charge: {step:?}"))),
         }
     }
@@ -311,4 +317,16 @@ mod tests {
             assert!(row.micros_per_deletion > 0.0);
         }
     }
+}
+
+/// Applies a patch as the API server does.
+fn apply(stored: &mut Value, patch: &[Value]) -> Result<()> {
+    let why = |error: &dyn std::fmt::Display| Error(format!("a patch that does not fit: {error}"));
+    let patch: json_patch::Patch = serde_json::from_value(json!(patch)).map_err(|error| why(&error))?;
+    if stored.get("status").is_some_and(Value::is_null)
+        && let Some(fields) = stored.as_object_mut()
+    {
+        fields.remove("status");
+    }
+    json_patch::patch(stored, &patch).map_err(|error| why(&error))
 }

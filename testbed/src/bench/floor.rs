@@ -157,7 +157,7 @@ async fn life(
 }
 
 /// The status that the operator writes after this answer.
-fn record(robot: &Robot, outcome: Outcome) -> Result<serde_json::Value> {
+fn record(robot: &Robot, outcome: Outcome) -> Result<Vec<serde_json::Value>> {
     let operation = Operation::DeleteRobot;
     let now = Now { since_start: Duration::ZERO, wall: Timestamp::now() };
     let class = outcome.class(operation);
@@ -170,11 +170,13 @@ fn record(robot: &Robot, outcome: Outcome) -> Result<serde_json::Value> {
         settled: Duration::ZERO,
     };
     let memory = Memory { last: Some(Box::new(attempt)), ..Memory::default() };
-    let application = Application::Found { deleting: false, admits: Some(true), held: true, hold: None };
+    let application =
+        Application::Found { deleting: false, admits: Some(true), held: true, refused: None, hold: None };
     let facts = Facts {
         robot,
         application,
-        claimed_by: None,
+        heir: None,
+        refused: None,
         memory: &memory,
         settled: Duration::ZERO,
         now: now.since_start,
