@@ -404,7 +404,7 @@ impl Application {
     #[must_use]
     pub fn unable(&self) -> Option<Hold> {
         let name = &self.spec.name;
-        let hold = |reason, message| Some(Hold { reason, message, refusal: false });
+        let hold = |reason, message| Some(Hold { reason, message, refusal: false, person: true });
         if self.spec.suspend {
             let message = format!(
                 "RtcApplication {name} is suspended, so nothing is called; set its spec.suspend to false to go on"
@@ -420,7 +420,7 @@ impl Application {
         };
         match &self.credentials {
             Credentials::Unreadable(why) => not_ready(format!(
-                "cannot be read: {why}; the operator tries again by itself, and needs the right to list and watch it"
+                "cannot be read: {why}; the operator tries again by itself; give it the right to list and watch the Secret where it has none"
             )),
             Credentials::Missing => {
                 not_ready("does not exist in the operator's namespace; create it to go on".to_owned())
@@ -469,6 +469,15 @@ impl Application {
             Operation::AddRobot => calls.all(),
         };
         self.calls(operation) && counted < most && now >= self.hold_off
+    }
+
+    /// Calls of this command that wait for their answers.
+    #[must_use]
+    pub const fn unanswered(&self, operation: Operation) -> u32 {
+        match operation {
+            Operation::DeleteRobot => self.under_way.deletions,
+            Operation::AddRobot => self.under_way.additions,
+        }
     }
 
     /// A call goes out, with the signature in use. Where it is a probe, the next one has its time.
@@ -659,7 +668,7 @@ impl Application {
         let hold = match before {
             Some(Some((known, hold))) if *known == code && hold.reason == reason => hold.clone(),
             place => {
-                let hold = Hold { reason, message: latest.clone(), refusal: true };
+                let hold = Hold { reason, message: latest.clone(), refusal: true, person: true };
                 if let Some(place) = place {
                     *place = Some((code, hold.clone()));
                 }

@@ -719,7 +719,7 @@ impl Engine {
         let robot = &entry.robot;
         let operation = Operation::of(robot.deleting_since.is_some());
         let seat = self.seats.get(&robot.application);
-        let hold = seat.and_then(|seat| seat.application.hold(operation)).filter(|hold| held || !hold.refusal);
+        let hold = seat.and_then(|seat| self.hold(seat, operation)).filter(|hold| held || !hold.refusal);
         let application = seat.map_or(plan::Application::Missing, |seat| {
             let application = &seat.application;
             plan::Application::Found {

@@ -192,6 +192,11 @@ pub const EXPLANATIONS: &[Explanation] = &[
         "label the namespace, change the selector, or delete the RoomRobot",
         &[Step::LabelNamespace, Step::EditApplication]),
 
+    row(RoomRobot, Accepted, Is::False, &[R::WriteRefused],
+        "the cluster refuses the finalizer on the RoomRobot or on its RtcApplication: a policy, a webhook, a quota or a missing right",
+        "the message has the cluster's words; change what stands in the way; the operator tries again every 30 s",
+        &[Step::OperatorLog]),
+
     row(RoomRobot, Ready, Is::True, &[R::Adopted], "accepted, `creationPolicy: Adopt`", NOTHING, &[]),
     row(RoomRobot, Ready, Is::True, &[R::Added],
         "`creationPolicy: Create`, and `add_robot` answered 0", NOTHING, &[]),
@@ -199,6 +204,10 @@ pub const EXPLANATIONS: &[Explanation] = &[
         "`creationPolicy: Create`, and `add_robot` is due or was not answered yet", NOTHING, &[Step::OperatorLog]),
     see(Ready, Is::False, &[R::Deleting], "the object is being deleted", RobotDeleted),
     see(Ready, Is::False, &[R::ApplicationNotFound, R::NamespaceNotAllowed], "not accepted", Accepted),
+    row(RoomRobot, Ready, Is::False, &[R::WriteRefused],
+        "the cluster refuses to put the finalizer on, or to take it off at the end of a deletion",
+        "the message has the cluster's words; change what stands in the way; the operator tries again every 30 s",
+        &[Step::OperatorLog]),
     row(RoomRobot, Ready, Is::False, &[R::RoomNotFound],
         "`add_robot` answered 100004", "create the room; the operator tries again", &[Step::TryNow]),
     row(RoomRobot, Ready, Is::False, &[R::RoomFull],
@@ -264,6 +273,10 @@ pub const EXPLANATIONS: &[Explanation] = &[
         "the message names it",
         &[Step::CreateApplication, Step::CreateSecret, Step::ReplaceSecret, Step::EditApplication, Step::Doctor]),
 
+    row(RtcApplication, Ready, Is::False, &[R::WriteRefused],
+        "the cluster refuses to put the finalizer on the RtcApplication, or to take it off",
+        "the message has the cluster's words; change what stands in the way; the operator tries again every 30 s",
+        &[Step::OperatorLog]),
     row(RtcApplication, Ready, Is::False, &[R::Suspended],
         "`spec.suspend` is true", "set it to false", &[Step::ResumeApplication]),
     row(RtcApplication, Ready, Is::False, &[R::EndpointNotAllowed],

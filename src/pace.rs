@@ -144,6 +144,12 @@ impl Pace {
         self.room_at.map(|room_at| self.next.max(room_at))
     }
 
+    /// Whether calls were given up since one was last answered: only now and then another goes out.
+    #[must_use]
+    pub fn unheard(&self) -> bool {
+        self.recent.iter().any(|sent| matches!(sent.at, Place::GivenUp(at) if at > self.heard))
+    }
+
     /// Looks for the moment in which the quota has room for one more. Looked for when a call goes out or ends, and not each
     /// time that somebody asks.
     fn look_for_room(&mut self) {
@@ -205,8 +211,7 @@ impl Pace {
         // A late start keeps the schedule; a start after a rest begins a new one.
         let late = now - self.next <= CATCH_UP;
         self.next = if late { self.next } else { now } + interval;
-        let unheard = |sent: &Sent| matches!(sent.at, Place::GivenUp(at) if at > self.heard);
-        if self.recent.iter().any(unheard) {
+        if self.unheard() {
             self.probes += 1;
         }
         self.started = now;

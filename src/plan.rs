@@ -209,8 +209,11 @@ pub struct Hold {
     pub reason: Reason,
     /// The message that each waiting robot shows.
     pub message: String,
-    /// The room engine refused: robots stay in line for their call, as a probe may end this at any time.
+    /// The room engine refused, or does not answer: robots stay in line for their call, as a probe may end this at any
+    /// time.
     pub refusal: bool,
+    /// A person has to act.
+    pub person: bool,
 }
 
 /// Everything that a decision depends on.
@@ -344,11 +347,10 @@ fn addition(facts: &Facts<'_>) -> Step {
             true if hold.refusal => due(memory.not_before, facts.now, Operation::AddRobot),
             _ => Step::Rest,
         };
-        let wanted = vec![
-            accepted(robot),
-            ready(is, hold.reason, hold.message.clone()),
-            Wanted::new(Kind::Stalled, Is::True, hold.reason, hold.message.clone()),
-        ];
+        let mut wanted = vec![accepted(robot), ready(is, hold.reason, hold.message.clone())];
+        if hold.person {
+            wanted.push(Wanted::new(Kind::Stalled, Is::True, hold.reason, hold.message.clone()));
+        }
         return blocked(facts, &hold, wanted, Kind::Ready, follows);
     }
     if !foretold {
@@ -427,7 +429,7 @@ fn deleting(facts: &Facts<'_>) -> Step {
         None => call,
         Some(hold) => {
             let follows = if hold.refusal { call } else { Step::Rest };
-            let wanted = pending(robot, hold.reason, hold.message.clone(), true);
+            let wanted = pending(robot, hold.reason, hold.message.clone(), hold.person);
             blocked(facts, &hold, wanted, Kind::RobotDeleted, follows)
         }
     }
@@ -454,7 +456,7 @@ fn hold(facts: &Facts<'_>) -> Option<Hold> {
     let robot = facts.robot;
     if robot.suspend {
         let message = "spec.suspend is true, so nothing is called; set it to false to go on".to_owned();
-        return Some(Hold { reason: Reason::Suspended, message, refusal: false });
+        return Some(Hold { reason: Reason::Suspended, message, refusal: false, person: true });
     }
     match facts.application {
         Application::Missing => {
@@ -462,7 +464,7 @@ fn hold(facts: &Facts<'_>) -> Option<Hold> {
                 "RtcApplication {} does not exist any more; create it again, or set deletionPolicy to Retain",
                 robot.application
             );
-            Some(Hold { reason: Reason::ApplicationNotReady, message, refusal: false })
+            Some(Hold { reason: Reason::ApplicationNotReady, message, refusal: false, person: true })
         }
         Application::Found { hold, .. } => hold.cloned(),
     }
@@ -477,7 +479,9 @@ fn blocked(facts: &Facts<'_>, hold: &Hold, wanted: Vec<Wanted>, kind: Kind, then
         && robot.conditions.reason(kind) == Some(hold.reason)
         && robot.observed_generation == Some(robot.generation)
         // `ApplicationNotReady` has causes that differ in what a person has to do: there the words count.
-        && (itself() || hold.reason != Reason::ApplicationNotReady && robot.conditions.is_true(Kind::Stalled));
+        && (itself()
+            || hold.reason != Reason::ApplicationNotReady
+                && (robot.conditions.is_true(Kind::Stalled) || !hold.person));
     if told { then } else { report(robot, wanted, then) }
 }
 

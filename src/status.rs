@@ -573,7 +573,7 @@ mod tests {
             let mut list = vec![other("First")];
             for want in chosen(stored) {
                 list.extend(Conditions::default().with(std::slice::from_ref(want), 1, at(100)));
-                list.push(other(want.reason.as_str()));
+                list.push(other(&format!("Other{}", want.reason)));
             }
             for list in [list.clone(), list.into_iter().rev().collect()] {
                 for wanted in 0..16 {

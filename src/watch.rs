@@ -142,7 +142,7 @@ impl Views {
     }
 
     /// It is whole.
-    fn whole(&self, resource: &'static str, part: &str) {
+    pub(crate) fn whole(&self, resource: &'static str, part: &str) {
         let mut views = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         match views.get_mut(&(resource, part.to_owned())) {
             Some(since) => *since = None,

@@ -1,18 +1,22 @@
 //! Calls to the room engine: who may call, when, and what an answer means.
 
-use super::{Answer, Call, Effect, Engine, Now, Seat, Telling, lines::Line as _};
+use super::{Answer, Call, Effect, Engine, Entry, Now, Seat, Telling, lines::Line as _};
 use crate::{
     application, backoff,
     codes::{Class, Operation},
     index::{Id, State},
     pace::{Arrival, Pace},
-    plan::{self, Attempt, Step},
+    plan::{self, Attempt, Hold, Step},
     room_engine::{Outcome, Target, TroubleKind},
+    status::Reason,
 };
 use std::{collections::BTreeSet, ops::Bound, sync::Arc, time::Duration};
 
 /// So many writes that fail in a row are taken for an API server that takes nothing at all.
 const TAKES_NOTHING: u32 = 8;
+
+/// What robots say that wait because calls are not answered.
+const UNHEARD: &str = "The robot waits for its turn; the room engine does not answer the calls that were sent, and the operator tries one now and then";
 
 /// So many robots are looked at in one go to be told that the room engine refuses.
 const LOOKS: usize = 64;
@@ -130,7 +134,9 @@ impl Engine {
             None if !seat.application.may_call(operation, now.since_start) => return None,
             None => {}
         }
-        if self.retry_after(seat, operation).is_some_and(|until| now.since_start < until) {
+        if !self.has_share(seat, operation)
+            || self.retry_after(seat, operation).is_some_and(|until| now.since_start < until)
+        {
             return None;
         }
         let full = self.full_namespaces(seat, operation);
@@ -155,6 +161,15 @@ impl Engine {
             self.set_state(id, State::Idle);
             self.touch(id, now);
         }
+    }
+
+    /// Whether the application may have one more call without an answer. Each such call takes a place of the SDKAppID's quota,
+    /// as it may still arrive: one application's calls that hang are to leave places for the others that share it.
+    fn has_share(&self, seat: &Seat, operation: Operation) -> bool {
+        let spec = &seat.application.spec;
+        let sharers = self.names_of_same_sdk_app_id(&spec.name).count();
+        let sharers = u32::try_from(sharers).unwrap_or(u32::MAX);
+        sharers < 2 || seat.application.unanswered(operation) < (spec.requests_per_second / sharers).max(1)
     }
 
     /// Until when this application makes no call because so many of its answers wait for their records. Those whose record
@@ -337,16 +352,50 @@ impl Engine {
                 self.touch(id, now);
             }
         }
+        if arrived == Arrival::Unknown {
+            let sharers: Vec<_> = self.names_of_same_sdk_app_id(&name).cloned().collect();
+            for name in sharers {
+                self.tell_robots_of(&name, operation);
+            }
+        }
         if effect == application::Effect::Changed {
             self.tell_robots_of(&name, operation);
             self.touch_application(&name, now);
         }
     }
 
+    /// Why the application makes no call of this command.
+    pub(super) fn hold(&self, seat: &Seat, operation: Operation) -> Option<Hold> {
+        seat.application.hold(operation).or_else(|| {
+            self.unheard(seat, operation).then(|| Hold {
+                reason: Reason::Unreachable,
+                message: UNHEARD.to_owned(),
+                refusal: true,
+                person: false,
+            })
+        })
+    }
+
+    /// Whether calls of the application's SDKAppID are not answered any more.
+    fn unheard(&self, seat: &Seat, operation: Operation) -> bool {
+        let pace = self.paces.get(&(seat.application.spec.sdk_app_id, operation));
+        pace.is_some_and(Pace::unheard)
+    }
+
+    /// The reason of that where robots stay in line.
+    fn held_in_line(&self, seat: &Seat, operation: Operation) -> Option<Reason> {
+        let refused = seat.application.refused_for(operation);
+        refused.or_else(|| {
+            (seat.application.unable().is_none() && self.unheard(seat, operation)).then_some(Reason::Unreachable)
+        })
+    }
+
     /// Something is refused or goes on: whoever waits stays in line. Where it is refused, each is told in its turn.
     fn tell_robots_of(&mut self, name: &Arc<str>, operation: Operation) {
+        let Some(reason) = self.seats.get(name).and_then(|seat| self.held_in_line(seat, operation)) else {
+            return;
+        };
         let Some(seat) = self.seats.get_mut(name) else { return };
-        let Some(reason) = seat.application.refused_for(operation) else { return };
         let Some(telling) = seat.telling_robots.get_mut(operation as usize) else { return };
         // Who was told for this reason says so still; the others are gone on with where that was left.
         if telling.is_none_or(|telling| telling.reason != reason) {
@@ -359,8 +408,9 @@ impl Engine {
         if self.only_records() {
             return;
         }
+        let tells = |seat: &Seat| Operation::ALL.into_iter().any(|operation| self.tells(seat, operation));
         let names: Vec<_> =
-            self.seats.iter().filter(|(_, seat)| seat.tells()).map(|(name, _)| Arc::clone(name)).collect();
+            self.seats.iter().filter(|(_, seat)| tells(seat)).map(|(name, _)| Arc::clone(name)).collect();
         for name in names {
             for operation in Operation::ALL {
                 for _ in 0..LOOKS {
@@ -375,7 +425,10 @@ impl Engine {
     }
 
     fn tell_next(&mut self, name: &Arc<str>, operation: Operation, now: Now) -> bool {
-        let Some(seat) = self.seats.get_mut(name).filter(|seat| seat.tells_of(operation)) else { return false };
+        if !self.seats.get(name).is_some_and(|seat| self.tells(seat, operation)) {
+            return false;
+        }
+        let Some(seat) = self.seats.get_mut(name) else { return false };
         let Some(Some(telling)) = seat.telling_robots.get_mut(operation as usize) else { return false };
         let from = telling.after.map_or(Bound::Unbounded, Bound::Excluded);
         let waiting = self.tallies.get(name).map(|tally| tally.unfinished.range((from, Bound::Unbounded)));
@@ -384,9 +437,7 @@ impl Engine {
             return false;
         };
         telling.after = Some(id);
-        if let Some(State::CallQueued(its)) = self.index.get(id).map(|entry| entry.state)
-            && !seat.application.calls(its)
-        {
+        if self.index.get(id).is_some_and(Entry::in_line) {
             self.touch(id, now);
         }
         true
@@ -395,7 +446,15 @@ impl Engine {
     /// When the next of them can be told.
     pub(super) fn telling_due(&self, now: Duration) -> Option<Duration> {
         let room = self.lines.waiting() < self.settings.concurrency && !self.only_records();
-        (room && self.seats.values().any(Seat::tells)).then_some(now)
+        let tells = |seat: &Seat| Operation::ALL.into_iter().any(|operation| self.tells(seat, operation));
+        (room && self.seats.values().any(tells)).then_some(now)
+    }
+
+    /// Whether robots in line for this command are to be told why they wait.
+    fn tells(&self, seat: &Seat, operation: Operation) -> bool {
+        seat.telling_robots.get(operation as usize).copied().flatten().is_some_and(|telling| {
+            !telling.over && self.held_in_line(seat, operation) == Some(telling.reason)
+        })
     }
 
     /// Looks again at every robot that waits for its application.
@@ -436,6 +495,7 @@ impl Engine {
                 let ready = match application.probe_at(operation) {
                     _ if line.is_empty() => self.finds_prober(seat, operation)?,
                     _ if line.only(&self.full_namespaces(seat, operation)) => return None,
+                    _ if !self.has_share(seat, operation) => return None,
                     Some(at) => at,
                     None if application.may_call(operation, now) => Duration::ZERO,
                     None => application.held_off_until(now)?,
@@ -456,17 +516,6 @@ impl Engine {
 }
 
 impl Seat {
-    /// Whether robots are to be told that the room engine refuses.
-    fn tells(&self) -> bool {
-        Operation::ALL.into_iter().any(|operation| self.tells_of(operation))
-    }
-
-    fn tells_of(&self, operation: Operation) -> bool {
-        self.telling_robots.get(operation as usize).copied().flatten().is_some_and(|telling| {
-            !telling.over && self.application.refused_for(operation) == Some(telling.reason)
-        })
-    }
-
     fn line(&mut self, operation: Operation) -> &mut super::lines::CallLine {
         match operation {
             Operation::DeleteRobot => &mut self.deletions,

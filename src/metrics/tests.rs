@@ -59,6 +59,7 @@ fn counted() -> Metrics {
     metrics.wrote("rtcapplications", &Change::FirstFinalizer, &Err::<(), _>(WriteError::NotFound));
     metrics.announced(&Ok(()));
     metrics.finished(&deleted("r"), 1_767_225_600 + 7);
+    metrics.views().whole("roomrobots", "");
     metrics
 }
 

@@ -204,7 +204,8 @@ fn hold(reason: Reason) -> Hold {
     Hold {
         reason,
         message: format!("The application makes no call ({reason}): ErrorCode 1, RequestId of-another"),
-        refusal: true,
+        refusal: reason != Reason::Suspended,
+        person: true,
     }
 }
 
@@ -613,7 +614,7 @@ fn an_addition_that_was_refused_itself_keeps_its_own_request_id() {
         .held_back(Reason::CredentialsRejected);
     let text = message(scene.carry_out(), Kind::Ready);
     assert!(text.ends_with(&format!("ErrorCode 70009, RequestId {ID}")), "{text}");
-    assert_eq!(scene.plan(), Step::Rest);
+    assert_eq!(scene.plan(), Step::Call(Operation::AddRobot), "it stays in line");
 }
 
 /// Not every row has a remedy, and 100004 as the answer to an addition has none that the row would tell.
@@ -806,7 +807,7 @@ fn the_last_of_those_who_claim_a_robot_deletes_it() {
     ] {
         let mut scene = scene;
         let text = message(scene.plan(), Kind::RobotDeleted);
-        assert!(text.contains("team-b/twin"), "{text}");
+        assert!(text.contains("RoomRobot team-a/twin stands for the same robot"), "{text}");
         assert_report(
             scene.carry_out(),
             &[ACCEPTED, LEAVING, (Kind::RobotDeleted, Is::False, Reason::StillClaimed)],
@@ -818,6 +819,96 @@ fn the_last_of_those_who_claim_a_robot_deletes_it() {
     scene.carry_out();
     scene.heir = None;
     assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot));
+}
+
+/// What another tenant calls its objects is not for everybody to read.
+#[test]
+fn an_heir_is_named_within_its_namespace_only() {
+    let mut scene = Scene::new().accepted().deleting().claimed();
+    scene.heir = Some(Key { namespace: "team-b".into(), name: "secret-plan".into() });
+    let text = message(scene.plan(), Kind::RobotDeleted);
+    assert!(!text.contains("team-b") && !text.contains("secret-plan"), "{text}");
+    assert!(text.contains("in another namespace"), "{text}");
+}
+
+#[test]
+fn only_who_would_delete_a_robot_that_may_be_there_inherits() {
+    let inherits = |scene: Scene| may_inherit(&scene.robot, &scene.memory);
+    assert!(inherits(Scene::new().accepted()));
+    assert!(inherits(Scene::new().accepted().suspended()), "it deletes later");
+    assert!(!inherits(Scene::new().finalizer()), "not in charge");
+    assert!(!inherits(Scene::new().accepted().deleting()));
+    assert!(!inherits(Scene::new().accepted().retaining()));
+    assert!(!inherits(Scene::new().creating().accepted().never_added()));
+    assert!(inherits(Scene::new().creating().accepted()), "another process may have sent add_robot");
+    let refused = Scene::new().creating().accepted().answered(Operation::AddRobot, reply(100_002));
+    assert!(inherits(refused), "it answers for what it has sent");
+    assert!(!inherits(Scene::new().creating()), "not in charge");
+}
+
+/// By whichever process it was made.
+#[test]
+fn who_lets_go_names_the_last_call_that_is_stored() {
+    let stored = |operation: &str, code, id: Option<&str>| {
+        let mut scene = Scene::new().accepted().deleting().retaining();
+        scene.robot.last_request = Some(Box::new(LastRequest {
+            operation: operation.into(),
+            request_id: id.map(str::to_owned),
+            error_code: code,
+        }));
+        message(scene.plan(), Kind::RobotDeleted)
+    };
+    let text = stored("delete_robot", Some(60010), Some("Id-7"));
+    assert!(text.ends_with("; delete_robot was called before: ErrorCode 60010, RequestId Id-7"), "{text}");
+    let text = stored("delete_robot", None, None);
+    assert!(text.ends_with("; delete_robot was called before and not answered"), "{text}");
+}
+
+#[test]
+fn a_finalizer_that_the_cluster_refuses_is_told_once_and_tried_again() {
+    let refused = |mut scene: Scene, words| {
+        scene.refused = Some(words);
+        scene
+    };
+    // Put on, for a new robot.
+    let mut scene = refused(Scene::new(), "denied by policy x");
+    let told = [
+        (Kind::Accepted, Is::False, Reason::WriteRefused),
+        (Kind::Ready, Is::False, Reason::WriteRefused),
+        (Kind::Stalled, Is::True, Reason::WriteRefused),
+    ];
+    assert!(message(scene.plan(), Kind::Ready).contains("denied by policy x"));
+    assert_report(scene.carry_out(), &told);
+    assert_eq!(scene.plan(), Step::AddFinalizer);
+    scene.refused = Some("denied in other words");
+    assert_eq!(scene.plan(), Step::AddFinalizer, "a person reads the same");
+    // Put on again, for one that was added: that is not forgotten.
+    let mut scene = Scene::new().creating().accepted().answered(Operation::AddRobot, reply(0));
+    scene.carry_out();
+    scene.robot.finalizers = Finalizers { ours: None, count: 0 };
+    let mut scene = refused(scene, "denied");
+    scene.carry_out();
+    assert!(scene.robot.conditions.is_true(Kind::Stalled) && scene.robot.accepted());
+    assert_eq!(scene.robot.conditions.reason(Kind::Ready), Some(Reason::Added));
+    // Taken off: the record stays as it is.
+    let mut scene = Scene::new().accepted().deleting().answered(Operation::DeleteRobot, reply(0));
+    scene.carry_out();
+    let record = scene.list.clone().unwrap().into_iter().find(|one| one.type_ == "RobotDeleted");
+    let mut scene = refused(scene, "denied");
+    let told = [
+        ACCEPTED,
+        (Kind::Ready, Is::False, Reason::WriteRefused),
+        (Kind::Stalled, Is::True, Reason::WriteRefused),
+        (Kind::RobotDeleted, Is::True, Reason::Deleted),
+    ];
+    assert_report(scene.carry_out(), &told);
+    assert_eq!(scene.list.clone().unwrap().into_iter().find(|one| one.type_ == "RobotDeleted"), record);
+    assert_eq!(scene.plan(), Step::DropFinalizer);
+    // And the application's own.
+    let mut scene = Scene::new().application(|app| (app.held, app.refused) = (false, Some("denied")));
+    assert!(message(scene.plan(), Kind::Ready).contains("on RtcApplication app: denied"));
+    scene.carry_out();
+    assert_eq!(scene.plan(), Step::Rest);
 }
 
 #[test]
@@ -850,7 +941,9 @@ fn a_deletion_that_may_not_be_called_for_says_for_what_it_waits() {
         let text = message(scene.plan(), Kind::RobotDeleted);
         assert!(text.contains(told), "{text}");
         assert_report(scene.carry_out(), &waiting_for(reason, true));
-        assert_eq!(scene.plan(), Step::Rest, "{reason} is said once");
+        let in_line = scene.hold.as_ref().is_some_and(|hold| hold.refusal) && !scene.robot.suspend;
+        let follows = if in_line { Step::Call(Operation::DeleteRobot) } else { Step::Rest };
+        assert_eq!(scene.plan(), follows, "{reason} is said once");
         scene.robot.generation += 1;
         assert_report(scene.plan(), &waiting_for(reason, true));
         scene.robot.suspend = false;
@@ -875,7 +968,7 @@ fn a_robot_that_was_refused_itself_keeps_its_own_request_id() {
             .answered(Operation::DeleteRobot, reply(code));
         let text = message(scene.carry_out(), Kind::RobotDeleted);
         assert!(text.ends_with(&format!("ErrorCode {code}, RequestId {ID}")), "{text}");
-        assert_eq!(scene.plan(), Step::Rest, "{code}");
+        assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot), "{code}: it stays in line");
         // Another reason, or another spec: the application's own message is the news.
         assert_report(
             scene.clone().held_back(Reason::Suspended).plan(),
@@ -897,6 +990,7 @@ fn a_robot_that_was_refused_itself_tells_of_a_secret_that_goes_missing() {
         reason: Reason::ApplicationNotReady,
         message: message_of_the_hold.into(),
         refusal: false,
+        person: true,
     });
     assert_eq!(message(scene.plan(), Kind::RobotDeleted), message_of_the_hold);
 }
@@ -1077,11 +1171,16 @@ fn every_scene() -> Vec<Scene> {
         &|scene| scene.application(|app| app.admits = None),
         &|scene| scene.application(|app| app.admits = Some(false)),
         &|scene| scene.application(|app| app.held = false),
+        &|scene| scene.application(|app| (app.held, app.refused) = (false, Some("denied"))),
         &|scene| scene.held_back(Reason::CredentialsRejected),
         &|scene| scene.held_back(Reason::ApplicationNotReady),
     ]);
     branch(&[&|scene| scene, &Scene::claimed]);
     branch(&[&|scene| scene, &Scene::never_added]);
+    branch(&[&|scene| scene, &|mut scene| {
+        scene.refused = Some("denied");
+        scene
+    }]);
     branch(&[
         &|scene| scene,
         &|scene| scene.answered(Operation::DeleteRobot, reply(0)),
@@ -1113,7 +1212,8 @@ fn from_every_state_a_few_steps_lead_to_one_that_lasts() {
                 assert!(wanted.iter().all(|want| (want.kind == Kind::RobotDeleted) <= told));
                 assert!(wanted.iter().all(|want| want.kind != Kind::Stalled || want.is == Is::True));
                 assert!(wanted.iter().any(|want| want.kind == Kind::Ready));
-                assert!(wanted.iter().all(|want| !want.message.is_empty() && !want.message.ends_with('.')));
+                let plain = |want: &Wanted| !want.message.is_empty() && !want.message.ends_with('.');
+                assert!(wanted.iter().all(|want| want.kept || plain(want)));
             }
             assert!(step != Step::AddFinalizer || !told, "a finalizer for a robot that is being deleted");
             assert!(step != Step::DropFinalizer || told, "a live robot loses its finalizer");
@@ -1126,7 +1226,8 @@ fn from_every_state_a_few_steps_lead_to_one_that_lasts() {
         assert_eq!(&scene.carry_out(), steps.last().unwrap(), "it lasts");
         // No call without charge, and none against the will of a person.
         if matches!(steps.last(), Some(Step::Call(_))) {
-            assert!(!first.robot.suspend && first.hold.is_none() && scene.robot.finalizers.ours.is_some());
+            let in_line = first.hold.as_ref().is_none_or(|hold| hold.refusal);
+            assert!(!first.robot.suspend && in_line && scene.robot.finalizers.ours.is_some());
             assert!(told || scene.robot.accepted());
             assert!(!told || first.robot.deletion_policy == DeletionPolicy::Delete);
         }

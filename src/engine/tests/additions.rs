@@ -218,7 +218,7 @@ fn additions_that_hang_take_no_place_of_a_deletion() {
     }
     world.run(20 * SECOND);
     let additions = world.calls.iter().filter(|call| call.operation == Operation::AddRobot).count();
-    assert_eq!(additions, 256, "as many as may be under way at once");
+    assert!((185..=200).contains(&additions), "{additions} may still arrive: no more than the quota of a second");
     for key in &old[1..] {
         world.delete(key);
     }

@@ -108,7 +108,7 @@ fn an_application_that_is_being_deleted_serves_deletions_and_takes_no_new_robot(
         Some(("False".into(), "ApplicationNotFound".into()))
     );
     let told = text(&condition(&world.applications["app"], "Ready").unwrap()["message"]);
-    assert!(told.contains("is being deleted and waits for 4 RoomRobots, one of them team/"), "{told}");
+    assert!(told.contains("is being deleted and waits for 3 RoomRobots, one of them team/r-"), "{told}");
     world.delete_all();
     world.run(SECOND);
     assert!(world.robots.is_empty());

@@ -70,8 +70,9 @@ fn one_that_vanished_and_still_records_its_answers_is_waited_for() {
 fn without_the_watch_of_robots_the_one_that_vanished_is_waited_for() {
     let (mut world, keys) = waiting(100);
     let cut = || Input::RobotsCut(None);
-    world.input(cut());
     world.input(Input::Leading(Before::Vanished));
+    world.run(10 * MS);
+    world.input(cut());
     world.run(5 * SECOND);
     world.input(cut());
     world.run(10 * MS);
@@ -88,8 +89,14 @@ fn without_the_watch_of_robots_the_one_that_vanished_is_waited_for() {
     // It may have nothing to tell; and one that has led for long waits for no watch.
     for (before, wait) in [(Before::Vanished, 10 * SECOND), (Before::Finished, Duration::ZERO)] {
         let (mut world, _) = waiting(1);
-        world.input(cut());
+        if before == Before::Finished {
+            world.input(cut());
+        }
         world.input(Input::Leading(before));
+        world.run(MS);
+        if before == Before::Vanished {
+            world.input(cut());
+        }
         let from = world.now;
         world.run(20 * SECOND);
         let first = world.calls[0].at - from;

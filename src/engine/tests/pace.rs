@@ -82,13 +82,15 @@ fn the_hanging_calls_of_one_application_do_not_slow_another() {
             _ => Says::Code(0),
         });
         world.delete_all();
-        // Where they share a pace, every other call is the hanging one's until 256 of its calls hang.
+        // Where they share a quota, every other call is the hanging one's until its share of calls hangs.
         let expected = if same { 5 * SECOND } else { 3 * SECOND };
         world.run(expected);
         assert_eq!(world.called_by("other").len(), 400, "same SDKAppID: {same}");
         assert_eq!(world.robots.len(), 999);
         world.run(MINUTE);
-        assert_eq!(world.called_by("app").len(), 1 + 256, "calls that wait for an answer are bounded");
+        let most = if same { 1 + 100 } else { 1 + 200 };
+        let hang = world.called_by("app").len();
+        assert!((most - 12..=most).contains(&hang), "{hang} calls that wait for an answer");
     }
 }
 
@@ -156,8 +158,8 @@ fn calls_do_not_run_ahead_of_what_is_recorded() {
         most = most.max(world.called_by("app").len() - team.iter().filter(told).count());
     }
     assert_eq!(world.called_by("other").len(), 40, "its answers wait for nobody else's");
-    // In line, where removals of finalizers stand as well, being written, and out at the room engine.
-    assert!((10..=20 + 4 + 12).contains(&most), "{most} answers were not recorded");
+    // At most eight, and those of the calls that were out at the room engine then.
+    assert!((4..=8 + 2).contains(&most), "{most} answers were not recorded");
     world.write_takes = 5 * MS;
     world.run(MINUTE);
     assert!(world.robots.is_empty());
@@ -289,7 +291,7 @@ fn few_calls_go_out_while_the_api_server_takes_nothing() {
         world.delete_all();
         world.run(12 * SECOND);
         // Those that are under way when the first writes fail, and one in each second.
-        assert!((32..80).contains(&world.calls.len()), "{} calls: {error:?}", world.calls.len());
+        assert!((20..80).contains(&world.calls.len()), "{} calls: {error:?}", world.calls.len());
         world.healthy();
         world.run(MINUTE);
         assert!(world.robots.is_empty());
