@@ -135,7 +135,9 @@ fn in_doubt(robot: &Robot, memory: &Memory) -> bool {
 /// `Ready` is Unknown, and after its answer there is a `lastRequest`: where neither is so, no process has called.
 #[must_use]
 pub fn never_added(robot: &Robot, memory: &Memory) -> bool {
+    let called = memory.last.as_deref().is_some_and(|last| last.operation == Operation::AddRobot);
     let stored = robot.last_request.is_none()
+        && !called
         && match robot.conditions.is(Kind::Ready) {
             _ if !robot.accepted() => true,
             // These two take the place of whatever stood there before.
@@ -291,7 +293,7 @@ fn live(facts: &Facts<'_>) -> Step {
                 stalled,
             ]
         };
-        return report_once(robot, wanted, Step::AddFinalizer);
+        return report(robot, wanted, Step::AddFinalizer);
     }
     match robot.creation_policy {
         CreationPolicy::Adopt => {
@@ -342,11 +344,13 @@ fn addition(facts: &Facts<'_>) -> Step {
     };
     let foretold = robot.accepted() && foretold;
     if let Some(hold) = hold(facts) {
-        // A probe may be sent for it, which is foretold like any other call.
-        let follows = match foretold {
-            true if hold.refusal => due(memory.not_before, facts.now, Operation::AddRobot),
-            _ => Step::Rest,
+        let follows = if hold.refusal {
+            due(memory.not_before, facts.now, Operation::AddRobot)
+        } else {
+            Step::Rest
         };
+        // What was foretold is not taken back: the call could go out before that write is known to be stored, or not.
+        let is = if robot.conditions.is(Kind::Ready) == Some(Is::Unknown) { Is::Unknown } else { is };
         let mut wanted = vec![accepted(robot), ready(is, hold.reason, hold.message.clone())];
         if hold.person {
             wanted.push(Wanted::new(Kind::Stalled, Is::True, hold.reason, hold.message.clone()));
@@ -545,8 +549,7 @@ fn refuse(robot: &Robot, reason: Reason, message: String) -> Step {
         ready(Is::False, reason, message.clone()),
         Wanted::new(Kind::Stalled, Is::True, reason, message),
     ];
-    let tell = if reason == Reason::WriteRefused { report_once } else { report };
-    tell(robot, wanted, Step::Rest)
+    report(robot, wanted, Step::Rest)
 }
 
 /// The deletion waits.
@@ -571,7 +574,7 @@ fn end(facts: &Facts<'_>, deleted: Wanted) -> Step {
     let text = write_refused("The deletion is over, and the cluster refuses to take the finalizer off", words);
     let stalled = Wanted::new(Kind::Stalled, Is::True, Reason::WriteRefused, text.clone());
     let ready = ready(Is::False, Reason::WriteRefused, text);
-    report_once(robot, charge.into_iter().chain([ready, stalled, deleted]).collect(), Step::DropFinalizer)
+    report(robot, charge.into_iter().chain([ready, stalled, deleted]).collect(), Step::DropFinalizer)
 }
 
 /// What the cluster refuses, in its own words, and what follows.
@@ -584,13 +587,6 @@ pub fn write_refused(what: &str, words: &str) -> String {
 
 fn not_ready() -> Wanted {
     ready(Is::False, Reason::Deleting, "The RoomRobot is being deleted")
-}
-
-/// As [`report`], but what differs in its words only is not written again: those of a webhook may be others each time.
-fn report_once(robot: &Robot, wanted: Vec<Wanted>, then: Step) -> Step {
-    let told = robot.observed_generation == Some(robot.generation)
-        && robot.conditions.say_in_other_words(&wanted, robot.generation);
-    if told { then } else { Step::Report(wanted) }
 }
 
 /// `wanted`, or `then` where the stored status already says so.

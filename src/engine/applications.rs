@@ -325,13 +325,7 @@ impl Engine {
         let spec = &seat.application.spec;
         let (robots, deleting) = coarse.counts();
         let counts_differ = spec.counts != (robots, deleting);
-        // The words of a webhook may be others each time.
-        let refused = wanted.iter().any(|want| want.reason == Reason::WriteRefused);
-        let conditions_differ = if refused {
-            !spec.conditions.say_in_other_words(&wanted, spec.generation)
-        } else {
-            !spec.conditions.say(&wanted, spec.generation)
-        };
+        let conditions_differ = !spec.conditions.say(&wanted, spec.generation);
         // What another writer says is not answered before the next count, so that two cannot talk without end; what is
         // new here is told at once.
         let at_once = conditions_differ && wanted != seat.told;

@@ -54,7 +54,7 @@ impl Engine {
         if self.only_records() || now.since_start < self.no_call_before() {
             return;
         }
-        for sdk_app_id in self.in_line(now.since_start) {
+        for sdk_app_id in self.in_line() {
             for operation in Operation::ALL {
                 while self.pace(sdk_app_id, operation).next().is_some_and(|at| at <= now.since_start) {
                     let Some(id) = self.next_caller(sdk_app_id, operation, now) else {
@@ -72,13 +72,8 @@ impl Engine {
     }
 
     /// The SDKAppIDs that somebody is in line for.
-    fn in_line(&self, now: Duration) -> BTreeSet<u32> {
-        let waits = |seat: &&Seat| {
-            let may_probe = |operation| self.finds_prober(seat, operation).is_some_and(|at| at <= now);
-            !seat.deletions.is_empty()
-                || !seat.additions.is_empty()
-                || Operation::ALL.into_iter().any(may_probe)
-        };
+    fn in_line(&self) -> BTreeSet<u32> {
+        let waits = |seat: &&Seat| !seat.deletions.is_empty() || !seat.additions.is_empty();
         self.seats.values().filter(waits).map(|seat| seat.application.spec.sdk_app_id).collect()
     }
 
@@ -129,7 +124,7 @@ impl Engine {
         let probe = seat.application.probe_at(operation);
         let held = probe.is_none();
         match probe {
-            Some(at) if now.since_start < at => return None,
+            Some(at) if now.since_start < at || self.prepares_probe(seat) => return None,
             Some(_) => {}
             None if !seat.application.may_call(operation, now.since_start) => return None,
             None => {}
@@ -142,12 +137,7 @@ impl Engine {
         let full = self.full_namespaces(seat, operation);
         let full: Vec<&[Arc<str>]> = full.iter().map(std::slice::from_ref).collect();
         loop {
-            let Some(id) = self.seats.get_mut(name)?.line(operation).next(&full) else {
-                if probe.is_some() {
-                    self.choose_prober(name, operation, now);
-                }
-                return None;
-            };
+            let id = self.seats.get_mut(name)?.line(operation).next(&full)?;
             let Some(entry) = self.index.get_mut(id) else { continue };
             if let Some(placed) = entry.in_lines.get_mut(operation as usize) {
                 *placed = false;
@@ -155,10 +145,17 @@ impl Engine {
             if entry.state != State::CallQueued(operation) {
                 continue;
             }
-            if self.step_under(id, now.since_start, held) == Some(Step::Call(operation)) {
+            let step = self.step_under(id, now.since_start, held);
+            if step == Some(Step::Call(operation)) {
                 return Some(id);
             }
             self.set_state(id, State::Idle);
+            if probe.is_some() && matches!(step, Some(Step::Report(_))) {
+                // It was never called for: that a call may follow has to be stored first.
+                self.seats.get_mut(name)?.prober = Some(id);
+                self.touch(id, now);
+                return None;
+            }
             self.touch(id, now);
         }
     }
@@ -205,48 +202,10 @@ impl Engine {
         full.map(|(namespace, _)| Arc::clone(namespace)).collect()
     }
 
-    /// When a robot has to be found to probe with, as nobody is in line.
-    fn finds_prober(&self, seat: &Seat, operation: Operation) -> Option<Duration> {
-        let line = match operation {
-            Operation::DeleteRobot => &seat.deletions,
-            Operation::AddRobot => &seat.additions,
-        };
-        let waits = |tally: &super::Tally| match operation {
-            Operation::DeleteRobot => tally.deleting > 0,
-            Operation::AddRobot => tally.unfinished.len() > tally.deleting,
-        };
-        let chosen = seat.prober.and_then(|id| self.index.get(id)).is_some_and(|entry| {
-            matches!(
-                entry.state,
-                State::WriteQueued(_) | State::Writing | State::CallQueued(_) | State::Calling
-            )
-        });
-        let wanted = line.is_empty()
-            && !chosen
-            && self.tallies.get(&seat.application.spec.name).is_some_and(waits);
-        seat.application.probe_at(operation).filter(|_| wanted)
-    }
-
-    /// Nobody is in line to probe with: a robot that was never called for has to be foretold that a call may follow.
-    fn choose_prober(&mut self, name: &Arc<str>, operation: Operation, now: Now) {
-        let Some(seat) = self.seats.get(name) else { return };
-        if self.finds_prober(seat, operation).is_none() {
-            return;
-        }
-        let waiting = self.tallies.get(name).into_iter().flat_map(|tally| &tally.unfinished);
-        let found = waiting.copied().find(|id| {
-            self.index.get(*id).is_some_and(|entry| {
-                entry.state == State::Idle && Operation::of(entry.robot.deleting_since.is_some()) == operation
-            }) && matches!(self.step_under(*id, now.since_start, false), Some(Step::Report(_) | Step::Call(_)))
-        });
-        let Some(seat) = self.seats.get_mut(name) else { return };
-        match found {
-            Some(id) => {
-                seat.prober = Some(id);
-                self.touch(id, now);
-            }
-            None => seat.application.postpone_probe(operation, now.since_start),
-        }
+    /// Whether a robot is being foretold that a call may follow, to be the next probe.
+    fn prepares_probe(&self, seat: &Seat) -> bool {
+        let prober = seat.prober.and_then(|id| self.index.get(id));
+        prober.is_some_and(|entry| matches!(entry.state, State::WriteQueued(_) | State::Writing))
     }
 
     fn send_call(&mut self, id: Id, sdk_app_id: u32, operation: Operation, now: Now) -> bool {
@@ -493,7 +452,8 @@ impl Engine {
                     Operation::AddRobot => &seat.additions,
                 };
                 let ready = match application.probe_at(operation) {
-                    _ if line.is_empty() => self.finds_prober(seat, operation)?,
+                    _ if line.is_empty() => return None,
+                    Some(_) if self.prepares_probe(seat) => return None,
                     _ if line.only(&self.full_namespaces(seat, operation)) => return None,
                     _ if !self.has_share(seat, operation) => return None,
                     Some(at) => at,

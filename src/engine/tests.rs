@@ -7,16 +7,21 @@
 mod additions;
 mod applications;
 mod breaker;
+mod claims;
 mod end;
 mod events;
 mod everything;
 mod gauges;
 mod lease;
 mod lists;
+mod neighbours;
 mod one_call;
 mod pace;
+mod refusals;
+mod refused_writes;
 mod restarts;
 mod start;
+mod views;
 
 use super::*;
 use crate::{

@@ -125,8 +125,8 @@ impl Engine {
     /// When a write that is under way makes room because it is late, or the next one tries whether there is a way.
     pub(super) fn writes_due(&self, now: Duration) -> Option<Duration> {
         let late = self.pending.values().map(|write| write.started + LATE);
-        let again = self.cut_off.as_ref().map(|cut_off| cut_off.next);
-        late.chain(again).filter(|at| *at > now).min().filter(|_| self.lines.waiting() > 0)
+        let again = self.cut_off.as_ref().map(|cut_off| cut_off.next).filter(|_| self.lines.waiting() > 0);
+        late.chain(again).filter(|at| *at > now).min()
     }
 
     fn send_write(&mut self, id: Id, lane: Lane, now: Now) {
@@ -163,7 +163,8 @@ impl Engine {
                     return;
                 }
                 pending.attempt = attempt.is_some();
-                pending.to_add = robot.deleting_since.is_none() && plan::never_added(robot, &entry.memory);
+                let foretells = wanted.iter().any(|want| want.reason == Reason::Adding);
+                pending.to_add = foretells && plan::never_added(robot, &entry.memory);
                 let status = status_patch(robot, &wanted, attempt, now);
                 pending.wanted = wanted;
                 Change::Status(status)

@@ -97,7 +97,7 @@ fn without_the_watch_of_robots_the_one_that_vanished_is_waited_for() {
         if before == Before::Vanished {
             world.input(cut());
         }
-        let from = world.now;
+        let from = world.now - MS;
         world.run(20 * SECOND);
         let first = world.calls[0].at - from;
         assert!((wait..wait + 200 * MS).contains(&first), "{before:?}: {first:?}");

@@ -1,0 +1,113 @@
+//! What one namespace does costs another neither its turn nor the operator's memory.
+
+use super::*;
+
+fn taken(world: &mut World, prefix: &str) -> Duration {
+    let from = world.now;
+    while world.robots.keys().any(|key| key.starts_with(prefix)) {
+        world.run(10 * MS);
+        assert!(world.now < from + 10 * MINUTE, "{prefix} never leave");
+    }
+    world.now - from
+}
+
+/// The API server does some 400 writes a second, which is what the drain needs alone.
+fn busy() -> World {
+    let mut world = World::led_with(4);
+    world.write_takes = 9 * MS;
+    world
+}
+
+#[test]
+fn thousands_released_under_invented_applications_keep_no_drain_waiting() {
+    let alone = {
+        let mut world = busy();
+        let keys = world.crowd("team/r", 400, json!({}));
+        keys.iter().for_each(|key| world.delete(key));
+        taken(&mut world, "team/")
+    };
+    let mut world = busy();
+    let keys = world.crowd("team/r", 400, json!({}));
+    for n in 0..3000 {
+        world.robot_of(
+            &format!("evil/e-{n}"),
+            json!({"finalizers": [ROBOT_FINALIZER]}),
+            json!({"deletionPolicy": "Retain", "applicationRef": {"name": format!("invented-{n}")}}),
+        );
+    }
+    world.run(MINUTE);
+    let evil: Vec<String> = world.robots.keys().filter(|key| key.starts_with("evil/")).cloned().collect();
+    assert_eq!(evil.len(), 3000);
+    evil.iter().for_each(|key| world.delete(key));
+    keys.iter().for_each(|key| world.delete(key));
+    let beside = taken(&mut world, "team/");
+    assert!(beside <= alone.mul_f64(1.5), "{beside:?} beside them, {alone:?} alone");
+    world.run(2 * MINUTE);
+    assert!(world.robots.is_empty());
+}
+
+#[test]
+fn names_are_let_go_with_their_last_holder() {
+    let mut world = World::led();
+    for n in 0..5_000 {
+        let key = format!("team/r-{}", n % 7);
+        world.robot(&key, json!({"applicationRef": {"name": format!("invented-{n}-{}", "x".repeat(200))}}));
+        world.run(20 * MS);
+        world.force(&key, false);
+        world.run(20 * MS);
+        assert!(world.engine.names.len() <= LEAST_NAMES, "{} names", world.engine.names.len());
+        assert!(world.engine.tallies.len() <= 1);
+    }
+}
+
+/// In a namespace whose writes hang are more robots than answers may wait.
+#[test]
+fn a_namespace_whose_writes_hang_takes_nothing_from_the_calls_of_the_others() {
+    let alone = {
+        let mut world = World::led_with(32);
+        let keys = world.crowd("team/r", 400, json!({}));
+        keys.iter().for_each(|key| world.delete(key));
+        taken(&mut world, "team/")
+    };
+    let mut world = World::led_with(32);
+    world.crowd("hung/h", 400, json!({}));
+    world.crowd("team/r", 400, json!({}));
+    world.failing(|key, _, _| key.starts_with("hung/").then_some(Fault::Hangs));
+    // It has been so for a while.
+    for key in world.robots.keys().filter(|key| key.starts_with("hung/")).cloned().collect::<Vec<_>>() {
+        world.delete(&key);
+    }
+    world.run(20 * SECOND);
+    for key in world.robots.keys().filter(|key| key.starts_with("team/")).cloned().collect::<Vec<_>>() {
+        world.delete(&key);
+    }
+    let beside = taken(&mut world, "team/");
+    assert!(beside <= alone.mul_f64(1.25), "{beside:?} beside it, {alone:?} alone");
+}
+
+/// A robot that the application refused is nothing to wait for.
+#[test]
+fn an_application_is_not_held_by_robots_that_it_refused() {
+    let mut world = World::led();
+    let selector = json!({"allowedNamespaces": {"selector": {"matchLabels": {"rtc": "yes"}}}});
+    world.application("strict", merge_with(json!({"sdkAppId": 2}), &selector));
+    world.namespace("good", &[("rtc", "yes")], false);
+    world.namespace("bad", &[], false);
+    world.robot("bad/r", json!({"applicationRef": {"name": "strict"}}));
+    world.robot("good/r", json!({"applicationRef": {"name": "strict"}}));
+    world.run(SECOND);
+    assert_eq!(world.condition("bad/r", "Accepted"), Some(("False".into(), "NamespaceNotAllowed".into())));
+    world.delete_application("strict");
+    world.run(MINUTE);
+    let told = text(&condition(&world.applications["strict"], "Ready").unwrap()["message"]);
+    assert!(told.contains("waits for RoomRobot good/r"), "{told}");
+    world.delete("good/r");
+    world.run(10 * SECOND);
+    assert!(!world.applications.contains_key("strict"), "held by a robot that it refused");
+    assert!(world.robots.contains_key("bad/r"));
+}
+
+fn merge_with(mut value: Value, more: &Value) -> Value {
+    merge(&mut value, more);
+    value
+}
