@@ -416,7 +416,10 @@ impl Application {
         }
         let secret = &self.spec.secret;
         let not_ready = |why: String| {
-            hold(Reason::ApplicationNotReady, format!("RtcApplication {name} is not ready: Secret {secret} {why}"))
+            hold(
+                Reason::ApplicationNotReady,
+                format!("RtcApplication {name} is not ready: Secret {secret} {why}"),
+            )
         };
         match &self.credentials {
             Credentials::Unreadable(why) => not_ready(format!(

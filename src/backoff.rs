@@ -25,11 +25,7 @@ pub fn delay(class: Class, attempts: u32, jitter: f64) -> Duration {
             spread(grown(MINUTE, 10 * MINUTE), jitter)
         }
         Class::Invalid | Class::RobotPermission => spread(60 * MINUTE, jitter),
-        Class::Done
-        | Class::Gone
-        | Class::Throttled
-        | Class::Credentials
-        | Class::Expired => Duration::ZERO,
+        Class::Done | Class::Gone | Class::Throttled | Class::Credentials | Class::Expired => Duration::ZERO,
     }
 }
 

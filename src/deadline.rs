@@ -78,8 +78,10 @@ where
         let watches = is_watch(request.uri().query().unwrap_or_default());
         let response = self.inner.call(request);
         Box::pin(async move {
-            let response =
-                tokio::time::timeout(answer, response).await.map_err(|_| Late(answer))?.map_err(Into::into)?;
+            let response = tokio::time::timeout(answer, response)
+                .await
+                .map_err(|_| Late(answer))?
+                .map_err(Into::into)?;
             let between = if watches { WATCH } else { part };
             Ok(response.map(|body| TimeoutBody::new(between, body).boxed_unsync()))
         })
@@ -114,11 +116,13 @@ mod tests {
             Ok::<_, Infallible>(Response::new(body))
         });
         let begun = tokio::time::Instant::now();
-        let mut body = Deadlines::default().layer(halting).call(ask("/list?limit=5")).await.unwrap().into_body();
+        let mut body =
+            Deadlines::default().layer(halting).call(ask("/list?limit=5")).await.unwrap().into_body();
         assert_eq!(body.frame().await.unwrap().unwrap().into_data().unwrap(), "{");
         assert!(body.frame().await.unwrap().is_err());
         assert_eq!(begun.elapsed().as_secs(), PART.as_secs());
-        let mut body = Deadlines::default().layer(halting).call(ask("/list?&watch=true")).await.unwrap().into_body();
+        let mut body =
+            Deadlines::default().layer(halting).call(ask("/list?&watch=true")).await.unwrap().into_body();
         body.frame().await.unwrap().unwrap();
         let later = tokio::time::timeout(Duration::from_secs(300), body.frame()).await;
         assert!(later.is_err(), "a watch may be silent for as long as kube lets it");

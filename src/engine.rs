@@ -228,6 +228,8 @@ pub struct Engine {
     calls_in_flight: usize,
     /// Writes in a row that failed for whatever the API server has, or cannot be reached for.
     refusals: u32,
+    /// The namespaces of their robots.
+    refusing: HashSet<Arc<str>>,
     /// There was no way to the API server when a write was last tried.
     cut_off: Option<writes::CutOff>,
     /// Namespaces whose writes hang or have hung, each with one write at a time until one is answered.
@@ -325,6 +327,7 @@ impl Engine {
             application_writes: 0,
             calls_in_flight: 0,
             refusals: 0,
+            refusing: HashSet::new(),
             cut_off: None,
             suspects: HashSet::new(),
             epoch: 0,
@@ -680,7 +683,10 @@ impl Engine {
         }
         if appeared {
             // It may have been made again: writes to what was left in it were refused until now.
-            self.index.all_mut().filter(|entry| entry.robot.key.namespace == *name).for_each(Entry::try_writes_at_once);
+            self.index
+                .all_mut()
+                .filter(|entry| entry.robot.key.namespace == *name)
+                .for_each(Entry::try_writes_at_once);
         }
         self.recount_and_touch_where(now, |entry| {
             entry.robot.key.namespace == *name && (appeared || !entry.robot.accepted())

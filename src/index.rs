@@ -346,12 +346,14 @@ mod tests {
     fn the_heirs_of_a_robot_are_those_that_were_named() {
         let mut index = Index::default();
         let stored = robot("ns", "any", "room");
-        let ids: Vec<Id> = (0..20_000).map(|n| index.insert(robot("ns", &format!("r{n}"), "room"), 1)).collect();
+        let ids: Vec<Id> =
+            (0..20_000).map(|n| index.insert(robot("ns", &format!("r{n}"), "room"), 1)).collect();
         assert!(index.heir("default", &stored, ids[0]).is_none());
         assert!(index.set_heir(ids[7], true), "the first");
         assert!(!index.set_heir(ids[7], true), "no news");
         assert!(!index.set_heir(ids[8], true), "the second");
-        let heir = |index: &Index, id: Id| index.heir("default", &stored, id).map(|entry| entry.robot.key.clone());
+        let heir =
+            |index: &Index, id: Id| index.heir("default", &stored, id).map(|entry| entry.robot.key.clone());
         assert_eq!(heir(&index, ids[0]).unwrap().to_string(), "ns/r7");
         assert_eq!(heir(&index, ids[7]).unwrap().to_string(), "ns/r8", "not itself");
         assert!(index.remove(ids[8]).is_some());

@@ -150,7 +150,9 @@ async fn timely<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, Wr
                 // Too many requests, or one that took too long: the next one may be taken.
                 408 | 429 => WriteError::Other(told(&status)),
                 400..=499 => WriteError::Refused(told(&status)),
-                500 if status.message.contains("failed calling webhook") => WriteError::Refused(told(&status)),
+                500 if status.message.contains("failed calling webhook") => {
+                    WriteError::Refused(told(&status))
+                }
                 _ => WriteError::Other(told(&status)),
             },
             error if is_unreachable(&error) => WriteError::Unreachable(explain(&error)),
@@ -169,7 +171,8 @@ fn is_out_of_date(status: &Status) -> bool {
     let of_finalizers = |details: &kube::core::response::StatusDetails| {
         details.causes.iter().any(|cause| cause.field == "metadata.finalizers")
     };
-    status.message.starts_with("the server rejected our request") || status.details.as_ref().is_some_and(of_finalizers)
+    status.message.starts_with("the server rejected our request")
+        || status.details.as_ref().is_some_and(of_finalizers)
 }
 
 /// Whether the API server takes nothing new because the namespace is being deleted.

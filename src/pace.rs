@@ -177,7 +177,8 @@ impl Pace {
         });
         let unheard = given_up.into_iter().max().is_some_and(|at| at > self.heard);
         let kept_back = (limit / RESERVE as usize).max(1).min(limit - 1);
-        let probe_at = if unheard || free <= kept_back { self.started + self.probe_interval() } else { room_at };
+        let probe_at =
+            if unheard || free <= kept_back { self.started + self.probe_interval() } else { room_at };
         self.room_at = Some(room_at.max(probe_at));
     }
 

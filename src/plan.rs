@@ -141,10 +141,9 @@ pub fn never_added(robot: &Robot, memory: &Memory) -> bool {
         && match robot.conditions.is(Kind::Ready) {
             _ if !robot.accepted() => true,
             // These two take the place of whatever stood there before.
-            Some(Is::False) => !matches!(
-                robot.conditions.reason(Kind::Ready),
-                Some(Reason::Deleting | Reason::WriteRefused)
-            ),
+            Some(Is::False) => {
+                !matches!(robot.conditions.reason(Kind::Ready), Some(Reason::Deleting | Reason::WriteRefused))
+            }
             _ => false,
         };
     robot.creation_policy == CreationPolicy::Create
@@ -284,7 +283,8 @@ fn live(facts: &Facts<'_>) -> Step {
         let stalled = Wanted::new(Kind::Stalled, Is::True, Reason::WriteRefused, text.clone());
         let wanted = if robot.accepted() {
             // Ready tells whether the robot was added: that is not to be lost.
-            let kept = [Kind::Accepted, Kind::Ready].into_iter().filter_map(|kind| robot.conditions.kept(kind));
+            let kept =
+                [Kind::Accepted, Kind::Ready].into_iter().filter_map(|kind| robot.conditions.kept(kind));
             kept.chain([stalled]).collect()
         } else {
             vec![
@@ -344,11 +344,8 @@ fn addition(facts: &Facts<'_>) -> Step {
     };
     let foretold = robot.accepted() && foretold;
     if let Some(hold) = hold(facts) {
-        let follows = if hold.refusal {
-            due(memory.not_before, facts.now, Operation::AddRobot)
-        } else {
-            Step::Rest
-        };
+        let follows =
+            if hold.refusal { due(memory.not_before, facts.now, Operation::AddRobot) } else { Step::Rest };
         // What was foretold is not taken back: the call could go out before that write is known to be stored, or not.
         let is = if robot.conditions.is(Kind::Ready) == Some(Is::Unknown) { Is::Unknown } else { is };
         let mut wanted = vec![accepted(robot), ready(is, hold.reason, hold.message.clone())];
@@ -571,7 +568,8 @@ fn end(facts: &Facts<'_>, deleted: Wanted) -> Step {
         let wanted = charge.into_iter().chain([not_ready(), deleted]).collect();
         return report(robot, wanted, Step::DropFinalizer);
     };
-    let text = write_refused("The deletion is over, and the cluster refuses to take the finalizer off", words);
+    let text =
+        write_refused("The deletion is over, and the cluster refuses to take the finalizer off", words);
     let stalled = Wanted::new(Kind::Stalled, Is::True, Reason::WriteRefused, text.clone());
     let ready = ready(Is::False, Reason::WriteRefused, text);
     report(robot, charge.into_iter().chain([ready, stalled, deleted]).collect(), Step::DropFinalizer)

@@ -313,9 +313,10 @@ impl Resource for Stored {
 impl From<Stored> for Robot {
     fn from(stored: Stored) -> Self {
         let Stored { metadata: Metadata { object: meta, finalizers }, spec, status } = stored;
-        let (observed_generation, conditions, last_request) = status.map_or_else(Default::default, |status| {
-            (status.observed_generation, status.conditions, status.last_request)
-        });
+        let (observed_generation, conditions, last_request) = status
+            .map_or_else(Default::default, |status| {
+                (status.observed_generation, status.conditions, status.last_request)
+            });
         let text = |text: Option<String>| -> Arc<str> { text.unwrap_or_default().into() };
         Self {
             key: Key { namespace: text(meta.namespace), name: text(meta.name) },

@@ -564,7 +564,9 @@ mod tests {
         ];
         // Every subset of ours stored, in two orders, with those of others between; every subset wanted.
         for stored in 0..16_usize {
-            let chosen = |of: usize| all.iter().enumerate().filter(move |(n, _)| of & (1 << n) != 0).map(|(_, want)| want);
+            let chosen = |of: usize| {
+                all.iter().enumerate().filter(move |(n, _)| of & (1 << n) != 0).map(|(_, want)| want)
+            };
             let mut list = vec![other("First")];
             for want in chosen(stored) {
                 list.extend(Conditions::default().with(std::slice::from_ref(want), 1, at(100)));
@@ -602,7 +604,11 @@ mod tests {
         {
             let patch = stored.patch(&wanted, 2, [("observedGeneration", json!(2))], at(200));
             let mut object = object;
-            json_patch::patch(&mut object, &serde_json::from_value::<json_patch::Patch>(json!(patch)).unwrap()).unwrap();
+            json_patch::patch(
+                &mut object,
+                &serde_json::from_value::<json_patch::Patch>(json!(patch)).unwrap(),
+            )
+            .unwrap();
             assert_eq!(object["status"]["observedGeneration"], 2);
             let list: Vec<Condition> = serde_json::from_value(object["status"]["conditions"].take()).unwrap();
             assert!(Conditions::read(Some(list)).say(&wanted, 2));

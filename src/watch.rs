@@ -237,8 +237,7 @@ async fn robots(
     let mut silent = Complaint::default();
     loop {
         let round = *rounds.borrow_and_update();
-        let mut stream =
-            watcher(api.clone(), config.clone().page_size(PAGE)).backoff(Waits::short()).boxed();
+        let mut stream = watcher(api.clone(), config.clone().page_size(PAGE)).backoff(Waits::short()).boxed();
         loop {
             let event = tokio::select! {
                 biased;

@@ -240,7 +240,8 @@ fn an_application_says_why_it_makes_no_call() {
         );
         assert!(application.known());
         assert!(
-            !application.may_call(Operation::DeleteRobot, Duration::MAX) && application.probe_at(Operation::DeleteRobot).is_none()
+            !application.may_call(Operation::DeleteRobot, Duration::MAX)
+                && application.probe_at(Operation::DeleteRobot).is_none()
         );
         let wanted = application.wanted(&Told { stalled: Some("waits"), ..Told::default() });
         assert_eq!(wanted[0], Wanted::new(Kind::Ready, Is::False, reason, hold.message.clone()));
@@ -270,7 +271,9 @@ fn an_application_is_ready_with_its_key_and_verified_by_a_call() {
     assert_eq!(desk.ask(&reply(0)), Effect::Changed);
     assert_eq!(desk.ready(), (Is::True, Reason::Verified));
     assert_eq!(desk.application.wanted(&Told::default()).len(), 1, "nothing is stalled");
-    let stalled = desk.application.wanted(&Told { stalled: Some("The deletion of RoomRobot a/b waits"), ..Told::default() });
+    let stalled = desk
+        .application
+        .wanted(&Told { stalled: Some("The deletion of RoomRobot a/b waits"), ..Told::default() });
     for (want, kind, is) in [(&stalled[0], Kind::Ready, Is::False), (&stalled[1], Kind::Stalled, Is::True)] {
         assert_eq!(
             *want,
@@ -296,7 +299,8 @@ fn an_application_that_is_being_deleted_names_who_holds_it() {
     let mut serving = Application::new(Spec::read(object, &Allowed::default()), 0);
     serving.set_credentials(key(KEY));
     assert!(
-        serving.hold(Operation::DeleteRobot).is_none() && serving.may_call(Operation::DeleteRobot, Duration::ZERO),
+        serving.hold(Operation::DeleteRobot).is_none()
+            && serving.may_call(Operation::DeleteRobot, Duration::ZERO),
         "it still serves deletions"
     );
     assert_eq!(serving.wanted(&Told { held_by: Some("RoomRobot a/b"), ..Told::default() })[0].is, Is::True);
@@ -535,7 +539,13 @@ fn an_expired_signature_is_made_anew_once_and_then_refused() {
     assert!(again > wave[0]);
     assert_eq!(desk.answer(again, &reply(70001)), Effect::Changed);
     assert_eq!(desk.ready(), (Is::False, Reason::CredentialsRejected));
-    assert!(desk.application.hold(Operation::DeleteRobot).unwrap().message.ends_with("ErrorCode 70001, RequestId Id-70001"));
+    assert!(
+        desk.application
+            .hold(Operation::DeleteRobot)
+            .unwrap()
+            .message
+            .ends_with("ErrorCode 70001, RequestId Id-70001")
+    );
     assert_eq!(desk.calls().len(), 0);
 }
 
@@ -593,7 +603,10 @@ fn answers_that_the_one_before_waited_for_are_not_taken_off_the_count() {
     application.caller(WALL).unwrap();
     application.sent(Operation::AddRobot, 9 * SECOND);
     for operation in [Operation::DeleteRobot, Operation::AddRobot] {
-        assert_eq!(application.answered(operation, &reply(0), old, 9 * SECOND, 10 * SECOND, WALL), Effect::None);
+        assert_eq!(
+            application.answered(operation, &reply(0), old, 9 * SECOND, 10 * SECOND, WALL),
+            Effect::None
+        );
         assert_eq!(application.under_way.all(), 1);
     }
     assert!(application.may_call(Operation::DeleteRobot, 10 * SECOND));

@@ -12,8 +12,12 @@ use crate::{
 };
 use std::{collections::BTreeSet, ops::Bound, sync::Arc, time::Duration};
 
-/// So many writes that fail in a row are taken for an API server that takes nothing at all.
+/// So many writes that fail in a row, with none that is stored between them, are taken for an API server that takes nothing
+/// of the namespaces that they are in.
 const TAKES_NOTHING: u32 = 8;
+
+/// From so many namespaces on, it is taken for one that takes nothing at all.
+const NAMESPACES_THAT_TELL: usize = 4;
 
 /// What robots say that wait because calls are not answered.
 const UNHEARD: &str = "The robot waits for its turn; the room engine does not answer the calls that were sent, and the operator tries one now and then";
@@ -130,11 +134,12 @@ impl Engine {
             None => {}
         }
         if !self.has_share(seat, operation)
-            || self.retry_after(seat, operation).is_some_and(|until| now.since_start < until)
+            || self.has_backlog(seat, operation)
+            || self.retry_after(seat).is_some_and(|until| now.since_start < until)
         {
             return None;
         }
-        let full = self.full_namespaces(seat, operation);
+        let (full, _) = self.full_namespaces(seat, operation, now.since_start);
         let full: Vec<&[Arc<str>]> = full.iter().map(std::slice::from_ref).collect();
         loop {
             let id = self.seats.get_mut(name)?.line(operation).next(&full)?;
@@ -169,12 +174,12 @@ impl Engine {
         sharers < 2 || seat.application.unanswered(operation) < (spec.requests_per_second / sharers).max(1)
     }
 
-    /// Until when this application makes no call because so many of its answers wait for their records. Those whose record
-    /// has failed are not counted: where the API server refuses some robots, the calls of the others go on. Nor are those of
-    /// namespaces whose writes hang. Where it takes nothing at all there is one call a second, for a robot that it may take.
-    fn retry_after(&self, seat: &Seat, operation: Operation) -> Option<Duration> {
+    /// Whether this application makes no call because so many of its answers wait for their records. Those whose record has
+    /// failed are not counted: where the API server refuses some robots, the calls of the others go on. Nor are those of
+    /// namespaces whose writes hang.
+    fn has_backlog(&self, seat: &Seat, operation: Operation) -> bool {
         let spec = &seat.application.spec;
-        let tally = self.tallies.get(&spec.name)?;
+        let Some(tally) = self.tallies.get(&spec.name) else { return false };
         let count = |counts: &[usize; 2]| counts.get(operation as usize).copied().unwrap_or_default();
         let hanging: usize = self
             .suspects
@@ -183,23 +188,42 @@ impl Engine {
             .filter_map(|[namespace, _]| tally.fresh.get(namespace))
             .map(count)
             .sum();
-        if count(&tally.all_fresh).saturating_sub(hanging) >= most_unrecorded(spec.requests_per_second) {
-            // The next write that is answered makes room.
-            return Some(Duration::MAX);
-        }
-        let takes_nothing = self.refusals >= TAKES_NOTHING || self.cut_off.is_some();
-        (takes_nothing && tally.unrecorded >= self.settings.concurrency)
-            .then_some(seat.called_at + Duration::from_secs(1))
+        count(&tally.all_fresh).saturating_sub(hanging) >= most_unrecorded(spec.requests_per_second)
     }
 
-    /// Namespaces for which no call is made now, as so many of their own answers wait for their records.
-    fn full_namespaces(&self, seat: &Seat, operation: Operation) -> Vec<Arc<str>> {
+    /// Until when this application makes no call because the API server takes nothing at all: one a second goes out, for a
+    /// robot that it may take.
+    fn retry_after(&self, seat: &Seat) -> Option<Duration> {
+        let takes_nothing = self.cut_off.is_some()
+            || self.refusals >= TAKES_NOTHING && self.refusing.len() >= NAMESPACES_THAT_TELL;
+        takes_nothing.then(|| self.next_of_refused(seat)).flatten()
+    }
+
+    fn next_of_refused(&self, seat: &Seat) -> Option<Duration> {
+        let tally = self.tallies.get(&seat.application.spec.name)?;
+        (tally.unrecorded >= self.settings.concurrency).then_some(seat.called_at + Duration::from_secs(1))
+    }
+
+    /// Namespaces for which no call is made now: so many of their own answers wait for their records, or the last writes in
+    /// them all failed. And until when, where that is known.
+    fn full_namespaces(
+        &self,
+        seat: &Seat,
+        operation: Operation,
+        now: Duration,
+    ) -> (Vec<Arc<str>>, Option<Duration>) {
         let spec = &seat.application.spec;
         let most = most_unrecorded(spec.requests_per_second);
         let fresh = self.tallies.get(&spec.name).into_iter().flat_map(|tally| &tally.fresh);
         let full =
             fresh.filter(|(_, counts)| counts.get(operation as usize).is_some_and(|count| *count >= most));
-        full.map(|(namespace, _)| Arc::clone(namespace)).collect()
+        let mut full: Vec<Arc<str>> = full.map(|(namespace, _)| Arc::clone(namespace)).collect();
+        let refused = self.refusals >= TAKES_NOTHING;
+        let until = self.next_of_refused(seat).filter(|until| refused && now < *until);
+        if until.is_some() {
+            full.extend(self.refusing.iter().cloned());
+        }
+        (full, until)
     }
 
     /// Whether a robot is being foretold that a call may follow, to be the next probe.
@@ -345,7 +369,8 @@ impl Engine {
     fn held_in_line(&self, seat: &Seat, operation: Operation) -> Option<Reason> {
         let refused = seat.application.refused_for(operation);
         refused.or_else(|| {
-            (seat.application.unable().is_none() && self.unheard(seat, operation)).then_some(Reason::Unreachable)
+            (seat.application.unable().is_none() && self.unheard(seat, operation))
+                .then_some(Reason::Unreachable)
         })
     }
 
@@ -427,7 +452,9 @@ impl Engine {
             self.touch(id, now);
         }
         // Nobody who was in line for an application that can make no call is in line any more.
-        let Some(seat) = self.seats.get_mut(name).filter(|seat| seat.application.unable().is_some()) else { return };
+        let Some(seat) = self.seats.get_mut(name).filter(|seat| seat.application.unable().is_some()) else {
+            return;
+        };
         let in_line: Vec<Id> = seat.deletions.clear().chain(seat.additions.clear()).collect();
         for id in in_line {
             if let Some(entry) = self.index.get_mut(id) {
@@ -451,21 +478,22 @@ impl Engine {
                     Operation::DeleteRobot => &seat.deletions,
                     Operation::AddRobot => &seat.additions,
                 };
+                let (full, until) = self.full_namespaces(seat, operation, now);
                 let ready = match application.probe_at(operation) {
-                    _ if line.is_empty() => return None,
+                    // The next write or call that is answered makes room.
+                    _ if line.is_empty()
+                        || self.has_backlog(seat, operation)
+                        || !self.has_share(seat, operation) =>
+                    {
+                        return None;
+                    }
                     Some(_) if self.prepares_probe(seat) => return None,
-                    _ if line.only(&self.full_namespaces(seat, operation)) => return None,
-                    _ if !self.has_share(seat, operation) => return None,
+                    _ if line.only(&full) => until?,
                     Some(at) => at,
                     None if application.may_call(operation, now) => Duration::ZERO,
                     None => application.held_off_until(now)?,
                 };
-                let ready = match self.retry_after(seat, operation) {
-                    None => ready,
-                    // The next write that is answered makes room.
-                    Some(Duration::MAX) => return None,
-                    Some(until) => ready.max(until),
-                };
+                let ready = self.retry_after(seat).map_or(ready, |until| ready.max(until));
                 let pace = self.paces.get(&(application.spec.sdk_app_id, operation));
                 let next = pace.map_or(Some(Duration::ZERO), Pace::next)?;
                 Some(ready.max(next))

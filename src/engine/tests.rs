@@ -795,7 +795,10 @@ fn apply(object: &mut Value, uid: &str, change: &Change, finalizer: &str) -> Res
             if patched["status"].is_null() {
                 patched.as_object_mut().unwrap().remove("status");
             }
-            let result = json_patch::patch(&mut patched, &serde_json::from_value::<json_patch::Patch>(json!(patch)).unwrap());
+            let result = json_patch::patch(
+                &mut patched,
+                &serde_json::from_value::<json_patch::Patch>(json!(patch)).unwrap(),
+            );
             let same_version = patched["metadata"]["resourceVersion"] == version;
             patched["metadata"]["resourceVersion"] = version;
             object["metadata"] = patched["metadata"].take();

@@ -61,7 +61,8 @@ impl Engine {
         let ends = match step {
             Step::DropFinalizer => true,
             Step::Report(wanted) => wanted.iter().any(|want| {
-                want.kind == Kind::RobotDeleted && (want.is == Is::True || want.reason == Reason::StillClaimed)
+                want.kind == Kind::RobotDeleted
+                    && (want.is == Is::True || want.reason == Reason::StillClaimed)
             }),
             _ => false,
         };
@@ -108,9 +109,9 @@ impl Engine {
             // Answers are recorded where nothing else is begun.
             let live = live * 4 < most * LIVE_QUARTERS && !self.only_records();
             // Not all that may ever be under way are for one place, whose writes may hang.
-            let full = places.into_iter().filter(|(place, writes)| {
-                *writes >= all - all / 8 || self.suspects.contains(*place)
-            });
+            let full = places
+                .into_iter()
+                .filter(|(place, writes)| *writes >= all - all / 8 || self.suspects.contains(*place));
             let but: Vec<&[Arc<str>]> = full.map(|(place, _)| place.as_slice()).collect();
             let Some((lane, id)) = self.lines.pop(live, &but) else {
                 break;
@@ -200,12 +201,13 @@ impl Engine {
             return;
         };
         entry.state = State::Idle;
-        self.refusals = match result {
-            Err(WriteError::Unreachable(_) | WriteError::Refused(_) | WriteError::Other(_)) => {
-                self.refusals.saturating_add(1)
-            }
-            _ => 0,
-        };
+        if matches!(result, Err(WriteError::Unreachable(_) | WriteError::Refused(_) | WriteError::Other(_))) {
+            self.refusals = self.refusals.saturating_add(1);
+            self.refusing.insert(Arc::clone(&entry.robot.key.namespace));
+        } else {
+            self.refusals = 0;
+            self.refusing.clear();
+        }
         match result {
             Ok(robot) => {
                 entry.failed_writes = 0;

@@ -29,7 +29,8 @@ fn pending((reason, robots, told): (Option<Reason>, usize, i64)) -> PendingSnaps
 
 fn snapshot(applications: Vec<ApplicationSnapshot>) -> Snapshot {
     let queues =
-        ["write_final", "write_released", "write_waiting", "write_told", "write_live", "call", "timer"].map(|queue| (queue, 5));
+        ["write_final", "write_released", "write_waiting", "write_told", "write_live", "call", "timer"]
+            .map(|queue| (queue, 5));
     let in_flight = [("call", 1), ("write", 2)];
     Snapshot { leading: true, reconciles: 42, queues, in_flight, applications }
 }

@@ -181,9 +181,16 @@ impl Scene {
             Step::Report(wanted) => {
                 let at = Timestamp::from_second(1_700_000_200).unwrap();
                 let generation = self.robot.generation;
-                let mut object = self.list.take().map_or_else(|| json!({}), |list| json!({"status": {"conditions": list}}));
+                let mut object = self
+                    .list
+                    .take()
+                    .map_or_else(|| json!({}), |list| json!({"status": {"conditions": list}}));
                 let patch = self.robot.conditions.patch(wanted, generation, [], at);
-                json_patch::patch(&mut object, &serde_json::from_value::<json_patch::Patch>(json!(patch)).unwrap()).unwrap();
+                json_patch::patch(
+                    &mut object,
+                    &serde_json::from_value::<json_patch::Patch>(json!(patch)).unwrap(),
+                )
+                .unwrap();
                 self.store(serde_json::from_value(object["status"]["conditions"].take()).unwrap());
                 self.robot.observed_generation = Some(generation);
                 if let Some(last) = &mut self.memory.last {
@@ -379,7 +386,8 @@ fn a_robot_to_be_added_is_accepted_called_for_and_told() {
 fn no_call_is_made_for_a_robot_that_is_not_accepted() {
     for application in [None, Some((true, Some(true))), Some((false, None)), Some((false, Some(false)))] {
         let mut scene = Scene::new().creating().finalizer();
-        scene.application = application.map(|(deleting, admits)| Found { deleting, admits, held: true, refused: None });
+        scene.application =
+            application.map(|(deleting, admits)| Found { deleting, admits, held: true, refused: None });
         for _ in 0..4 {
             assert!(!matches!(scene.carry_out(), Step::Call(_)));
         }

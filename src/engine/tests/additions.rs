@@ -218,7 +218,10 @@ fn additions_that_hang_take_no_place_of_a_deletion() {
     }
     world.run(20 * SECOND);
     let additions = world.calls.iter().filter(|call| call.operation == Operation::AddRobot).count();
-    assert!((185..=200).contains(&additions), "{additions} may still arrive: no more than the quota of a second");
+    assert!(
+        (185..=200).contains(&additions),
+        "{additions} may still arrive: no more than the quota of a second"
+    );
     for key in &old[1..] {
         world.delete(key);
     }

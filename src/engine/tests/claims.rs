@@ -107,7 +107,8 @@ fn an_heir_that_goes_before_the_finalizer_does_is_none() {
     claim(&mut world, "team/y", json!({}));
     let refused = WriteError::Other("503".into());
     world.failing(move |key, change, _| {
-        (key == "team/x" && matches!(change, Change::DropFinalizer(_))).then(|| Fault::Refused(refused.clone()))
+        (key == "team/x" && matches!(change, Change::DropFinalizer(_)))
+            .then(|| Fault::Refused(refused.clone()))
     });
     world.delete("team/x");
     world.run(SECOND);
@@ -177,7 +178,10 @@ fn who_takes_over_acts_on_a_view_as_new_as_its_lease() {
     world.list_takes = 300 * MS;
     world.input(Input::Leading(Before::Finished));
     world.run(250 * MS);
-    assert_eq!(world.writes.iter().filter(|write| write.name == "team/old" && write.at > 2 * SECOND).count(), 0);
+    assert_eq!(
+        world.writes.iter().filter(|write| write.name == "team/old" && write.at > 2 * SECOND).count(),
+        0
+    );
     world.run(5 * SECOND);
     assert_eq!(deletions(&world), 0, "the robot of the new one was deleted");
     world.assert_gone("team/old", "StillClaimed");

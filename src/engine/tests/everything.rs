@@ -43,7 +43,8 @@ fn whatever_goes_wrong_nothing_is_lost_and_no_final_answer_is_asked_for_twice() 
                     let adopted = random.bool();
                     let policy = if adopted { "Adopt" } else { "Create" };
                     // Some stand for the same robot as others, under the same application or another of its SDKAppID.
-                    let member = if random.bool() { format!("r-{n}") } else { format!("shared-{}", random.u32(..6)) };
+                    let member =
+                        if random.bool() { format!("r-{n}") } else { format!("shared-{}", random.u32(..6)) };
                     if adopted {
                         ledger.borrow_mut().members.insert(member.clone());
                     }
@@ -53,8 +54,11 @@ fn whatever_goes_wrong_nothing_is_lost_and_no_final_answer_is_asked_for_twice() 
                     if retain {
                         retained.insert(member.clone());
                     }
-                    world.robot(&key, json!({"creationPolicy": policy, "deletionPolicy": deletion, "roomId": "room",
-                        "memberAccount": member, "applicationRef": {"name": application}}));
+                    world.robot(
+                        &key,
+                        json!({"creationPolicy": policy, "deletionPolicy": deletion, "roomId": "room",
+                        "memberAccount": member, "applicationRef": {"name": application}}),
+                    );
                 }
                 (5..8, _, Some(key)) => world.delete(&key),
                 (8, Some(key), _) => world.edit(&key, json!({"spec": {"suspend": random.bool()}})),
@@ -124,7 +128,9 @@ fn whatever_goes_wrong_nothing_is_lost_and_no_final_answer_is_asked_for_twice() 
                 Some(Reason::NotInRoom) => {
                     assert!(ended || !ledger.added.contains(&*robot.uid), "seed {seed}: {key}");
                 }
-                Some(Reason::Retained | Reason::StillClaimed) => claims += usize::from(reason == Some(Reason::StillClaimed)),
+                Some(Reason::Retained | Reason::StillClaimed) => {
+                    claims += usize::from(reason == Some(Reason::StillClaimed))
+                }
                 other => assert!(!robot.accepted(), "seed {seed}: {key} left with {other:?}"),
             }
         }

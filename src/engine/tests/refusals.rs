@@ -12,7 +12,9 @@ fn a_refused_addition_stops_no_deletion() {
     for code in [60017, 60010, 60021, 70398, 72000, 100_007, 100_013] {
         let mut world = World::led();
         world.crowd("team/r", 1000, json!({}));
-        world.answering(move |call, _| Says::Code(if call.operation == Operation::AddRobot { code } else { 0 }));
+        world.answering(move |call, _| {
+            Says::Code(if call.operation == Operation::AddRobot { code } else { 0 })
+        });
         world.robot("other/new", json!({"creationPolicy": "Create"}));
         world.run(SECOND);
         let from = world.now;

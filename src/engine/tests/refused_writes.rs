@@ -23,7 +23,11 @@ fn a_deletion_whose_finalizer_may_not_go_says_why_and_ends_when_it_may() {
     world.delete_all();
     world.run(10 * MINUTE);
     for key in world.robots.keys() {
-        assert_eq!(world.condition(key, "RobotDeleted"), Some(("True".into(), "Deleted".into())), "the record stays");
+        assert_eq!(
+            world.condition(key, "RobotDeleted"),
+            Some(("True".into(), "Deleted".into())),
+            "the record stays"
+        );
         assert_eq!(world.condition(key, "Stalled"), Some(("True".into(), "WriteRefused".into())));
         let told = text(&condition(&world.robots[key], "Stalled").unwrap()["message"]);
         assert!(told.contains(WORDS), "{told}");

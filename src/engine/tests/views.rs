@@ -27,7 +27,8 @@ fn a_reply_to_an_own_write_is_no_proof_that_a_list_will_show_the_object() {
     world.list_robots();
     world.run(MINUTE);
     assert!(world.robots.is_empty());
-    let known: Vec<String> = world.engine.robots().iter().map(|(_, entry)| entry.robot.key.to_string()).collect();
+    let known: Vec<String> =
+        world.engine.robots().iter().map(|(_, entry)| entry.robot.key.to_string()).collect();
     assert_eq!(known, [""; 0], "of {} robots that are all gone", keys.len());
     world.delete_application("app");
     world.run(10 * SECOND);
@@ -39,7 +40,8 @@ fn a_reply_to_an_own_write_is_no_proof_that_a_list_will_show_the_object() {
 fn a_missing_namespace_is_not_a_missing_object() {
     let mut world = World::led();
     world.crowd("team/r", 3, json!({}));
-    world.failing(|_, _, _| Some(Fault::Refused(WriteError::Refused("namespaces \"team\" not found".into()))));
+    world
+        .failing(|_, _, _| Some(Fault::Refused(WriteError::Refused("namespaces \"team\" not found".into()))));
     world.tell(Input::NamespaceGone("team".into()));
     world.delete_all();
     world.run(10 * MINUTE);
@@ -85,8 +87,10 @@ fn other_writers_neither_lose_their_conditions_nor_stop_a_deletion() {
     let mut world = World::led();
     world.crowd("team/r", 1, json!({}));
     world.delete("team/r-0000");
-    let theirs = |n: usize| json!({"type": format!("Audited-{}", n % 3), "status": "True", "reason": "Ok", "message": n.to_string(),
-        "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let theirs = |n: usize| {
+        json!({"type": format!("Audited-{}", n % 3), "status": "True", "reason": "Ok", "message": n.to_string(),
+        "lastTransitionTime": "2026-01-01T00:00:00Z"})
+    };
     for n in 0..40 {
         if !world.robots.contains_key("team/r-0000") {
             break;
@@ -95,7 +99,10 @@ fn other_writers_neither_lose_their_conditions_nor_stop_a_deletion() {
         let mut list = object["status"]["conditions"].as_array().cloned().unwrap_or_default();
         list.retain(|one| one["type"] != theirs(n)["type"]);
         list.insert(n % (list.len() + 1), theirs(n));
-        world.edit("team/r-0000", json!({"metadata": {"labels": {"n": n.to_string()}}, "status": {"conditions": list}}));
+        world.edit(
+            "team/r-0000",
+            json!({"metadata": {"labels": {"n": n.to_string()}}, "status": {"conditions": list}}),
+        );
         world.run(15 * MS);
     }
     world.run(10 * SECOND);
