@@ -8,6 +8,7 @@ use crate::{
     engine::application_finalizer,
     kubernetes::explain,
     operator::{self, connect},
+    printable::printable,
     telemetry::root_cause,
     watch::Scope,
 };
@@ -170,7 +171,8 @@ impl Left {
                 (Some(_), Some(reason)) => format!("Deleting, {reason}"),
             };
             let namespace = robot.namespace().unwrap_or_default();
-            let _ = writeln!(self.lines, "  {namespace}/{}  ({state})", robot.name_any());
+            // A reason may be anybody's who may write the status.
+            let _ = writeln!(self.lines, "  {namespace}/{}  ({})", robot.name_any(), printable(&state));
         }
         self.count += robots.len();
     }
@@ -225,10 +227,10 @@ async fn look(client: &Client, check: &Check) -> Result<String, Error> {
             application.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
         match conditions.iter().find(|condition| condition.type_ == "Ready") {
             Some(ready) if ready.status == "True" => {
-                let _ = writeln!(said, "RtcApplication {name} is ready: {}.", ready.reason);
+                let _ = writeln!(said, "RtcApplication {name} is ready: {}.", printable(&ready.reason));
             }
             Some(not) => {
-                let (reason, message) = (&not.reason, &not.message);
+                let (reason, message) = (printable(&not.reason), printable(&not.message));
                 return Err(Error::Check(format!("RtcApplication {name} is not ready: {reason}: {message}")));
             }
             None => return Err(Error::Check(format!("RtcApplication {name} has no status yet"))),
@@ -335,6 +337,14 @@ mod tests {
             assert!(text.contains(&format!("  {line}\n")), "{text}");
         }
         assert!(text.contains("kubectl delete roomrobots") && text.contains("Retain"), "{text}");
+    }
+
+    #[test]
+    fn no_line_of_the_guard_is_another_persons() {
+        let reason = json!({"conditions": [{"type": "Ready", "status": "True", "reason": "x)\nAll is well\u{1b}[2J",
+            "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
+        let text = remaining(&[robot(0, json!({"status": reason}))]);
+        assert!(text.contains("  event/r-0  (x)\\nAll is well\\u{1b}[2J)\n"), "{text}");
     }
 
     #[test]

@@ -8,6 +8,7 @@ use crate::{
     deadline::Deadlines,
     endpoint::Allowed,
     engine::{Announcement, ApplicationWrite, Change, Write, WriteError},
+    printable::{printable, shortened},
     robot::{Robot, Stored},
     telemetry::root_cause,
 };
@@ -186,19 +187,20 @@ const fn is_unreachable(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Service(_) | kube::Error::HyperError(_))
 }
 
+/// The message may hold words of a webhook or of a policy, and names of objects.
 fn told(status: &Status) -> String {
-    format!("the API server answered {}: {}", status.code, status.message)
+    format!("the API server answered {}: {}", status.code, printable(&status.message))
 }
 
-/// A `kube` error in one clause, without the debug output that its own `Display` adds.
+/// A `kube` error in one clause and on one line, without the debug output that its own `Display` adds.
 #[must_use]
 pub fn explain(error: &kube::Error) -> String {
     match error {
         kube::Error::Api(status) => told(status),
         error if is_unreachable(error) => {
-            format!("the API server cannot be reached: {}", root_cause(error))
+            format!("the API server cannot be reached: {}", printable(&root_cause(error)))
         }
-        other => other.to_string(),
+        other => printable(&other.to_string()).into_owned(),
     }
 }
 
@@ -247,8 +249,6 @@ fn event(announcement: &Announcement, pod: &str) -> Event {
         "RoomRobot" => RoomRobot::api_version(&()),
         _ => RtcApplication::api_version(&()),
     };
-    let mut note = announcement.note.clone();
-    note.truncate(note.floor_char_boundary(NOTE_LIMIT));
     Event {
         metadata: ObjectMeta { name: Some(event_name(&announcement.name)), ..ObjectMeta::default() },
         event_time: Some(MicroTime(announcement.at)),
@@ -257,7 +257,7 @@ fn event(announcement: &Announcement, pod: &str) -> Event {
         action: Some(announcement.action.to_owned()),
         reason: Some(announcement.reason.as_str().to_owned()),
         type_: Some(if announcement.warning { "Warning" } else { "Normal" }.to_owned()),
-        note: Some(note),
+        note: Some(shortened(&announcement.note, NOTE_LIMIT)),
         regarding: Some(ObjectReference {
             api_version: Some(api_version.into_owned()),
             kind: Some(announcement.kind.to_owned()),
@@ -273,6 +273,36 @@ fn event(announcement: &Announcement, pod: &str) -> Event {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_note_is_one_line_and_ends_with_its_reference() {
+        let end = ": ErrorCode 100006, RequestId Id-1";
+        let announcement = Announcement {
+            namespace: "n".into(),
+            kind: "RoomRobot",
+            regarding_namespace: Some("n".into()),
+            name: "r".into(),
+            uid: "u".into(),
+            warning: true,
+            reason: crate::status::Reason::PermissionDenied,
+            action: "DeleteRobot",
+            note: format!("a\nb\u{1b}[2J{}{end}", "é".repeat(NOTE_LIMIT)),
+            at: k8s_openapi::jiff::Timestamp::UNIX_EPOCH,
+        };
+        let note = event(&announcement, "pod").note.unwrap();
+        assert!(
+            note.len() <= NOTE_LIMIT && note.starts_with(r"a\nb\u{1b}[2Jé") && note.ends_with(end),
+            "{note}"
+        );
+    }
+
+    #[test]
+    fn what_the_api_server_says_is_one_line() {
+        let status =
+            Status { code: 403, message: "denied:\nRtcApplication x\u{1b}[2J".into(), ..Status::default() };
+        let said = r"the API server answered 403: denied:\nRtcApplication x\u{1b}[2J";
+        assert_eq!(explain(&kube::Error::Api(status.boxed())), said);
+    }
 
     #[test]
     fn the_events_of_long_names_have_names_that_are_taken() {

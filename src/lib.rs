@@ -11,6 +11,7 @@
 //! - [`robot`], [`application`]: what is kept of the stored objects; the breaker
 //! - [`pace`], [`backoff`]: when a call may start
 //! - [`usersig`], [`endpoint`]: who calls, and where calls may go
+//! - [`printable`]: text of objects and servers, made safe to print
 //! - [`index`], [`engine`]: all robots, what is under way, and what follows from an input
 //!
 //! Effects, without decisions:
@@ -46,6 +47,7 @@ pub mod pace;
 pub mod plan;
 #[cfg(feature = "plugin")]
 pub mod plugin;
+pub mod printable;
 pub mod proxy;
 pub mod quickest;
 pub mod robot;

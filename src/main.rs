@@ -3,7 +3,9 @@
 use clap::Parser as _;
 use roomrobot_operator::{
     cli::{Cli, Command},
-    crd, hooks, operator, telemetry,
+    crd, hooks, operator,
+    printable::printable,
+    telemetry,
 };
 use std::{fmt::Display, io::Write as _, process::ExitCode};
 
@@ -54,7 +56,9 @@ fn run<E: Display>(work: impl Future<Output = Result<(), E>>) -> ExitCode {
     }
 }
 
+/// Only a hook's list of what remains has several lines; it is made so that no name begins one.
 fn fail(why: &str) -> ExitCode {
-    eprintln!("roomrobot-operator: {why}");
+    let lines: Vec<_> = why.split('\n').map(printable).collect();
+    eprintln!("roomrobot-operator: {}", lines.join("\n"));
     ExitCode::FAILURE
 }

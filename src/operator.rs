@@ -96,7 +96,7 @@ pub async fn run(args: cli::Run) -> Result<(), Error> {
     let namespace = own_namespace(args.namespace.as_deref());
     let scope = Scope { namespaces: args.watch_namespace.clone(), selector: args.selector.clone() };
     let listener =
-        Server::bind(args.listen).await.map_err(|source| Error::Listen { address: args.listen, source })?;
+        Server::bind(args.listen).map_err(|source| Error::Listen { address: args.listen, source })?;
     let mut operator = Operator::new(&args, &scope, client.clone(), &namespace)?;
     let (snapshots, asked) = mpsc::channel(4);
     let server =

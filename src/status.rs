@@ -5,6 +5,7 @@
 
 use crate::{
     codes::{self, Class, Operation},
+    printable::shortened,
     room_engine::Outcome,
 };
 use k8s_openapi::{
@@ -16,6 +17,9 @@ use std::{
     fmt,
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
+
+/// The longest message of a condition, in bytes. Kubernetes takes eight times as much.
+const MESSAGE_LIMIT: usize = 4096;
 
 /// The condition types that the operator writes; any other stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -195,10 +199,10 @@ pub struct Wanted {
 }
 
 impl Wanted {
-    /// A condition to be.
+    /// A condition to be. Its message may hold text of others: it becomes one line, and it ends as it was meant to end.
     #[must_use]
     pub fn new(kind: Kind, is: Is, reason: Reason, message: impl Into<String>) -> Self {
-        Self { kind, is, reason, message: message.into(), kept: false }
+        Self { kind, is, reason, message: shortened(&message.into(), MESSAGE_LIMIT), kept: false }
     }
 
     fn digest(&self) -> u64 {
@@ -525,6 +529,25 @@ mod tests {
         assert_eq!((second[0].reason.as_str(), second[0].observed_generation), ("Throttled", Some(2)));
         let third = Conditions::read(Some(second)).with(&[ready(Is::True, Reason::Adopted)], 2, at(300));
         assert_eq!(third[0].last_transition_time.0, at(300));
+    }
+
+    #[test]
+    fn a_message_is_one_line_and_ends_with_its_reference() {
+        let end = ": ErrorCode 100006, RequestId Id-1";
+        for foreign in ["a\nErrorCode 0, RequestId Id-x\u{1b}[2J\u{202e}".to_owned(), "é\n".repeat(20_000)] {
+            let text = with_reference(&format!("RtcApplication {foreign}"), &end[2..]);
+            let wanted = Wanted::new(Kind::Ready, Is::False, Reason::Unreachable, text);
+            assert!(wanted.message.ends_with(end) && wanted.message.len() <= MESSAGE_LIMIT);
+            assert!(
+                !wanted.message.contains(|c: char| c.is_control() || c == '\u{202e}'),
+                "{}",
+                wanted.message
+            );
+            let stored =
+                Conditions::read(Conditions::default().with(std::slice::from_ref(&wanted), 1, at(100)));
+            let again = Wanted::new(Kind::Ready, Is::False, Reason::Unreachable, wanted.message);
+            assert!(stored.say(&[again], 1), "what is stored is not made safe a second time");
+        }
     }
 
     #[test]

@@ -1,20 +1,115 @@
 //! Log lines: text or JSON on standard error, filtered by `RUST_LOG`; and what an error says in one of them.
+//!
+//! A line of text is one line whatever it tells of, and each of its fields can be read back: see [`quote`].
 
-use crate::cli::LogFormat;
-use tracing_subscriber::{EnvFilter, fmt};
+use crate::{cli::LogFormat, printable::printable};
+use std::fmt::Debug;
+use tracing::field::{Field, Visit};
+use tracing_subscriber::{
+    EnvFilter,
+    field::RecordFields,
+    fmt,
+    fmt::{FormatFields, format::Writer},
+};
 
 /// What is logged when `RUST_LOG` says nothing: our own lines, and what libraries warn of.
 const DEFAULT: &str =
     "warn,roomrobot_operator=info,audit=info,kube_lease_manager=off,kube_client=off,kube_runtime=off";
 
-/// Starts logging.
+/// Starts logging. A panic, which has lines of its own, becomes one line as well.
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT));
     let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
     match format {
-        LogFormat::Text => lines.with_ansi(false).init(),
+        LogFormat::Text => lines.with_ansi(false).fmt_fields(TextFields).init(),
         LogFormat::Json => {
             lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+        }
+    }
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "this is a defect of the operator")));
+}
+
+/// `value` as it stands in a line of text: bare, or as a quoted string of Rust where it holds a blank, `=`, a quote, a
+/// backslash, or what is no letter. So no value can look like another field, and none starts a line.
+#[must_use]
+pub fn quote(value: String) -> String {
+    let plain = |c: char| !(c.is_whitespace() || "=\"\\".contains(c));
+    if value.chars().all(plain) && printable(&value) == value { value } else { format!("{value:?}") }
+}
+
+/// The value that begins `text` as [`quote`] wrote it, and what follows it; `None` where nothing of that kind begins it.
+#[must_use]
+pub fn unquote(text: &str) -> Option<(String, &str)> {
+    let Some(quoted) = text.strip_prefix('"') else {
+        let (value, rest) = text.split_at(text.find(' ').unwrap_or(text.len()));
+        return (!value.contains('"')).then(|| (value.to_owned(), rest));
+    };
+    let mut value = String::new();
+    let mut letters = quoted.chars();
+    loop {
+        value.push(match letters.next()? {
+            '"' => break,
+            '\\' => match letters.next()? {
+                'n' => '\n',
+                'r' => '\r',
+                't' => '\t',
+                '0' => '\0',
+                'u' => {
+                    let (code, rest) = letters.as_str().strip_prefix('{')?.split_once('}')?;
+                    letters = rest.chars();
+                    char::from_u32(u32::from_str_radix(code, 16).ok()?)?
+                }
+                same @ ('"' | '\'' | '\\') => same,
+                _ => return None,
+            },
+            letter => letter,
+        });
+    }
+    let rest = letters.as_str();
+    (rest.is_empty() || rest.starts_with(' ')).then_some((value, rest))
+}
+
+/// The fields of a line of text. Texts that are recorded as such are quoted always, as `tracing` does it.
+struct TextFields;
+
+impl<'writer> FormatFields<'writer> for TextFields {
+    fn format_fields<R: RecordFields>(&self, writer: Writer<'writer>, fields: R) -> std::fmt::Result {
+        let mut line = Line { writer, begun: false, result: Ok(()) };
+        fields.record(&mut line);
+        line.result
+    }
+}
+
+struct Line<'writer> {
+    writer: Writer<'writer>,
+    begun: bool,
+    result: std::fmt::Result,
+}
+
+impl Line<'_> {
+    fn put(&mut self, field: &Field, value: &str) {
+        let blank = if std::mem::replace(&mut self.begun, true) { " " } else { "" };
+        let result = match field.name() {
+            "message" => write!(self.writer, "{blank}{}", printable(value)),
+            name => write!(self.writer, "{blank}{}={value}", name.trim_start_matches("r#")),
+        };
+        self.result = self.result.and(result);
+    }
+}
+
+impl Visit for Line<'_> {
+    fn record_str(&mut self, field: &Field, value: &str) {
+        match field.name() {
+            "message" => self.put(field, value),
+            _ => self.put(field, &format!("{value:?}")),
+        }
+    }
+
+    fn record_debug(&mut self, field: &Field, value: &dyn Debug) {
+        let value = format!("{value:?}");
+        match field.name() {
+            "message" => self.put(field, &value),
+            _ => self.put(field, &quote(value)),
         }
     }
 }
@@ -27,4 +122,95 @@ pub fn root_cause(error: &dyn std::error::Error) -> String {
         cause = source;
     }
     cause.to_string()
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use std::{
+        io,
+        sync::{Arc, Mutex, PoisonError},
+    };
+
+    #[derive(Clone, Default)]
+    struct Lines(Arc<Mutex<Vec<u8>>>);
+
+    impl io::Write for Lines {
+        fn write(&mut self, bytes: &[u8]) -> io::Result<usize> {
+            self.0.lock().unwrap_or_else(PoisonError::into_inner).write(bytes)
+        }
+
+        fn flush(&mut self) -> io::Result<()> {
+            Ok(())
+        }
+    }
+
+    /// What the lines of `work` are in the text format, without their times.
+    fn lines(work: impl FnOnce()) -> String {
+        let lines = Lines::default();
+        let writer = lines.clone();
+        let subscriber = fmt()
+            .with_ansi(false)
+            .fmt_fields(TextFields)
+            .without_time()
+            .with_writer(move || writer.clone())
+            .finish();
+        tracing::subscriber::with_default(subscriber, work);
+        let bytes = lines.0.lock().unwrap().clone();
+        String::from_utf8(bytes).unwrap()
+    }
+
+    #[test]
+    fn plain_values_are_bare_and_others_are_quoted() {
+        let text = lines(|| {
+            let (room, robot) = ("a robot=b code=0", "b\"c\\d");
+            tracing::info!(
+                target: "audit", name = %"greeter", %room, %robot, code = 100_006, failed = true, id = "Id-1",
+                empty = %"", old = ?Some(1), none = Option::<&str>::None, wide = %"größe", "call"
+            );
+        });
+        assert_eq!(
+            text,
+            concat!(
+                r#" INFO audit: call name=greeter room="a robot=b code=0" robot="b\"c\\d" code=100006"#,
+                r#" failed=true id="Id-1" empty= old=Some(1) wide=größe"#,
+                "\n"
+            )
+        );
+    }
+
+    #[test]
+    fn nothing_starts_a_line_or_moves_a_cursor() {
+        let odd = "x\n2026-01-31T12:00:00Z  INFO audit: call\u{1b}[2J\u{9b}\u{202e}\u{2066}\r";
+        let error = io::Error::other(odd);
+        let text = lines(|| {
+            tracing::warn!(reason = %odd, ?error, text = odd, "could not write: {odd}");
+            tracing::warn!(error = &error as &(dyn std::error::Error + 'static), "an error");
+            tracing::error!(panic = %format_args!("panicked at src/x.rs:1:1:\n{odd}"), "a panic");
+        });
+        assert_eq!(text.lines().count(), 3, "{text}");
+        assert!(text.lines().all(|line| printable(line) == line), "{text:?}");
+        assert!(
+            text.contains(r"could not write: x\n2026-01-31T12:00:00Z  INFO audit: call\u{1b}[2J"),
+            "{text}"
+        );
+    }
+
+    #[test]
+    fn what_is_quoted_is_read_back() {
+        let mut random = fastrand::Rng::with_seed(7);
+        for _ in 0..20_000 {
+            let odd = ['\u{1b}', '\n', '\u{202e}', '\\', '"', '\'', ' ', '=', 'é', '\u{301}', '\0', 'a'];
+            let length = random.usize(..12);
+            let letter = |random: &mut fastrand::Rng| {
+                if random.u8(..) > 9 { random.choice(odd).unwrap() } else { random.char(..) }
+            };
+            let text: String = (0..length).map(|_| letter(&mut random)).collect();
+            let line = format!("{} code=0", quote(text.clone()));
+            assert_eq!(unquote(&line), Some((text, " code=0")), "{line}");
+        }
+        for none in ["\"open", "\"a\"b", "a\"b", "\"\\x\"", "\"\\u{110000}\"", "\"\\u1\""] {
+            assert_eq!(unquote(none), None, "{none}");
+        }
+    }
 }

@@ -1,9 +1,12 @@
 //! The kubectl plugin: reads its arguments, runs, and says by its exit code what it found.
 
 use clap::Parser as _;
-use roomrobot_operator::plugin::{
-    cli::{self, Cli},
-    output::Out,
+use roomrobot_operator::{
+    plugin::{
+        cli::{self, Cli},
+        output::Out,
+    },
+    printable::printable,
 };
 use std::process::ExitCode;
 
@@ -27,6 +30,6 @@ fn main() -> ExitCode {
 }
 
 fn fail(why: &str) -> ExitCode {
-    eprintln!("kubectl roomrobot: {why}");
+    eprintln!("kubectl roomrobot: {}", printable(why));
     ExitCode::FAILURE
 }

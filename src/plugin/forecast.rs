@@ -390,8 +390,9 @@ async fn choose(cluster: &Cluster, target: &Target, out: &Out) -> Result<Chosen>
 
 /// Takes the objects of a manifest.
 fn choose_from(text: &str, namespace: &str, chosen: &mut Chosen) -> Result<()> {
-    // The limits of the library are for strangers' input; this is the user's own, and may hold thousands of objects.
-    let options = serde_saphyr::options! { budget: None };
+    // The limits of the library are for strangers' input; this is the user's own, and may hold thousands of objects. An
+    // error is one line here, which names the line of the manifest.
+    let options = serde_saphyr::options! { budget: None, with_snippet: false };
     let documents: Vec<Value> = serde_saphyr::from_multiple_with_options(text, options)
         .map_err(|error| Error(format!("the manifest cannot be read: {error}")))?;
     let objects = documents.into_iter().flat_map(|document| match at(&document, "/items").as_array() {
@@ -479,7 +480,11 @@ mod tests {
         choose_from(&text, "event", &mut chosen).unwrap();
         assert_eq!(chosen.names.len(), 2000);
         let error = choose_from("a: [", "event", &mut chosen).unwrap_err();
-        assert!(error.0.starts_with("the manifest cannot be read: "), "{error}");
+        assert!(
+            error.0.starts_with("the manifest cannot be read: ") && error.0.contains("line 1"),
+            "{error}"
+        );
+        assert_eq!(error.0.lines().count(), 1, "{error}");
     }
 
     #[test]

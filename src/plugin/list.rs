@@ -87,7 +87,8 @@ pub async fn run(cluster: &Cluster, out: &mut Out) -> Result<Finding> {
         out.table(&heads, &rows);
         let first = list.first().map(|first| format!("{} -n {}", first.name, first.namespace));
         let why = cluster.flags.put(&format!("kubectl roomrobot why {}", first.unwrap_or_default()));
-        out.note(&format!("\n{} wait, {persons} of them for a person. Why: {why}", list.len()));
+        out.note("");
+        out.note(&format!("{} wait, {persons} of them for a person. Why: {why}", list.len()));
     }
     Ok(match (list.len(), persons) {
         (0, _) => Finding::Fine,

@@ -1,6 +1,10 @@
 //! How the plugin prints: tables and screens for people, JSON or YAML for programs; colours only on a terminal.
+//!
+//! Much of what people read was written by others: names, notes of Events, words of a server. Everything for people goes
+//! through [`printable`], so none of it can command a terminal.
 
 use super::{Error, Result, cli::Format};
+use crate::printable::printable;
 use anstyle::{AnsiColor, Style};
 use serde::Serialize;
 use std::{
@@ -53,7 +57,7 @@ pub struct Cell {
 impl Cell {
     /// A cell in this tone.
     pub fn new(text: impl Into<String>, tone: Tone) -> Self {
-        Self { text: text.into(), tone }
+        Self { text: printable(&text.into()).into_owned(), tone }
     }
 }
 
@@ -90,21 +94,20 @@ impl Out {
         Ok(())
     }
 
-    /// Prints text as it is. A reader that went away is not an error: `kubectl roomrobot list | head` is fine.
+    /// Prints text as it is: the program's own, or made for programs. A reader that went away is not an error: `kubectl roomrobot list | head` is fine.
     pub fn raw(&mut self, text: &str) {
         let _ = anstream::stdout().write_all(text.as_bytes());
     }
 
     /// Prints a line.
     pub fn line(&mut self, text: &str) {
-        self.raw(text);
-        self.raw("\n");
+        self.toned(text, Tone::Plain);
     }
 
     /// Prints a line in a tone.
     pub fn toned(&mut self, text: &str, tone: Tone) {
         let style = tone.style();
-        self.line(&format!("{style}{text}{style:#}"));
+        self.raw(&format!("{style}{}{style:#}\n", printable(text)));
     }
 
     /// Prints a table: the widths are those of the longest cells.
@@ -124,14 +127,15 @@ impl Out {
                 let room = if last { 0 } else { width - cell.text.chars().count() + 3 };
                 let _ = write!(line, "{style}{}{style:#}{:room$}", cell.text, "");
             }
-            self.line(line.trim_end());
+            self.raw(line.trim_end());
+            self.raw("\n");
         }
     }
 
     /// Tells on standard error how long work goes on, if a person sees it; the next line writes over it.
     pub fn progress(&self, what: &str) {
         if self.progress {
-            let _ = write!(std::io::stderr(), "\r\x1b[K{what} ...");
+            let _ = write!(std::io::stderr(), "\r\x1b[K{} ...", printable(what));
         }
     }
 
@@ -144,7 +148,7 @@ impl Out {
 
     /// Says something beside the result, on standard error.
     pub fn note(&self, text: &str) {
-        let _ = writeln!(anstream::stderr(), "{text}");
+        let _ = writeln!(anstream::stderr(), "{}", printable(text));
     }
 }
 
@@ -163,6 +167,12 @@ pub fn span(seconds: i64) -> String {
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn a_cell_is_as_wide_as_it_reads() {
+        let cell = Cell::from("a\n\u{1b}[31m\u{202e}");
+        assert_eq!(cell.text, r"a\n\u{1b}[31m\u{202e}");
+    }
 
     #[test]
     fn spans_have_two_units() {

@@ -28,6 +28,9 @@ use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;
 
+/// The reporter of its Events.
+pub(super) const REPORTER: &str = "kubectl-roomrobot";
+
 /// The most bytes of the reason: the note of an Event takes 1024.
 const LONGEST: usize = 600;
 
@@ -126,8 +129,12 @@ pub async fn run(cluster: &Cluster, target: &Target, out: &mut Out) -> Result<Fi
     } else {
         out.value(&done)?;
     }
-    let failed: Vec<&str> = done.iter().filter_map(|released| released.error.as_deref()).collect();
-    if failed.is_empty() { Ok(Finding::Fine) } else { Err(Error(failed.join("\nkubectl roomrobot: "))) }
+    let mut failed: Vec<&str> = done.iter().filter_map(|released| released.error.as_deref()).collect();
+    let Some(last) = failed.pop() else { return Ok(Finding::Fine) };
+    for why in failed {
+        out.note(&format!("kubectl roomrobot: {why}"));
+    }
+    Err(Error(last.to_owned()))
 }
 
 fn missing(namespace: &str, name: String) -> Released {
@@ -183,7 +190,7 @@ fn refused(cluster: &Cluster, target: &Target, why: &str) -> Error {
         r#"kubectl patch roomrobot {name} -n {namespace} --type merge -p '{{"spec":{{"deletionPolicy":"Retain"}}}}'"#
     ));
     Error(format!(
-        "the reason cannot be recorded, so nothing is released: {why}\nWithout a record of the reason it goes by: {patch}"
+        "the reason cannot be recorded, so nothing is released: {why}; without a record of the reason it goes by: {patch}"
     ))
 }
 
@@ -258,7 +265,7 @@ impl<'a> Record<'a> {
                 ..ObjectMeta::default()
             },
             event_time: Some(MicroTime(Timestamp::now())),
-            reporting_controller: Some("kubectl-roomrobot".to_owned()),
+            reporting_controller: Some(REPORTER.to_owned()),
             reporting_instance: Some(user.chars().take(128).collect()),
             action: Some("ReleaseRobot".to_owned()),
             reason: Some("Released".to_owned()),

@@ -8,6 +8,7 @@ use super::{
 use crate::{
     codes::{self, Operation},
     kubernetes::FIELD_MANAGER,
+    telemetry::unquote,
 };
 use clap::Args;
 use k8s_openapi::{api::events::v1::Event, jiff::Timestamp};
@@ -200,11 +201,12 @@ fn from_status(seen: &Seen) -> Option<Request> {
     })
 }
 
-/// The note of an Event ends as every message does: `ErrorCode N, RequestId X`.
+/// The note of an Event ends as every message does: `ErrorCode N, RequestId X`. Names within it are other people's words,
+/// so the RequestId is what the note ends with, and nothing that is followed by more.
 fn from_event(event: &Event) -> Option<Request> {
     let about = event.regarding.as_ref()?;
     let note = event.note.as_deref()?;
-    let (before, id) = note.rsplit_once("RequestId ")?;
+    let (before, id) = note.rsplit_once("RequestId ").filter(|(_, id)| !id.contains(char::is_whitespace))?;
     let code =
         before.rsplit_once("ErrorCode ").and_then(|(_, code)| code.trim_end_matches([',', ' ']).parse().ok());
     let operation = match event.action.as_deref() {
@@ -244,9 +246,9 @@ const FIELDS: [&str; 13] = [
 /// A line of the operator's log, text or JSON, also behind the prefix that `kubectl logs --prefix` puts.
 #[must_use]
 pub fn audit_line(line: &str) -> Option<Request> {
-    let fields = match line.find("{\"") {
-        Some(at) if line.get(at..)?.contains("\"target\":\"audit\"") => json_fields(line.get(at..)?)?,
-        _ => text_fields(line)?,
+    let fields = match text_line(line) {
+        Some((time, said)) => text_fields(time, said.strip_prefix("audit: call ")?)?,
+        None => json_fields(line.get(line.find("{\"")?..)?)?,
     };
     let get = |name: &str| fields.get(name).cloned().unwrap_or_default();
     let id = get("request_id");
@@ -266,6 +268,7 @@ pub fn audit_line(line: &str) -> Option<Request> {
 
 fn json_fields(text: &str) -> Option<BTreeMap<String, String>> {
     let Value::Object(object) = serde_json::from_str(text).ok()? else { return None };
+    object.get("target").filter(|target| *target == "audit")?;
     let text = |value: Value| match value {
         Value::String(text) => text,
         other => other.to_string(),
@@ -273,33 +276,79 @@ fn json_fields(text: &str) -> Option<BTreeMap<String, String>> {
     Some(object.into_iter().map(|(key, value)| (key, text(value))).collect())
 }
 
-/// Values of rooms and robots stand there as they are, spaces included: each ends where the next field begins.
-fn text_fields(line: &str) -> Option<BTreeMap<String, String>> {
-    let (head, rest) = line.split_once(" audit: call ")?;
-    let time = head.split_whitespace().find(|word| word.parse::<Timestamp>().is_ok())?;
-    let mut fields = BTreeMap::from([("timestamp".to_owned(), time.to_owned())]);
-    let rest = format!(" {}", rest.trim_end());
-    let mut from = 0;
-    let mut starts = Vec::new();
-    for field in FIELDS {
-        let mark = format!(" {field}=");
-        if let Some(at) = rest.get(from..).and_then(|rest| rest.find(&mark)) {
-            starts.push((field, from + at, from + at + mark.len()));
-            from += at + mark.len();
+/// The time of a line of text, and what follows its level. Only a prefix stands before them, never a text of others.
+fn text_line(line: &str) -> Option<(&str, &str)> {
+    let is_time = |word: &str| word.parse::<Timestamp>().is_ok();
+    let mut rest = line.trim();
+    let mut time = None;
+    while let Some((word, more)) = rest.split_once(' ') {
+        match time {
+            // `kubectl logs --timestamps` puts another one before ours.
+            _ if is_time(word) => time = Some(word),
+            Some(time) => {
+                return ["ERROR", "WARN", "INFO", "DEBUG", "TRACE"].contains(&word).then_some((time, more));
+            }
+            None if word.contains("{\"") => return None,
+            None => {}
         }
+        rest = more.trim_start();
     }
-    for (at, (field, _, begin)) in starts.iter().enumerate() {
-        let end = starts.get(at + 1).map_or(rest.len(), |(_, next, _)| *next);
-        let value = rest.get(*begin..end)?;
-        let plain = serde_json::from_str::<String>(value).unwrap_or_else(|_| value.to_owned());
-        fields.insert((*field).to_owned(), plain);
+    None
+}
+
+/// The fields of an audit line. Each value is bare or quoted. Older operators wrote the names of rooms and robots as
+/// they are, blanks included: there each ends where the next field begins, and what follows the robot is read from the
+/// last place that can be read to its end.
+fn text_fields(time: &str, said: &str) -> Option<BTreeMap<String, String>> {
+    let said = format!(" {said}");
+    let older = || {
+        let ends = said.match_indices(" operation=").filter_map(|(at, _)| {
+            let (begin, end) = said.split_at_checked(at)?;
+            Some((begin, exact_fields(end)?))
+        });
+        let (begin, mut fields) = ends.last()?;
+        fields.extend(loose_fields(begin));
+        Some(fields)
+    };
+    let mut fields = exact_fields(&said).or_else(older)?;
+    fields.insert("timestamp".to_owned(), time.to_owned());
+    Some(fields)
+}
+
+/// ` name=value` to the end of the line, each field once at most and in its order.
+fn exact_fields(mut text: &str) -> Option<BTreeMap<String, String>> {
+    let mut fields = BTreeMap::new();
+    let mut names = FIELDS.iter();
+    while !text.is_empty() {
+        let (name, rest) = text.strip_prefix(' ')?.split_once('=')?;
+        names.find(|field| **field == name)?;
+        let (value, rest) = unquote(rest)?;
+        fields.insert(name.to_owned(), value);
+        text = rest;
     }
     Some(fields)
+}
+
+/// ` name=value` as older operators wrote it, up to the robot: a value ends where the next field begins.
+fn loose_fields(text: &str) -> BTreeMap<String, String> {
+    let mut fields = BTreeMap::new();
+    let mut last: Option<(&str, &str)> = None;
+    for field in FIELDS.into_iter().take_while(|field| *field != "operation") {
+        let rest = last.map_or(text, |(_, rest)| rest);
+        let Some((before, after)) = rest.split_once(&format!(" {field}=")) else { continue };
+        if let Some((name, _)) = last {
+            fields.insert(name.to_owned(), before.to_owned());
+        }
+        last = Some((field, after));
+    }
+    fields.extend(last.map(|(name, rest)| (name.to_owned(), rest.to_owned())));
+    fields
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::telemetry::quote;
 
     const ID: &str = "Id-ead4d1d6c88049ba54922168032df0b3-O-Seq-3";
 
@@ -319,6 +368,95 @@ mod tests {
             assert_eq!((request.name.as_str(), request.error_code), ("greeter", Some(0)));
             assert_eq!((request.id.as_str(), request.operation.as_str()), (ID, "delete_robot"));
         }
+    }
+
+    /// A line as this operator writes it.
+    fn written(room: &str, robot: &str) -> String {
+        let (room, robot) = (quote(room.to_owned()), quote(robot.to_owned()));
+        format!(
+            "2026-11-23T06:44:28.799578Z  INFO audit: call namespace=event name=greeter uid=0a80bf3c application=default room={room} robot={robot} operation=delete_robot code=100001 request_id=\"{ID}\" verdict=\"retry\" http_status=200 took_ms=2"
+        )
+    }
+
+    /// The same as operators before wrote it.
+    fn written_before(room: &str, robot: &str) -> String {
+        format!(
+            "2026-11-23T06:44:28.799578Z  INFO audit: call namespace=event name=greeter uid=0a80bf3c application=default room={room} robot={robot} operation=delete_robot code=100001 request_id=\"{ID}\" verdict=\"retry\" http_status=200 took_ms=2"
+        )
+    }
+
+    const FORGED: [(&str, &str); 8] = [
+        ("a robot=b code=0", "c"),
+        ("a operation=delete_robot code=0 request_id=Id-x", "c"),
+        ("a operation=delete_robot code=0 request_id=\"Id-x\" took_ms=1", "c"),
+        ("a", "b operation=delete_robot code=0 request_id=\"Id-x\" verdict=\"done\" info=\""),
+        ("a", "b operation=delete_robot code=0 request_id=\"Id-x\" info=\"\\"),
+        ("\"a\" robot=\"b\" operation=add_robot code=0", "c"),
+        ("a audit: call namespace=x operation=add_robot", "c took_ms=1"),
+        ("{\"target\":\"audit\",\"request_id\":\"Id-x\"}", "{\""),
+    ];
+
+    #[test]
+    fn names_of_rooms_and_robots_cannot_look_like_other_fields() {
+        for (room, robot) in FORGED {
+            let line = written(room, robot);
+            let request = audit_line(&line).unwrap_or_else(|| panic!("{line}"));
+            assert_eq!((request.room.as_str(), request.robot.as_str()), (room, robot), "{line}");
+            assert_eq!((request.id.as_str(), request.error_code), (ID, Some(100_001)), "{line}");
+            assert_eq!((request.operation.as_str(), request.name.as_str()), ("delete_robot", "greeter"));
+        }
+        let line = written("größe\u{1b}\n\\", "\"");
+        let request = audit_line(&line).unwrap();
+        assert_eq!((request.room.as_str(), request.robot.as_str()), ("größe\u{1b}\n\\", "\""), "{line}");
+    }
+
+    /// What a room's name looked like there cannot be told any more; code and RequestId are true all the same.
+    #[test]
+    fn lines_of_older_operators_have_their_own_code() {
+        for (room, robot) in FORGED {
+            let line = written_before(room, robot);
+            let request = audit_line(&line).unwrap_or_else(|| panic!("{line}"));
+            assert_eq!((request.id.as_str(), request.error_code), (ID, Some(100_001)), "{line}");
+            assert_eq!((request.operation.as_str(), request.name.as_str()), ("delete_robot", "greeter"));
+        }
+        let request = audit_line(&written_before("main lobby", "robot name=x \"y\"")).unwrap();
+        assert_eq!((request.room.as_str(), request.robot.as_str()), ("main lobby", "robot name=x \"y\""));
+    }
+
+    #[test]
+    fn a_text_within_another_line_is_no_audit_line() {
+        let audit = written("a", "b");
+        let json = format!(r#"{{"timestamp":"2026-11-23T06:44:28Z","target":"audit","request_id":"{ID}"}}"#);
+        for line in [
+            format!("2026-11-23T06:44:28.799578Z  WARN roomrobot_operator::watch: waiting reason={audit}"),
+            format!("2026-11-23T06:44:28.799578Z  WARN roomrobot_operator::watch: waiting reason={json}"),
+            format!("2026-11-23T06:44:28.799578Z  INFO audit: other {audit}"),
+            format!(r#"{{"timestamp":"2026-11-23T06:44:28Z","target":"x","fields":{json}}}"#),
+            format!(
+                r#"{{"timestamp":"2026-11-23T06:44:28Z","target":"x","room":"a {}"}}"#,
+                audit.replace('"', "")
+            ),
+        ] {
+            assert_eq!(audit_line(&line), None, "{line}");
+        }
+        let stamped = format!("2026-11-23T06:44:29.1Z {audit}");
+        assert_eq!(audit_line(&stamped), audit_line(&audit));
+        assert!(audit_line(&audit).is_some());
+    }
+
+    #[test]
+    fn a_request_id_within_an_event_is_none() {
+        let event = |note: String| -> Event {
+            serde_json::from_value(serde_json::json!({
+                "metadata": {"name": "e"}, "eventTime": "2026-01-31T12:00:00.000000Z", "action": "AcceptRobot",
+                "regarding": {"kind": "RoomRobot", "namespace": "n", "name": "r"}, "note": note,
+            }))
+            .unwrap()
+        };
+        let forged = format!("RtcApplication x: ErrorCode 0, RequestId {ID} does not exist; create it");
+        assert_eq!(from_event(&event(forged.clone())), None);
+        let request = from_event(&event(format!("{forged}: ErrorCode 100001, RequestId Id-2"))).unwrap();
+        assert_eq!((request.id.as_str(), request.error_code), ("Id-2", Some(100_001)));
     }
 
     #[test]

@@ -4,13 +4,17 @@
 
 use super::{
     Error, Finding, Result,
-    cluster::{Acting, Choice, Cluster, Flags, Leader, Seen, SeenCondition, at, condition, gauge, nobody},
+    cluster::{
+        Acting, Choice, Cluster, Flags, Leader, Seen, SeenCondition, at, condition, gauge, nobody, quoted,
+    },
     output::{self, Out, Tone},
+    release,
 };
 use crate::{
     codes::{self, Operation},
     crd::{CreationPolicy, DeletionPolicy, RtcApplication},
     explain::{self, Explanation, Step, Subject},
+    kubernetes::FIELD_MANAGER,
     room_engine::{Outcome, Reply},
     status::{self, Kind, Reason},
 };
@@ -482,7 +486,8 @@ fn next(step: Step, facts: &Facts<'_>) -> Next {
         ("{secret}", secret),
         ("{operator}", facts.operator_namespace),
     ] {
-        command = command.replace(place, value);
+        // Not every name is one that the API server has checked.
+        command = command.replace(place, &quoted(value));
     }
     Next { purpose: step.purpose(), command: facts.flags.put(&command) }
 }
@@ -592,7 +597,8 @@ async fn lines(cluster: &Cluster, out: &Out) -> Result<BTreeMap<String, Vec<i64>
     Ok(lines)
 }
 
-/// There is no such RoomRobot any more: what its last Event said.
+/// There is no such RoomRobot any more: what its last Event said, of those that this project's programs report. The API
+/// server takes any reporter's name from whoever may create Events, so the screen names the reporter.
 async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
     let scope = cluster.scope.as_deref();
     let within = scope.map_or_else(String::new, |namespace| format!(",regarding.namespace={namespace}"));
@@ -601,7 +607,7 @@ async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
     let (mut events, mut unread) = (Vec::new(), Vec::new());
     for place in places {
         match cluster.events(place, &fields).await? {
-            Some(found) => events.extend(found),
+            Some(found) => events.extend(found.into_iter().filter(|event| reporter(event).is_some())),
             None => unread.push(place.unwrap_or("all namespaces")),
         }
     }
@@ -617,6 +623,7 @@ async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
             "there is no RoomRobot {about}, and {left}; the operator's audit log has every call"
         )));
     };
+    let reporter = reporter(&last).unwrap_or_default().to_owned();
     let robot = match (scope, last.regarding.and_then(|object| object.namespace)) {
         (None, Some(namespace)) => format!("{namespace}/{name}"),
         _ => about,
@@ -625,7 +632,8 @@ async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
         "RoomRobot {robot} is gone; the last Event about it says {}",
         last.reason.as_deref().unwrap_or_default()
     );
-    let details = vec![Detail { about: "says", text: last.note.unwrap_or_default() }];
+    let says = Detail { about: "says", text: last.note.unwrap_or_default() };
+    let details = vec![says, Detail { about: "reporter", text: reporter }];
     let screen = Screen { robot, summary, finding: "fine", reason: last.reason, details, next: Vec::new() };
     if out.for_people() {
         screen.print(out);
@@ -633,6 +641,12 @@ async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
         out.value(&screen)?;
     }
     Ok(Finding::Fine)
+}
+
+/// Who reported an Event, where it is one of this project's programs.
+fn reporter(event: &Event) -> Option<&str> {
+    let reporter = event.reporting_controller.as_deref();
+    reporter.filter(|reporter| [FIELD_MANAGER, release::REPORTER].contains(reporter))
 }
 
 #[cfg(test)]

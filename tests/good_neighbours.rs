@@ -1,0 +1,3 @@
+//! Good neighbours: what one tenant does costs another nothing.
+
+mod probes;
