@@ -4,8 +4,7 @@ use crate::cli::LogFormat;
 use tracing_subscriber::{EnvFilter, fmt};
 
 /// What is logged when `RUST_LOG` says nothing: our own lines, and what libraries warn of.
-const DEFAULT: &str =
-    "warn,roomrobot_operator=info,audit=info,kube_lease_manager=off,kube_client=off,kube_runtime=off";
+const DEFAULT: &str = "warn,roomrobot_operator=info,audit=info,kube_client=off,kube_runtime=off";
 
 /// Starts logging.
 pub fn start(format: LogFormat) {
