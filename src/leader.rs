@@ -1,46 +1,41 @@
 //! Which replica acts: the holder of a Lease.
 //!
-//! Touches one Lease. Taking, renewing and releasing it is the library's work; here is what the library leaves to its
-//! user: noticing a release at once, stopping before a Lease that could not be renewed can be taken by another, and
-//! knowing whether the one before has finished.
+//! Touches one Lease and decides nothing: [`crate::election`] says what to send, and what to make of the answers. A watch
+//! tells when to look at once. Nothing depends on the watch but how quick a hand-over is.
 
 use crate::{
+    clock::Moment,
+    election::{Answer, DURATION, Effect, Election, End, Input, Record, Request, Shown, Ticket},
     engine::Before,
     kubernetes::{self, FIELD_MANAGER},
-    watch::{Complaint, Waits, short_hash},
+    watch::{Waits, short_hash},
 };
-use futures::StreamExt as _;
+use futures::{
+    FutureExt as _, StreamExt as _,
+    future::{BoxFuture, OptionFuture},
+};
 use k8s_openapi::{api::coordination::v1::Lease, jiff::Timestamp};
 use kube::{
     Api, Client,
-    runtime::{
-        WatchStreamExt as _,
-        watcher::{self, Event, watcher},
-    },
+    api::{ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
+    runtime::utils::Backoff as _,
 };
-use kube_lease_manager::{LeaseManager, LeaseManagerBuilder, LeaseManagerError};
-use std::time::{Duration, Instant};
+use std::{pin::pin, time::Duration};
 use tokio::{
-    sync::{oneshot, watch},
-    task::JoinHandle,
-    time::{sleep, sleep_until, timeout},
+    sync::{mpsc, oneshot, watch},
+    task::{JoinHandle, JoinSet},
+    time::{sleep, timeout},
 };
 
-/// How long a Lease holds without being renewed: what a crash of the leader costs.
-const DURATION: Duration = Duration::from_secs(15);
+/// The longest sleep of the loop: timers stand still while the machine sleeps, and it is to be noticed soon what has
+/// ended meanwhile.
+const SLEEP: Duration = Duration::from_secs(1);
 
-/// How long before its end a Lease is renewed: every 4 s, so that a slow API server has 8 s more to take a renewal
-/// before the Lease counts as lost.
-const GRACE: Duration = Duration::from_secs(11);
+/// How long the API server may take to begin a watch.
+const BEGIN: Duration = Duration::from_secs(5);
 
-/// How long before its end a Lease that could not be renewed counts as lost: clocks differ, and calls take time.
-const SAFETY: Duration = Duration::from_secs(3);
-
-/// Between two attempts to reach the Lease.
-const RETRY: Duration = Duration::from_millis(500);
-
-/// How long releasing the Lease may take at the end.
-const RELEASE: Duration = Duration::from_secs(3);
+/// How long a watch goes on, in seconds, and until it is ended from this side: its connection may be dead without a sign.
+const WATCH: (u32, Duration) = (60, Duration::from_secs(65));
 
 /// The name of the Lease; a shard has one of its own.
 #[must_use]
@@ -59,7 +54,7 @@ pub enum Standing {
     /// This one leads.
     Leading {
         /// For this long at least.
-        until: Instant,
+        until: Moment,
         /// Who led before.
         before: Before,
         /// Counts up each time that this one has lost its Lease.
@@ -79,228 +74,171 @@ pub struct Candidate {
 impl Candidate {
     /// Takes part in the election of `lease` for the Pod `pod`.
     #[must_use]
-    pub fn stand(client: Client, namespace: String, lease: String, pod: String) -> Self {
+    pub fn stand(client: Client, namespace: &str, lease: String, pod: &str) -> Self {
         let (tell, standing) = watch::channel(Standing::Standby);
         let (resign, resigned) = oneshot::channel();
-        let identity = identity(&pod);
-        let last = Last { held_until: None, before: Before::Finished };
-        let election = Election { client, namespace, lease, pod, identity, tell, last, term: 0 };
-        Self { standing, resign, task: tokio::spawn(election.hold(resigned)) }
+        let api = Api::namespaced(client, namespace);
+        let seat = Seat { api, namespace: namespace.to_owned(), lease, tell, complaint: None };
+        let election = Election::new(pod, fastrand::u64(..));
+        Self { standing, resign, task: tokio::spawn(seat.hold(election, resigned)) }
     }
 
-    /// Gives the Lease back, so that another replica need not wait for its end.
+    /// Gives the Lease back, so that another replica need not wait for its end. Takes 3 s at most.
     pub async fn resign(self) {
         drop(self.resign);
-        let _ = timeout(RELEASE, self.task).await;
+        let _ = self.task.await;
     }
 }
 
-/// Another one each time that a replica stands: a Lease that it has lost is not its own any more.
-fn identity(pod: &str) -> String {
-    format!("{pod}-{:08x}", fastrand::u32(..))
-}
-
-struct Election {
-    client: Client,
+/// What carries out the effects of an election.
+struct Seat {
+    api: Api<Lease>,
     namespace: String,
     lease: String,
-    pod: String,
-    identity: String,
     tell: watch::Sender<Standing>,
-    last: Last,
-    term: u32,
+    /// What was last complained of, and whether that was a write.
+    complaint: Option<(bool, String)>,
 }
 
-/// What is known of the last holder of the Lease before this replica.
-struct Last {
-    /// When its Lease ends, while it is held.
-    held_until: Option<Instant>,
-    /// What to think of it.
-    before: Before,
+/// A request under way.
+struct Pending {
+    writes: bool,
+    answer: BoxFuture<'static, (Ticket, Result<Answer, String>)>,
 }
 
-/// What a stored Lease says.
-enum Seen {
-    /// It is ours, and ends then.
-    Ours(Instant),
-    /// It is somebody else's, and ends then.
-    Theirs(Instant),
-    /// It is nobody's.
-    Free,
-    /// There is none any more.
-    Deleted,
-}
-
-impl Election {
+impl Seat {
     /// Takes the Lease when it is free and keeps it, until `resigned` is closed. Where it is lost, stands again.
-    async fn hold(mut self, mut resigned: oneshot::Receiver<()>) {
-        let api = Api::<Lease>::namespaced(self.client.clone(), &self.namespace);
-        let config = watcher::Config::default().fields(&format!("metadata.name={}", self.lease));
-        let mut leases = watcher(api, config).backoff(Waits::short()).boxed();
-        let mut complaint = String::new();
-        // Who holds it now is to be known first.
-        let mut silent = Complaint::default();
+    async fn hold(mut self, mut election: Election, resigned: oneshot::Receiver<()>) {
+        let mut resigned = resigned.fuse();
+        let (seen, mut changes) = mpsc::channel(16);
+        let mut watching = JoinSet::new();
+        watching.spawn(follow(self.api.clone(), self.lease.clone(), seen));
+        let mut pending: Option<Pending> = None;
+        let mut input = Input::Tick;
         loop {
-            let event = tokio::select! {
-                _ = &mut resigned => return,
-                event = leases.next() => event,
+            for effect in election.handle(input, Moment::now().since_start()) {
+                match effect {
+                    Effect::Send(ticket, request) => pending = Some(self.send(ticket, request)),
+                    Effect::Unanswered => {
+                        if let Some(pending) = pending.take() {
+                            self.complain(pending.writes, "the API server did not answer in time".to_owned());
+                        }
+                    }
+                    Effect::Lead { until, before, term } => {
+                        let _ = self.tell.send(Standing::Leading { until: Moment::new(until), before, term });
+                    }
+                    Effect::Lose => {
+                        let _ = self.tell.send(Standing::Standby);
+                    }
+                    Effect::End(end) => return tell(end),
+                }
+            }
+            let wait = election.due().saturating_sub(Moment::now().since_start());
+            let answer = OptionFuture::from(pending.as_mut().map(|pending| &mut pending.answer));
+            input = tokio::select! {
+                biased;
+                _ = &mut resigned => Input::Resign,
+                Some((ticket, result)) = answer => {
+                    let writes = pending.take().is_some_and(|pending| pending.writes);
+                    let answer = match result {
+                        Ok(answer) => {
+                            self.complaint.take_if(|(wrote, _)| *wrote == writes);
+                            answer
+                        }
+                        Err(reason) => {
+                            self.complain(writes, reason);
+                            Answer::Failed
+                        }
+                    };
+                    Input::Answered(ticket, answer)
+                }
+                Some(shown) = changes.recv() => Input::Changed(shown),
+                () = sleep(wait.min(SLEEP)) => Input::Tick,
             };
-            if let Some(Err(error)) = &event {
-                silent.about::<Lease>(error);
-            }
-            if matches!(event, Some(Ok(Event::InitDone))) {
-                break silent.over::<Lease>();
-            }
-            self.see(event);
-        }
-        // Until when the Lease is ours, by what the watch last showed of it.
-        let mut ours = None;
-        'stand: loop {
-            let manager = match self.manager().await {
-                Ok(manager) => manager,
-                Err(error) => {
-                    self.complain(&mut complaint, &error);
-                    tokio::select! {
-                        _ = &mut resigned => return,
-                        () = sleep(RETRY) => continue,
-                    }
-                }
-            };
-            let mut changed = Box::pin(manager.changed());
-            loop {
-                let leading = match *self.tell.borrow() {
-                    Standing::Leading { until, .. } => Some(until),
-                    Standing::Standby => None,
-                };
-                tokio::select! {
-                    biased;
-                    _ = &mut resigned => {
-                        drop(changed);
-                        if leading.is_some() {
-                            Self::release(&manager).await;
-                        }
-                        return;
-                    }
-                    () = sleep_until(leading.unwrap_or_else(Instant::now).into()), if leading.is_some() => {
-                        self.lose();
-                        continue 'stand;
-                    }
-                    event = leases.next() => match (self.see(event), leading) {
-                        (Some(Seen::Ours(end)), Some(_)) => self.lead(end - SAFETY),
-                        // The library does not say so before its own request is answered.
-                        (Some(Seen::Ours(end)), None) => ours = Some(end - SAFETY),
-                        // One that somebody has deleted can be taken by another at once.
-                        (Some(Seen::Theirs(_) | Seen::Deleted), Some(_)) => {
-                            self.lose();
-                            continue 'stand;
-                        }
-                        // The library would sleep until the end that the released Lease had.
-                        (Some(Seen::Free | Seen::Deleted), None) => continue 'stand,
-                        _ => {}
-                    },
-                    result = &mut changed => {
-                        match result {
-                            // The watch tells the exact time; this is no later.
-                            Ok(true) => {
-                                complaint.clear();
-                                let now = Instant::now();
-                                let until = ours.take().filter(|until| *until > now);
-                                self.lead(until.unwrap_or(now + DURATION - SAFETY - Duration::from_secs(1)));
-                            }
-                            Ok(false) if leading.is_some() => {
-                                self.lose();
-                                continue 'stand;
-                            }
-                            Ok(false) => {}
-                            Err(error) => {
-                                self.complain(&mut complaint, &error);
-                                sleep(RETRY).await;
-                            }
-                        }
-                        changed = Box::pin(manager.changed());
-                    }
-                }
-            }
         }
     }
 
-    fn lead(&self, until: Instant) {
-        let _ = self.tell.send(Standing::Leading { until, before: self.last.before, term: self.term });
-    }
-
-    /// Stands as another from now on, and takes itself for one that vanished: it may be so for others.
-    fn lose(&mut self) {
-        let _ = self.tell.send(Standing::Standby);
-        self.identity = identity(&self.pod);
-        self.term += 1;
-        self.last.before = Before::Vanished;
-    }
-
-    async fn manager(&self) -> Result<LeaseManager, LeaseManagerError> {
-        LeaseManagerBuilder::new(self.client.clone(), &self.lease)
-            .with_namespace(&self.namespace)
-            .with_identity(&self.identity)
-            .with_duration(DURATION.as_secs())
-            .with_grace(GRACE.as_secs())
-            .build()
-            .await
-    }
-
-    /// What an event of the watch says of the Lease; keeps what is known of its last holder.
-    fn see(&mut self, event: Option<watcher::Result<Event<Lease>>>) -> Option<Seen> {
-        let seen = self.read(event)?;
-        match seen {
-            Seen::Ours(_) => {}
-            Seen::Theirs(end) => (self.last.held_until, self.last.before) = (Some(end), Before::Vanished),
-            // Whoever takes an expired Lease frees it first; its holder gives it back long before that.
-            Seen::Free => {
-                if self.last.held_until.take().is_some_and(|end| Instant::now() + SAFETY / 2 < end) {
-                    self.last.before = Before::Finished;
-                }
-            }
-            Seen::Deleted => self.last.held_until = None,
-        }
-        Some(seen)
-    }
-
-    fn read(&self, event: Option<watcher::Result<Event<Lease>>>) -> Option<Seen> {
-        let lease = match event? {
-            Ok(Event::InitApply(lease) | Event::Apply(lease)) => lease,
-            Ok(Event::Delete(_)) => return Some(Seen::Deleted),
-            Ok(Event::Init | Event::InitDone) | Err(_) => return None,
-        };
-        let spec = lease.spec.unwrap_or_default();
-        let holder = spec.holder_identity.filter(|holder| !holder.is_empty());
-        let Some(holder) = holder else {
-            return Some(Seen::Free);
-        };
-        let age = spec.renew_time.map(|renewed| Timestamp::now().duration_since(renewed.0));
-        let age = age.and_then(|age| Duration::try_from(age).ok()).unwrap_or_default();
-        let lasts = spec.lease_duration_seconds.and_then(|seconds| u64::try_from(seconds).ok());
-        let end = Instant::now() + lasts.map_or(DURATION, Duration::from_secs).saturating_sub(age);
-        Some(if holder == self.identity { Seen::Ours(end) } else { Seen::Theirs(end) })
-    }
-
-    async fn release(manager: &LeaseManager) {
-        if let Ok(Ok(())) = timeout(RELEASE, manager.release()).await {
-            tracing::info!("the Lease is released");
-        } else {
-            let ends_in = DURATION.as_secs();
-            tracing::warn!(ends_in, "the Lease could not be released; it ends by itself");
-        }
+    fn send(&self, ticket: Ticket, request: Request) -> Pending {
+        let (writes, answer) = (request.writes(), answer(self.api.clone(), self.lease.clone(), request));
+        Pending { writes, answer: answer.map(move |answer| (ticket, answer)).boxed() }
     }
 
     /// Says once what is waited for.
-    fn complain(&self, said: &mut String, error: &LeaseManagerError) {
-        let reason = match error {
-            LeaseManagerError::KubeError(error) => kubernetes::explain(error),
-            other => other.to_string(),
-        };
-        if *said != reason {
+    fn complain(&mut self, writes: bool, reason: String) {
+        if self.complaint.as_ref().is_none_or(|(_, said)| *said != reason) {
             let (namespace, lease) = (&self.namespace, &self.lease);
             tracing::warn!(%namespace, %lease, %reason, "waiting for the Lease");
-            *said = reason;
+            self.complaint = Some((writes, reason));
         }
+    }
+}
+
+fn tell(end: End) {
+    match end {
+        End::Released => tracing::info!("the Lease is released"),
+        End::Unreleased => {
+            let ends_in = DURATION.as_secs();
+            tracing::warn!(ends_in, "the Lease could not be released; it ends by itself");
+        }
+        End::NotHeld => {}
+    }
+}
+
+/// Sends `request` once; where it fails, why, as a clause.
+async fn answer(api: Api<Lease>, name: String, request: Request) -> Result<Answer, String> {
+    let now = Timestamp::now();
+    let result = match &request {
+        Request::Read => api.get(&name).await,
+        Request::Create { holder } => {
+            let metadata = ObjectMeta { name: Some(name), ..ObjectMeta::default() };
+            let lease = Lease { metadata, spec: Some(Request::created(holder, now)) };
+            let params =
+                PostParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PostParams::default() };
+            api.create(&params, &lease).await
+        }
+        Request::Claim { .. } | Request::Renew { .. } | Request::Release { .. } => {
+            let params =
+                PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+            api.patch(&name, &params, &Patch::Merge(request.patch(now))).await
+        }
+    };
+    match result {
+        Ok(lease) => Ok(Answer::Stored(Some(Record::from(lease)))),
+        // Not what somebody on the way says, such as a load balancer.
+        Err(kube::Error::Api(status))
+            if status.reason == "NotFound" && !matches!(request, Request::Create { .. }) =>
+        {
+            Ok(if request.writes() { Answer::Conflict } else { Answer::Stored(None) })
+        }
+        Err(kube::Error::Api(status)) if status.code == 409 && request.writes() => Ok(Answer::Conflict),
+        Err(error) => Err(kubernetes::explain(&error)),
+    }
+}
+
+/// Tells what a watch shows of the Lease. A watch that ends starts again.
+async fn follow(api: Api<Lease>, name: String, tell: mpsc::Sender<Shown>) {
+    let params = WatchParams::default().fields(&format!("metadata.name={name}")).timeout(WATCH.0);
+    let mut waits = Waits::short();
+    loop {
+        // From whatever this API server has: what it shows is only a reason to look.
+        if let Ok(Ok(events)) = timeout(BEGIN, api.watch(&params, "0")).await {
+            let mut events = pin!(events.take_until(sleep(WATCH.1)));
+            while let Some(Ok(event)) = events.next().await {
+                let shown = match event {
+                    WatchEvent::Added(lease) | WatchEvent::Modified(lease) => {
+                        Shown::Version(Record::from(lease).version)
+                    }
+                    WatchEvent::Deleted(_) => Shown::Deleted,
+                    WatchEvent::Bookmark(_) => continue,
+                    WatchEvent::Error(_) => break,
+                };
+                waits.reset();
+                if tell.send(shown).await.is_err() {
+                    return;
+                }
+            }
+        }
+        sleep(waits.next().unwrap_or_default()).await;
     }
 }
 

@@ -13,12 +13,13 @@
 //! - [`usersig`], [`endpoint`]: who calls, and where calls may go
 //! - [`printable`]: text of objects and servers, made safe to print
 //! - [`index`], [`engine`]: all robots, what is under way, and what follows from an input
+//! - [`election`]: who holds the Lease, and what follows from an answer
 //!
 //! Effects, without decisions:
 //! - [`room_engine`]: one call over HTTP
 //! - [`kubernetes`]: writes to the API server; [`deadline`]: how long it may take; [`proxy`]: whether by way of a proxy
 //! - [`watch`]: what is stored, as inputs for the engine
-//! - [`leader`]: which replica acts
+//! - [`leader`]: which replica acts; [`clock`]: what that is measured by
 //! - [`server`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
 //! - [`traces`]: spans of calls, writes and deletions, to a collector
 //! - [`operator`]: the task that ties them together
@@ -30,10 +31,12 @@
 pub mod application;
 pub mod backoff;
 pub mod cli;
+pub mod clock;
 pub mod codes;
 pub mod crash;
 pub mod crd;
 pub mod deadline;
+pub mod election;
 pub mod endpoint;
 pub mod engine;
 pub mod explain;

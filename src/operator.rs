@@ -3,7 +3,9 @@
 //! Touches everything; decides nothing.
 
 use crate::{
-    cli, crash,
+    cli,
+    clock::{Moment, Until},
+    crash,
     endpoint::Allowed,
     engine::{Answer, Before, Call, Change, Effect, Engine, Input, LAST_SECOND, Now, Settings, Snapshot},
     kubernetes,
@@ -22,7 +24,7 @@ use std::{
     io,
     net::SocketAddr,
     sync::{
-        Arc, Mutex, PoisonError,
+        Arc,
         atomic::{AtomicBool, Ordering},
     },
     time::{Duration, Instant, SystemTime},
@@ -112,7 +114,7 @@ pub async fn run(args: cli::Run) -> Result<(), Error> {
     );
     let pod = operator.hands.pod.clone();
     let mut candidate =
-        args.leader_elect.then(|| Candidate::stand(client.clone(), namespace.clone(), lease, pod));
+        args.leader_elect.then(|| Candidate::stand(client.clone(), &namespace, lease, &pod));
     // Whoever begins to act lists everything anew. One that acts from its start lists once.
     match candidate.as_mut() {
         None => operator.lead(None, Before::Unknown),
@@ -214,12 +216,13 @@ impl Operator {
             concurrency: args.concurrency.into(),
             shard: scope.shard(),
         };
+        let until = Until::default();
         let pod = std::env::var("HOSTNAME").unwrap_or_else(|_| "roomrobot-operator".to_owned());
         let metrics = Metrics::default();
         let views = metrics.views();
         let hands = Hands {
             client,
-            room_engine: RoomEngine::new()?,
+            room_engine: RoomEngine::new(until.clone())?,
             allowed,
             metrics,
             namespace: namespace.to_owned(),
@@ -229,7 +232,7 @@ impl Operator {
             seen: watch::Told { inputs: seen, views },
             rounds: tokio::sync::watch::Sender::new(0),
             secrets: HashMap::new(),
-            until: Until::default(),
+            until,
             application_finalizer: settings.application_finalizer(),
         };
         Ok(Self {
@@ -251,7 +254,7 @@ impl Operator {
     }
 
     /// May act until then; without a Lease, always.
-    fn lead(&mut self, until: Option<Instant>, before: Before) {
+    fn lead(&mut self, until: Option<Moment>, before: Before) {
         self.hands.until.set(until);
         if !self.engine.elected() {
             tracing::info!(?before, "this replica leads");
@@ -276,6 +279,8 @@ impl Operator {
     fn lose(&mut self) {
         if self.engine.elected() {
             tracing::warn!("the Lease was lost: no call from now on; what was answered is still recorded");
+            // For calls that are about to be sent, or wait for their connection.
+            self.hands.until.set(Some(Moment::now()));
             self.engine.handle(Input::Lost, self.now());
         }
     }
@@ -371,20 +376,6 @@ async fn next_standing(candidate: Option<&mut Candidate>) -> Result<Standing, Er
     Ok(*candidate.standing.borrow_and_update())
 }
 
-/// Until when this process may act; shared with calls that are about to be sent.
-#[derive(Clone, Debug, Default)]
-struct Until(Arc<Mutex<Option<Instant>>>);
-
-impl Until {
-    fn set(&self, until: Option<Instant>) {
-        *self.0.lock().unwrap_or_else(PoisonError::into_inner) = until;
-    }
-
-    fn passed(&self) -> bool {
-        self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| Instant::now() >= until)
-    }
-}
-
 /// The namespace of `--namespace`, else of the ServiceAccount, else the usual one.
 fn own_namespace(given: Option<&str>) -> String {
     let mounted =
@@ -434,6 +425,10 @@ impl Hands {
                     metrics.granted(&call.application, call.operation);
                     let (begun, start) = (Instant::now(), SystemTime::now());
                     let outcome = room_engine.call(call.operation, &call.caller, &call.target).await;
+                    let Ok(outcome) = outcome else {
+                        let _ = done.send(Input::Unsent(call));
+                        return;
+                    };
                     crash::Point::AfterCall.pass();
                     metrics.called(&call.application, call.operation, &outcome, begun.elapsed());
                     audit(&call, &outcome, begun.elapsed());

@@ -8,10 +8,11 @@ mod reply;
 
 pub use reply::{Outcome, Reply, Trouble, TroubleKind};
 
-use crate::{codes::Operation, endpoint::Endpoint, usersig::Sensitive};
+use crate::{clock::Until, codes::Operation, endpoint::Endpoint, usersig::Sensitive};
 use names::Names;
 use reqwest::{Client, Response, Url, header::CONTENT_TYPE, redirect};
-use std::{sync::Arc, time::Duration};
+use std::{error::Error, sync::Arc, time::Duration};
+use tower::{BoxError, util::MapResultLayer};
 
 /// Time for TCP and TLS.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(3);
@@ -49,6 +50,11 @@ pub struct Target {
 #[error("cannot set up TLS for calls to the room engine: {0}")]
 pub struct SetupError(#[source] reqwest::Error);
 
+/// The right to call ended before the request could be sent: nothing was sent.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the right to call ended before there was a connection")]
+pub struct Ended;
+
 /// A client with its connection pool; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct RoomEngine {
@@ -56,16 +62,21 @@ pub struct RoomEngine {
 }
 
 impl RoomEngine {
-    /// A client that keeps connections alive, as the vendor asks, and follows no redirect.
+    /// A client that keeps connections alive, as the vendor asks, and follows no redirect. It sends nothing over a
+    /// connection that is there only after `until`: connecting may take until another replica may call.
     ///
     /// # Errors
     /// If the system's root certificates cannot be loaded.
-    pub fn new() -> Result<Self, SetupError> {
+    pub fn new(until: Until) -> Result<Self, SetupError> {
+        let in_time = move |connection: Result<_, BoxError>| {
+            if until.passed() { Err(BoxError::from(Ended)) } else { connection }
+        };
         let http = Client::builder()
             .connect_timeout(CONNECT_TIMEOUT)
             .timeout(CALL_TIMEOUT)
             .redirect(redirect::Policy::none())
             .dns_resolver(Names::default())
+            .connector_layer(MapResultLayer::new(in_time))
             .user_agent(concat!("roomrobot-operator/", env!("CARGO_PKG_VERSION")))
             .build()
             .map_err(|error| SetupError(error.without_url()))?;
@@ -73,13 +84,22 @@ impl RoomEngine {
     }
 
     /// Sends `operation` once.
-    pub async fn call(&self, operation: Operation, caller: &Caller, target: &Target) -> Outcome {
+    ///
+    /// # Errors
+    /// If nothing was sent because the right to call ended first.
+    pub async fn call(
+        &self,
+        operation: Operation,
+        caller: &Caller,
+        target: &Target,
+    ) -> Result<Outcome, Ended> {
         let Some(url) = url(operation, caller, fastrand::u32(..)) else {
-            return Outcome::failed(TroubleKind::Connect);
+            return Ok(Outcome::failed(TroubleKind::Connect));
         };
         let body = serde_json::json!({"RoomId": target.room_id, "Member_Account": target.member_account});
         let request = self.http.post(url).header(CONTENT_TYPE, "application/json").body(body.to_string());
         let outcome = match request.send().await {
+            Err(error) if ended(&error) => return Err(Ended),
             Err(error) => Outcome::failed(TroubleKind::of(&error)),
             Ok(response) => {
                 let status = response.status().as_u16();
@@ -91,7 +111,7 @@ impl RoomEngine {
                 }
             }
         };
-        outcome.without(&caller.user_sig)
+        Ok(outcome.without(&caller.user_sig))
     }
 }
 
@@ -106,6 +126,11 @@ impl RoomEngine {
         let date = response.headers().get(reqwest::header::DATE).and_then(|date| date.to_str().ok());
         Ok(date.map(str::to_owned))
     }
+}
+
+/// Whether there was no connection in time.
+fn ended(error: &reqwest::Error) -> bool {
+    std::iter::successors(error.source(), |error| (*error).source()).any(<dyn Error>::is::<Ended>)
 }
 
 /// The request's URL; `None` only if the endpoint, which was parsed before, cannot be parsed.
@@ -142,7 +167,9 @@ async fn read(mut response: Response) -> Result<Vec<u8>, TroubleKind> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::clock::Moment;
     use std::collections::BTreeMap;
+    use tokio::io::AsyncReadExt as _;
 
     fn caller(endpoint: &str) -> Caller {
         Caller {
@@ -170,10 +197,10 @@ mod tests {
     async fn a_failed_call_tells_nothing_of_its_url() {
         let _ = rustls::crypto::ring::default_provider().install_default();
         let closed = std::net::TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
-        let engine = RoomEngine::new().unwrap();
+        let engine = RoomEngine::new(Until::default()).unwrap();
         let target = Target { room_id: "room".into(), member_account: "robot".into() };
         let caller = caller(&format!("http://{closed}"));
-        let outcome = engine.call(Operation::DeleteRobot, &caller, &target).await;
+        let outcome = engine.call(Operation::DeleteRobot, &caller, &target).await.unwrap();
         assert_eq!(outcome, Outcome::failed(TroubleKind::Refused));
         for text in [format!("{outcome:?}"), format!("{caller:?}"), outcome.sentence(Operation::DeleteRobot)]
         {
@@ -181,5 +208,26 @@ mod tests {
                 assert!(!text.contains(secret), "{text} shows {secret}");
             }
         }
+    }
+
+    /// Connecting took until the Lease ended: the connection is closed, and not a byte was sent over it.
+    #[tokio::test]
+    async fn nothing_is_sent_over_a_connection_that_is_there_too_late() {
+        let _ = rustls::crypto::ring::default_provider().install_default();
+        let listener = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let caller = caller(&format!("http://{}", listener.local_addr().unwrap()));
+        let target = Target { room_id: "room".into(), member_account: "robot".into() };
+        let until = Until::default();
+        let engine = RoomEngine::new(until.clone()).unwrap();
+        until.set(Some(Moment::now()));
+        let received = async {
+            let (mut stream, _) = listener.accept().await.unwrap();
+            let mut received = Vec::new();
+            stream.read_to_end(&mut received).await.unwrap();
+            received
+        };
+        let (outcome, received) =
+            tokio::join!(engine.call(Operation::DeleteRobot, &caller, &target), received);
+        assert_eq!((outcome, received.len()), (Err(Ended), 0));
     }
 }

@@ -13,8 +13,7 @@ use tracing_subscriber::{
 };
 
 /// What is logged when `RUST_LOG` says nothing: our own lines, and what libraries warn of.
-const DEFAULT: &str =
-    "warn,roomrobot_operator=info,audit=info,kube_lease_manager=off,kube_client=off,kube_runtime=off";
+const DEFAULT: &str = "warn,roomrobot_operator=info,audit=info,kube_client=off,kube_runtime=off";
 
 /// Starts logging. A panic, which has lines of its own, becomes one line as well.
 pub fn start(format: LogFormat) {

@@ -10,6 +10,7 @@ use super::{
 };
 use crate::{
     application::Credentials,
+    clock::Until,
     crd::{self, GROUP, RtcApplication},
     endpoint::{Allowed, Endpoint},
     explain::{self, Step, Subject},
@@ -188,7 +189,7 @@ const RIGHTS: &[(&str, &str, &[&str], bool)] = &[
     ("", "namespaces", &["list", "watch"], false),
     ("events.k8s.io", "events", &["create"], false),
     ("", "secrets", &["list", "watch"], true),
-    ("coordination.k8s.io", "leases", &["get", "list", "watch", "create", "patch"], true),
+    ("coordination.k8s.io", "leases", &["get", "watch", "create", "patch"], true),
 ];
 
 /// The operator's rights by `SubjectAccessReview`, and one's own by `SelfSubjectAccessReview`.
@@ -588,7 +589,7 @@ fn allowed(target: &Target, found: &RtcApplication, report: &mut Report<'_>) -> 
 async fn knock(name: &str, endpoint: &Endpoint, report: &mut Report<'_>) {
     let about = format!("{name}: way to the endpoint");
     report.out.progress(&format!("asking {endpoint}"));
-    let engine = match RoomEngine::new() {
+    let engine = match RoomEngine::new(Until::default()) {
         Ok(engine) => engine,
         Err(error) => return report.note(&about, error.to_string()),
     };

@@ -144,6 +144,12 @@ impl<'a> Operator<'a> {
         fs::read_to_string(&self.log).unwrap_or_default()
     }
 
+    /// Its name, which its Pod would have.
+    #[must_use]
+    pub fn name(&self) -> &str {
+        self.log.file_stem().and_then(|name| name.to_str()).unwrap_or_default()
+    }
+
     /// Its process id.
     #[must_use]
     pub fn pid(&self) -> u32 {

@@ -3,7 +3,7 @@
 use crate::{Error, Result, control_plane::ControlPlane};
 use http_body_util::{BodyExt as _, Full, combinators::BoxBody};
 use hyper::{
-    Method, Request, Response, StatusCode,
+    Method, Request, Response, StatusCode, Uri,
     body::{Bytes, Frame, Incoming},
     header::{CONTENT_TYPE, HOST, HeaderValue},
     server::conn::http1,
@@ -28,6 +28,8 @@ pub enum Action {
     Answer(u16),
     /// It reaches the API server; the connection breaks before the reply.
     LoseReply,
+    /// It never reaches the API server, and is not answered while the connection stays open.
+    Hang,
 }
 
 /// Which requests it happens to.
@@ -36,7 +38,7 @@ pub struct Rule {
     /// Only this method.
     pub method: Method,
     /// Only paths of this resource and subresource, without names: `/roomrobots`, `/roomrobots/status`; or the end of the
-    /// path of one object: `/roomrobots/NAME`.
+    /// path of one object: `/roomrobots/NAME`; or the watches of a resource: `/roomrobots?watch`.
     pub path: &'static str,
     /// How often.
     pub times: u32,
@@ -140,9 +142,11 @@ impl Relay {
         let (parts, body) = request.into_parts();
         let body = body.collect().await.map_err(io::Error::other)?.to_bytes();
         self.unless_lost().await;
-        let action = self.action(&parts.method, parts.uri.path());
-        if let Some(Action::Answer(status)) = action {
-            return Ok(refusal(status));
+        let action = self.action(&parts.method, &parts.uri);
+        match action {
+            Some(Action::Answer(status)) => return Ok(refusal(status)),
+            Some(Action::Hang) => std::future::pending().await,
+            Some(Action::LoseReply) | None => {}
         }
         let path = parts.uri.path_and_query().map_or("/", |path| path.as_str());
         let mut headers = parts.headers;
@@ -174,11 +178,15 @@ impl Relay {
         }
     }
 
-    fn action(&self, method: &Method, path: &str) -> Option<Action> {
+    fn action(&self, method: &Method, uri: &Uri) -> Option<Action> {
+        let (path, query) = (uri.path(), uri.query().unwrap_or_default());
         let resource = resource(path);
+        let watched = query.contains("watch=true").then(|| format!("{resource}?watch"));
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |rule: &&mut Rule| {
-            let place = rule.path == resource || path.ends_with(rule.path);
+            let place = rule.path == resource
+                || path.ends_with(rule.path)
+                || watched.as_ref().is_some_and(|watched| rule.path == watched);
             rule.times > 0 && rule.method == method && place
         };
         let rule = rules.iter_mut().find(fits)?;

@@ -8,6 +8,7 @@ use futures::{StreamExt as _, stream};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, api::ListParams};
 use roomrobot_operator::{
+    clock::Until,
     codes::Operation,
     crd::{GROUP, ROBOT_FINALIZER},
     engine::{self, Change, Now, Write},
@@ -67,7 +68,7 @@ pub struct Done {
 /// If a call or a write does not succeed.
 pub async fn run(job: Job) -> Result<Done> {
     let client = operator::connect().await.map_err(|error| Error::new("floor", error))?;
-    let room_engine = RoomEngine::new().map_err(|error| Error::new("floor", error))?;
+    let room_engine = RoomEngine::new(Until::default()).map_err(|error| Error::new("floor", error))?;
     let user_sig = usersig::sign(
         &Sensitive::new(job.key),
         job.sdk_app_id,
@@ -147,6 +148,7 @@ async fn life(
         Target { room_id: robot.room_id.to_string(), member_account: robot.member_account.to_string() };
     let operation = Operation::DeleteRobot;
     let outcome = room_engine.call(operation, caller, &target).await;
+    let outcome = outcome.map_err(|error| Error::new("floor", error))?;
     if outcome.code() != Some(0) {
         return Err(Error(format!("floor: the call was answered {:?}", outcome.code())));
     }
