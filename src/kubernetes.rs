@@ -7,6 +7,7 @@ use crate::{
     crd::{ROBOT_FINALIZER, RoomRobot, RtcApplication},
     endpoint::Allowed,
     engine::{Announcement, ApplicationWrite, Change, Write, WriteError},
+    lean::LeanLayer,
     robot::{Robot, Stored},
     telemetry::root_cause,
 };
@@ -22,7 +23,7 @@ use k8s_openapi::{
 use kube::{
     Api, Client, Config, Resource as _,
     api::{Patch, PatchParams, PostParams},
-    client::{Body, ConfigExt as _},
+    client::{Body, ClientBuilder, ConfigExt as _},
     core::Status,
 };
 use serde::de::DeserializeOwned;
@@ -42,7 +43,7 @@ const KEEPALIVE: Duration = Duration::from_secs(4);
 /// The longest note of an Event that the API takes, in bytes.
 const NOTE_LIMIT: usize = 1024;
 
-/// A client as `kube` makes it, but for one thing: it does not wait for the acknowledgement of a request's head before
+/// A client as `kube` makes it, but for two things. Its answers are [lean](crate::lean). And it does not wait for the acknowledgement of a request's head before
 /// it sends the body. That wait, of Nagle's algorithm for a delayed acknowledgement, costs 40 ms for each patch.
 ///
 /// # Errors
@@ -50,7 +51,7 @@ const NOTE_LIMIT: usize = 1024;
 pub fn client(config: Config) -> kube::Result<Client> {
     if config.proxy_url.is_some() {
         // Rare, and `kube` knows how, or says why not.
-        return Client::try_from(config);
+        return Ok(ClientBuilder::try_from(config)?.with_layer(&LeanLayer).build());
     }
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
@@ -66,6 +67,7 @@ pub fn client(config: Config) -> kube::Result<Client> {
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
     let service = ServiceBuilder::new()
+        .layer(LeanLayer)
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)
         .layer(config.extra_headers_layer()?)

@@ -15,7 +15,7 @@
 //!
 //! Effects, without decisions:
 //! - [`room_engine`]: one call over HTTP
-//! - [`kubernetes`]: writes to the API server; [`proxy`]: whether by way of a proxy
+//! - [`kubernetes`]: writes to the API server; [`lean`]: its answers without what nobody reads; [`proxy`]: whether by way of a proxy
 //! - [`watch`]: what is stored, as inputs for the engine
 //! - [`leader`]: which replica acts
 //! - [`server`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
@@ -39,6 +39,7 @@ pub mod hooks;
 pub mod index;
 pub mod kubernetes;
 pub mod leader;
+pub mod lean;
 pub mod metrics;
 pub mod operator;
 pub mod pace;

@@ -5,6 +5,7 @@
 
 use crate::{
     crd::{CreationPolicy, DeletionPolicy, GROUP, ROBOT_FINALIZER, RoomRobot},
+    lean::{Owned, Sparse},
     status::{Conditions, Kind, Reason},
 };
 use k8s_openapi::{
@@ -13,7 +14,7 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::Resource;
-use serde::{Deserialize, Deserializer};
+use serde::Deserialize;
 use std::{borrow::Cow, fmt, sync::Arc};
 
 /// Namespace and name.
@@ -45,6 +46,23 @@ impl Finalizers {
     #[must_use]
     pub fn read(list: &[String], ours: &str) -> Self {
         Self { ours: list.iter().position(|name| name == ours), count: list.len() }
+    }
+}
+
+/// The name of a finalizer of a `RoomRobot`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+struct FinalizerName(String);
+
+impl Owned for FinalizerName {
+    fn is_ours(&self) -> bool {
+        self.0 == ROBOT_FINALIZER
+    }
+}
+
+impl From<Sparse<FinalizerName>> for Finalizers {
+    fn from(list: Sparse<FinalizerName>) -> Self {
+        Self { ours: list.ours.first().map(|(at, _)| *at), count: list.count }
     }
 }
 
@@ -106,8 +124,8 @@ impl Robot {
 /// A stored `RoomRobot`, read as leniently as can be.
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Stored {
-    #[serde(default, deserialize_with = "lean_metadata")]
-    metadata: ObjectMeta,
+    #[serde(default)]
+    metadata: Meta,
     #[serde(default)]
     spec: Spec,
     #[serde(default)]
@@ -129,7 +147,7 @@ struct Spec {
 #[serde(rename_all = "camelCase", default)]
 struct Status {
     observed_generation: Option<i64>,
-    conditions: Option<Vec<LeanCondition>>,
+    conditions: Option<Sparse<LeanCondition>>,
     last_request: Option<serde::de::IgnoredAny>,
 }
 
@@ -144,6 +162,12 @@ struct LeanCondition {
     message: String,
     observed_generation: Option<i64>,
     last_transition_time: Option<serde_json::Value>,
+}
+
+impl Owned for LeanCondition {
+    fn is_ours(&self) -> bool {
+        Kind::ALL.iter().any(|kind| kind.as_str() == self.kind)
+    }
 }
 
 impl From<LeanCondition> for Condition {
@@ -170,21 +194,30 @@ struct LeanMeta {
     resource_version: Option<String>,
     generation: Option<i64>,
     deletion_timestamp: Option<Time>,
-    finalizers: Option<Vec<String>>,
+    finalizers: Option<Sparse<FinalizerName>>,
 }
 
-fn lean_metadata<'de, D: Deserializer<'de>>(deserializer: D) -> Result<ObjectMeta, D::Error> {
-    let lean = LeanMeta::deserialize(deserializer)?;
-    Ok(ObjectMeta {
-        name: lean.name,
-        namespace: lean.namespace,
-        uid: lean.uid,
-        resource_version: lean.resource_version,
-        generation: lean.generation,
-        deletion_timestamp: lean.deletion_timestamp,
-        finalizers: lean.finalizers,
-        ..ObjectMeta::default()
-    })
+/// The metadata as `kube` wants it, without finalizers, and those.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "LeanMeta")]
+struct Meta {
+    object: ObjectMeta,
+    finalizers: Sparse<FinalizerName>,
+}
+
+impl From<LeanMeta> for Meta {
+    fn from(lean: LeanMeta) -> Self {
+        let object = ObjectMeta {
+            name: lean.name,
+            namespace: lean.namespace,
+            uid: lean.uid,
+            resource_version: lean.resource_version,
+            generation: lean.generation,
+            deletion_timestamp: lean.deletion_timestamp,
+            ..ObjectMeta::default()
+        };
+        Self { object, finalizers: lean.finalizers.unwrap_or_default() }
+    }
 }
 
 impl Resource for Stored {
@@ -208,17 +241,17 @@ impl Resource for Stored {
     }
 
     fn meta(&self) -> &ObjectMeta {
-        &self.metadata
+        &self.metadata.object
     }
 
     fn meta_mut(&mut self) -> &mut ObjectMeta {
-        &mut self.metadata
+        &mut self.metadata.object
     }
 }
 
 impl From<Stored> for Robot {
     fn from(stored: Stored) -> Self {
-        let Stored { metadata: meta, spec, status } = stored;
+        let Stored { metadata: Meta { object: meta, finalizers }, spec, status } = stored;
         let status = status.unwrap_or_default();
         let text = |text: Option<String>| -> Arc<str> { text.unwrap_or_default().into() };
         Self {
@@ -230,7 +263,7 @@ impl From<Stored> for Robot {
                 .unwrap_or_default(),
             generation: meta.generation.unwrap_or_default(),
             deleting_since: meta.deletion_timestamp.map(|time| time.0.as_second()),
-            finalizers: Finalizers::read(&meta.finalizers.unwrap_or_default(), ROBOT_FINALIZER),
+            finalizers: finalizers.into(),
             application: spec.application_ref.name.into(),
             room_id: spec.room_id.into(),
             member_account: spec.member_account.into(),
@@ -247,7 +280,7 @@ impl From<Stored> for Robot {
             observed_generation: status.observed_generation,
             called: status.last_request.is_some(),
             conditions: Conditions::read(
-                status.conditions.unwrap_or_default().into_iter().map(Condition::from),
+                status.conditions.unwrap_or_default().ours.into_iter().map(|(_, condition)| condition.into()),
             ),
         }
     }
