@@ -511,10 +511,10 @@ impl Reducer {
     }
 
     fn end_level(&mut self, byte: u8) {
-        if let Some(level) = self.levels.pop() {
-            if level.others > 0 {
-                self.write_others(level.others, level.begun);
-            }
+        if let Some(level) = self.levels.pop()
+            && level.others > 0
+        {
+            self.write_others(level.others, level.begun);
         }
         self.out.push(byte);
         self.end_value();
