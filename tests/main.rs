@@ -9,6 +9,7 @@ mod alerts;
 mod alerts_seen;
 mod born_with_finalizer;
 mod create;
+mod good_neighbours;
 mod installation;
 mod nothing_lost;
 mod nothing_stuck;

@@ -1,0 +1,3 @@
+//! Promise 8: what one tenant stores, names or deletes costs another neither memory, nor its turn, nor its terminal.
+
+mod memory;
