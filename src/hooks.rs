@@ -4,11 +4,13 @@
 
 use crate::{
     cli::{Check, Guard, Hook, Manifest},
-    crd::{APPLICATION_FINALIZER, RoomRobot, RtcApplication},
+    crd::{APPLICATION_FINALIZER, RtcApplication},
     engine::application_finalizer,
     kubernetes::explain,
     operator::{self, connect},
     printable::printable,
+    robot::{Robot, Stored},
+    status::{Kind, Reason},
     telemetry::root_cause,
     watch::Scope,
 };
@@ -40,7 +42,7 @@ const LOOK: Duration = Duration::from_secs(10);
 /// Pages of a list.
 const PAGE: u32 = 500;
 
-/// RoomRobots that the guard names; it counts the rest.
+/// RoomRobots and RtcApplications that the guard names; it counts the rest.
 const NAMED: usize = 50;
 
 /// Why a hook failed.
@@ -100,16 +102,17 @@ async fn apply(client: &Client, applications: &[Manifest]) -> Result<String, Err
 /// Fails with a list while RoomRobots remain, or while the operator still holds an application.
 async fn guard_uninstall(client: &Client, guard: Guard) -> Result<String, Error> {
     let scope = Scope { namespaces: guard.watch_namespace, selector: guard.selector };
-    let mut left = Left::default();
+    let mut left = Named::default();
     for namespace in scope.lists() {
         let api = match &namespace {
-            None => Api::<RoomRobot>::all(client.clone()),
+            None => Api::<Stored>::all(client.clone()),
             Some(namespace) => Api::namespaced(client.clone(), namespace),
         };
-        pages(&api, "RoomRobots", scope.selector.as_deref(), |page| left.add(&page)).await?;
+        let name = |robot: Stored| left.add(|| describe(&robot.into()));
+        pages(&api, "RoomRobots", scope.selector.as_deref(), name).await?;
     }
     if left.count > 0 {
-        return Err(Error::Remaining(left.text()));
+        return Err(Error::Remaining(remaining(&left)));
     }
     // With the last robot the operator lets go of the application; taken away before that, it never would.
     let shard = scope.shard();
@@ -122,81 +125,90 @@ async fn guard_uninstall(client: &Client, guard: Guard) -> Result<String, Error>
     let api = Api::<RtcApplication>::all(client.clone());
     let start = Instant::now();
     loop {
-        let mut held = all(&api, "RtcApplications", None).await?;
-        held.retain(|application| application.finalizers().iter().any(holds));
-        if held.is_empty() {
+        let mut held = Named::default();
+        pages(&api, "RtcApplications", None, |application| add_held(&mut held, &application, holds)).await?;
+        if held.count == 0 {
             return Ok("No RoomRobot remains: the operator can go.\n".to_owned());
         }
         if start.elapsed() > PATIENCE {
-            return Err(Error::Remaining(not_let_go(&held, holds)));
+            return Err(Error::Remaining(not_let_go(&held)));
         }
         sleep(PAUSE).await;
     }
 }
 
-/// The applications that finalizers of operators still hold, and what to do.
-fn not_let_go(held: &[RtcApplication], holds: impl Fn(&String) -> bool) -> String {
-    let mut lines = String::new();
-    for application in held {
-        let finalizers: Vec<&str> =
-            application.finalizers().iter().filter(|it| holds(it)).map(String::as_str).collect();
-        let _ = writeln!(lines, "  {}  ({})", application.name_any(), finalizers.join(", "));
-    }
-    format!(
-        "No RoomRobot remains, but these RtcApplications have not been let go, and could never be deleted:\n\n{lines}\n\
-         Is the operator running? One that was given another selector or other namespaces since has left its former \
-         finalizer behind. If no operator is there any more that would take it off, do so by:\n\
-         \x20 kubectl edit rtcapplication NAME\n\
-         Then run helm uninstall again."
-    )
-}
-
-/// RoomRobots that remain: how many, and the first of them as lines. The rest is not kept, since there may be very many.
+/// Objects that stand in the way: how many, and the first of them as lines. The rest is not kept, since there may be very
+/// many.
 #[derive(Default)]
-struct Left {
+struct Named {
     count: usize,
     lines: String,
 }
 
-impl Left {
-    fn add(&mut self, robots: &[RoomRobot]) {
-        for robot in robots.iter().take(NAMED.saturating_sub(self.count)) {
-            let conditions =
-                robot.status.as_ref().map(|status| status.conditions.as_slice()).unwrap_or_default();
-            let reason =
-                |kind: &str| conditions.iter().find(|it| it.type_ == kind).map(|it| it.reason.as_str());
-            let state = match (&robot.metadata.deletion_timestamp, reason("RobotDeleted")) {
-                (None, _) => reason("Ready").unwrap_or("not seen yet").to_owned(),
-                (Some(_), None) => "Deleting".to_owned(),
-                (Some(_), Some(reason)) => format!("Deleting, {reason}"),
-            };
-            let namespace = robot.namespace().unwrap_or_default();
-            // A reason may be anybody's who may write the status.
-            let _ = writeln!(self.lines, "  {namespace}/{}  ({})", robot.name_any(), printable(&state));
+impl Named {
+    fn add(&mut self, line: impl FnOnce() -> String) {
+        if self.count < NAMED {
+            let _ = writeln!(self.lines, "  {}", line());
         }
-        self.count += robots.len();
+        self.count += 1;
     }
 
-    /// The list, and what to do.
+    /// The lines, with one for the rest.
     fn text(&self) -> String {
-        let (remain, them) = match self.count {
-            1 => ("1 RoomRobot remains".to_owned(), "it"),
-            count => (format!("{count} RoomRobots remain"), "them"),
-        };
-        let more = match self.count.saturating_sub(NAMED) {
-            0 => String::new(),
-            more => format!("  and {more} more\n"),
-        };
-        format!(
-            "{remain}. Without the operator nothing deletes {them}, and nothing lets {them} go:\n\n{}{more}\n\
-             Delete them, which removes the robots from their rooms:\n\
-             \x20 kubectl delete roomrobots --all -n NAMESPACE\n\
-             or leave the robots in their rooms; do this first, then delete:\n\
-             \x20 kubectl get roomrobots -n NAMESPACE -o name | xargs -I{{}} kubectl patch {{}} -n NAMESPACE --type merge -p '{{\"spec\":{{\"deletionPolicy\":\"Retain\"}}}}'\n\
-             Then run helm uninstall again.",
-            self.lines
-        )
+        match self.count.saturating_sub(NAMED) {
+            0 => self.lines.clone(),
+            more => format!("{}  and {more} more\n", self.lines),
+        }
     }
+}
+
+/// Adds an application that finalizers of operators still hold.
+fn add_held(held: &mut Named, application: &RtcApplication, holds: impl Fn(&String) -> bool) {
+    let finalizers: Vec<&str> =
+        application.finalizers().iter().filter(|it| holds(it)).map(String::as_str).collect();
+    if !finalizers.is_empty() {
+        held.add(|| format!("{}  ({})", application.name_any(), finalizers.join(", ")));
+    }
+}
+
+/// The applications that are still held, and what to do.
+fn not_let_go(held: &Named) -> String {
+    format!(
+        "No RoomRobot remains, but these RtcApplications have not been let go, and could never be deleted:\n\n{}\n\
+         Is the operator running? One that was given another selector or other namespaces since has left its former \
+         finalizer behind. If no operator is there any more that would take it off, do so by:\n\
+         \x20 kubectl edit rtcapplication NAME\n\
+         Then run helm uninstall again.",
+        held.text()
+    )
+}
+
+/// A robot that remains, and how it stands.
+fn describe(robot: &Robot) -> String {
+    let reason = |kind| robot.conditions.reason(kind).map(Reason::as_str);
+    let state = match (robot.deleting_since, reason(Kind::RobotDeleted)) {
+        (None, _) => reason(Kind::Ready).unwrap_or("not seen yet").to_owned(),
+        (Some(_), None) => "Deleting".to_owned(),
+        (Some(_), Some(reason)) => format!("Deleting, {reason}"),
+    };
+    format!("{}  ({state})", robot.key)
+}
+
+/// The robots that remain, and what to do.
+fn remaining(left: &Named) -> String {
+    let (remain, them) = match left.count {
+        1 => ("1 RoomRobot remains".to_owned(), "it"),
+        count => (format!("{count} RoomRobots remain"), "them"),
+    };
+    format!(
+        "{remain}. Without the operator nothing deletes {them}, and nothing lets {them} go:\n\n{}\n\
+         Delete them, which removes the robots from their rooms:\n\
+         \x20 kubectl delete roomrobots --all -n NAMESPACE\n\
+         or leave the robots in their rooms; do this first, then delete:\n\
+         \x20 kubectl get roomrobots -n NAMESPACE -o name | xargs -I{{}} kubectl patch {{}} -n NAMESPACE --type merge -p '{{\"spec\":{{\"deletionPolicy\":\"Retain\"}}}}'\n\
+         Then run helm uninstall again.",
+        left.text()
+    )
 }
 
 /// Whether the release does its work: definitions served, the operator ready, the applications of the values as well.
@@ -213,9 +225,15 @@ async fn check(client: &Client, check: &Check) -> Result<String, Error> {
 
 async fn look(client: &Client, check: &Check) -> Result<String, Error> {
     let one = ListParams::default().limit(1);
-    let robots = Api::<RoomRobot>::all(client.clone()).list(&one).await;
+    let robots = Api::<Stored>::all(client.clone()).list(&one).await;
     robots.map_err(|error| refused("RoomRobots".to_owned(), &error))?;
-    let stored = all(&Api::<RtcApplication>::all(client.clone()), "RtcApplications", None).await?;
+    let mut stored = Vec::new();
+    pages(&Api::<RtcApplication>::all(client.clone()), "RtcApplications", None, |application| {
+        if check.applications.iter().any(|wanted| application.name_any() == wanted.name) {
+            stored.push(application);
+        }
+    })
+    .await?;
     let mut said = String::from("The resources are served.\n");
     ready(&check.url).await?;
     let _ = writeln!(said, "The operator is ready.");
@@ -248,22 +266,12 @@ async fn ready(url: &str) -> Result<(), Error> {
     if answer.status().is_success() { Ok(()) } else { Err(why(format!("answered {}", answer.status()))) }
 }
 
-/// Everything of a list; nothing where the kind is not served.
-async fn all<K>(api: &Api<K>, what: &str, selector: Option<&str>) -> Result<Vec<K>, Error>
-where
-    K: Clone + DeserializeOwned + Debug,
-{
-    let mut items = Vec::new();
-    pages(api, what, selector, |page| items.extend(page)).await?;
-    Ok(items)
-}
-
-/// Hands a list over page by page; nothing where the kind is not served.
+/// Hands over each object of a list, page by page; none where the kind is not served.
 async fn pages<K>(
     api: &Api<K>,
     what: &str,
     selector: Option<&str>,
-    mut take: impl FnMut(Vec<K>),
+    mut take: impl FnMut(K),
 ) -> Result<(), Error>
 where
     K: Clone + DeserializeOwned + Debug,
@@ -276,7 +284,7 @@ where
             Err(error) if is_not_found(&error) => return Ok(()),
             Err(error) => return Err(refused(what.to_owned(), &error)),
         };
-        take(page.items);
+        page.items.into_iter().for_each(&mut take);
         match page.metadata.continue_ {
             Some(token) if !token.is_empty() => params = params.continue_token(&token),
             _ => return Ok(()),
@@ -298,7 +306,7 @@ mod tests {
     use serde_json::{Value, from_value};
 
     #[allow(clippy::needless_pass_by_value, reason = "made on the spot at every call")]
-    fn robot(name: usize, more: Value) -> RoomRobot {
+    fn robot(name: usize, more: Value) -> Robot {
         let mut object = json!({
             "apiVersion": "roomrobot.dev/v1alpha1", "kind": "RoomRobot",
             "metadata": {"name": format!("r-{name}"), "namespace": "event"},
@@ -307,15 +315,15 @@ mod tests {
         for (key, value) in more.as_object().unwrap() {
             object[key] = value.clone();
         }
-        from_value(object).unwrap()
+        from_value::<Stored>(object).unwrap().into()
     }
 
-    fn remaining(robots: &[RoomRobot]) -> String {
-        let mut left = Left::default();
-        for page in robots.chunks(20) {
-            left.add(page);
+    fn guard(robots: &[Robot]) -> String {
+        let mut left = Named::default();
+        for robot in robots {
+            left.add(|| describe(robot));
         }
-        left.text()
+        remaining(&left)
     }
 
     #[test]
@@ -326,7 +334,7 @@ mod tests {
         };
         let deleting =
             json!({"name": "r-2", "namespace": "event", "deletionTimestamp": "2026-01-01T00:00:00Z"});
-        let text = remaining(&[
+        let text = guard(&[
             robot(0, json!({})),
             robot(1, json!({"status": condition("Ready", "Adopted")})),
             robot(2, json!({"metadata": deleting, "status": condition("RobotDeleted", "Throttled")})),
@@ -343,8 +351,8 @@ mod tests {
     fn no_line_of_the_guard_is_another_persons() {
         let reason = json!({"conditions": [{"type": "Ready", "status": "True", "reason": "x)\nAll is well\u{1b}[2J",
             "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"}]});
-        let text = remaining(&[robot(0, json!({"status": reason}))]);
-        assert!(text.contains("  event/r-0  (x)\\nAll is well\\u{1b}[2J)\n"), "{text}");
+        let text = guard(&[robot(0, json!({"status": reason}))]);
+        assert!(text.contains("  event/r-0  (Other)\n") && !text.contains("All is well"), "{text}");
     }
 
     #[test]
@@ -354,17 +362,19 @@ mod tests {
             "metadata": {"name": "evening", "finalizers": ["example.com/a", "roomrobot.dev/in-use-0a1b2c3d"]},
             "spec": {"sdkAppId": 1, "credentials": {"secretRef": {"name": "k"}}},
         }));
-        let text = not_let_go(&[application.unwrap()], |name| name.starts_with(APPLICATION_FINALIZER));
+        let mut held = Named::default();
+        add_held(&mut held, &application.unwrap(), |name| name.starts_with(APPLICATION_FINALIZER));
+        let text = not_let_go(&held);
         assert!(text.contains("\n  evening  (roomrobot.dev/in-use-0a1b2c3d)\n"), "{text}");
         assert!(text.contains("kubectl edit rtcapplication NAME"), "{text}");
     }
 
     #[test]
     fn a_long_list_is_cut_and_counted() {
-        let robots: Vec<RoomRobot> = (0..NAMED + 7).map(|n| robot(n, json!({}))).collect();
-        let text = remaining(&robots);
+        let robots: Vec<Robot> = (0..NAMED + 7).map(|n| robot(n, json!({}))).collect();
+        let text = guard(&robots);
         assert_eq!(text.matches("event/r-").count(), NAMED);
         assert!(text.contains("and 7 more"));
-        assert!(remaining(&robots[..1]).starts_with("1 RoomRobot remains. "));
+        assert!(guard(&robots[..1]).starts_with("1 RoomRobot remains. "));
     }
 }

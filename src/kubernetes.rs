@@ -8,6 +8,7 @@ use crate::{
     deadline::Deadlines,
     endpoint::Allowed,
     engine::{Announcement, ApplicationWrite, Change, Write, WriteError},
+    lean::LeanLayer,
     printable::{printable, shortened},
     robot::{Robot, Stored},
     telemetry::root_cause,
@@ -44,7 +45,7 @@ const KEEPALIVE: Duration = Duration::from_secs(4);
 /// The longest note of an Event that the API takes, in bytes.
 const NOTE_LIMIT: usize = 1024;
 
-/// A client as `kube` makes it, but for one thing: it does not wait for the acknowledgement of a request's head before
+/// A client as `kube` makes it, but for two things. Its answers are [lean](crate::lean). And it does not wait for the acknowledgement of a request's head before
 /// it sends the body. That wait, of Nagle's algorithm for a delayed acknowledgement, costs 40 ms for each patch.
 ///
 /// # Errors
@@ -52,7 +53,8 @@ const NOTE_LIMIT: usize = 1024;
 pub fn client(config: Config) -> kube::Result<Client> {
     if config.proxy_url.is_some() {
         // Rare, and `kube` knows how, or says why not.
-        return Ok(ClientBuilder::try_from(config)?.with_layer(&Deadlines::default()).build());
+        let client = ClientBuilder::try_from(config)?;
+        return Ok(client.with_layer(&Deadlines::default()).with_layer(&LeanLayer).build());
     }
     let mut connector = HttpConnector::new();
     connector.enforce_http(false);
@@ -68,6 +70,7 @@ pub fn client(config: Config) -> kube::Result<Client> {
     connector.set_read_timeout(config.read_timeout);
     connector.set_write_timeout(config.write_timeout);
     let service = ServiceBuilder::new()
+        .layer(LeanLayer)
         .layer(Deadlines::default())
         .layer(config.base_uri_layer())
         .option_layer(config.auth_layer()?)

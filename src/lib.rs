@@ -17,7 +17,8 @@
 //!
 //! Effects, without decisions:
 //! - [`room_engine`]: one call over HTTP
-//! - [`kubernetes`]: writes to the API server; [`deadline`]: how long it may take; [`proxy`]: whether by way of a proxy
+//! - [`kubernetes`]: writes to the API server; [`lean`]: its answers without what nobody reads; [`deadline`]: how long
+//!   they may take; [`proxy`]: whether by way of a proxy
 //! - [`watch`]: what is stored, as inputs for the engine
 //! - [`leader`]: which replica acts; [`clock`]: what that is measured by
 //! - [`server`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
@@ -44,6 +45,7 @@ pub mod hooks;
 pub mod index;
 pub mod kubernetes;
 pub mod leader;
+pub mod lean;
 pub mod metrics;
 pub mod operator;
 pub mod pace;

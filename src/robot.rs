@@ -6,6 +6,7 @@
 
 use crate::{
     crd::{CreationPolicy, DeletionPolicy, GROUP, ROBOT_FINALIZER, RoomRobot},
+    lean::{Owned, Sparse},
     status::{Conditions, Kind, Reason},
 };
 use k8s_openapi::{
@@ -14,11 +15,8 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::Resource;
-use serde::{
-    Deserialize, Deserializer,
-    de::{SeqAccess, Visitor},
-};
-use std::{borrow::Cow, fmt, marker::PhantomData, sync::Arc};
+use serde::Deserialize;
+use std::{borrow::Cow, fmt, sync::Arc};
 
 /// Namespace and name.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, PartialOrd, Ord)]
@@ -59,6 +57,23 @@ impl Finalizers {
             self.ours.get_or_insert(self.count);
         }
         self.count += 1;
+    }
+}
+
+/// The name of a finalizer of a `RoomRobot`.
+#[derive(Clone, Debug, Deserialize)]
+#[serde(transparent)]
+struct FinalizerName(String);
+
+impl Owned for FinalizerName {
+    fn is_ours(&self) -> bool {
+        self.0 == ROBOT_FINALIZER
+    }
+}
+
+impl From<Sparse<FinalizerName>> for Finalizers {
+    fn from(list: Sparse<FinalizerName>) -> Self {
+        Self { ours: list.ours.first().map(|(at, _)| *at), count: list.count }
     }
 }
 
@@ -145,7 +160,7 @@ impl Robot {
 #[derive(Clone, Debug, Default, Deserialize)]
 pub struct Stored {
     #[serde(default)]
-    metadata: Metadata,
+    metadata: Meta,
     #[serde(default)]
     spec: Spec,
     #[serde(default)]
@@ -167,55 +182,8 @@ struct Spec {
 #[serde(rename_all = "camelCase", default)]
 struct Status {
     observed_generation: Option<i64>,
-    #[serde(deserialize_with = "read_conditions")]
-    conditions: Conditions,
+    conditions: Option<Sparse<LeanCondition>>,
     last_request: Option<LastRequest>,
-}
-
-/// Reads a list of conditions one by one; those of other writers are dropped at once.
-fn read_conditions<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Conditions, D::Error> {
-    deserializer.deserialize_any(Each::of(Conditions::none(), |made: &mut Conditions, one: LeanCondition| {
-        made.push(&one.into());
-    }))
-}
-
-/// Reads a list of finalizers one by one; of those of other writers only their number is kept.
-fn read_finalizers<'de, D: Deserializer<'de>>(deserializer: D) -> Result<Finalizers, D::Error> {
-    deserializer.deserialize_any(Each::of(Finalizers::default(), |made: &mut Finalizers, one: String| {
-        made.push(one == ROBOT_FINALIZER);
-    }))
-}
-
-/// Takes the elements of a list one by one. `null` is an empty list.
-struct Each<T, E, F> {
-    made: T,
-    take: F,
-    of: PhantomData<E>,
-}
-
-impl<T, E, F: FnMut(&mut T, E)> Each<T, E, F> {
-    const fn of(made: T, take: F) -> Self {
-        Self { made, take, of: PhantomData }
-    }
-}
-
-impl<'de, T, E: Deserialize<'de>, F: FnMut(&mut T, E)> Visitor<'de> for Each<T, E, F> {
-    type Value = T;
-
-    fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str("a list")
-    }
-
-    fn visit_unit<Error>(self) -> Result<T, Error> {
-        Ok(self.made)
-    }
-
-    fn visit_seq<A: SeqAccess<'de>>(mut self, mut list: A) -> Result<T, A::Error> {
-        while let Some(one) = list.next_element()? {
-            (self.take)(&mut self.made, one);
-        }
-        Ok(self.made)
-    }
 }
 
 /// A condition whose times need not be times: one that cannot be read must not hide its robot.
@@ -229,6 +197,12 @@ struct LeanCondition {
     message: String,
     observed_generation: Option<i64>,
     last_transition_time: Option<serde_json::Value>,
+}
+
+impl Owned for LeanCondition {
+    fn is_ours(&self) -> bool {
+        Kind::ALL.iter().any(|kind| kind.as_str() == self.kind)
+    }
 }
 
 impl From<LeanCondition> for Condition {
@@ -246,12 +220,6 @@ impl From<LeanCondition> for Condition {
 }
 
 /// The part of `ObjectMeta` that is used; the rest is skipped without being built.
-#[derive(Clone, Debug, Default)]
-struct Metadata {
-    object: ObjectMeta,
-    finalizers: Finalizers,
-}
-
 #[derive(Deserialize)]
 #[serde(rename_all = "camelCase")]
 struct LeanMeta {
@@ -261,13 +229,19 @@ struct LeanMeta {
     resource_version: Option<String>,
     generation: Option<i64>,
     deletion_timestamp: Option<Time>,
-    #[serde(default, deserialize_with = "read_finalizers")]
-    finalizers: Finalizers,
+    finalizers: Option<Sparse<FinalizerName>>,
 }
 
-impl<'de> Deserialize<'de> for Metadata {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        let lean = LeanMeta::deserialize(deserializer)?;
+/// The metadata as `kube` wants it, without finalizers, and those.
+#[derive(Clone, Debug, Default, Deserialize)]
+#[serde(from = "LeanMeta")]
+struct Meta {
+    object: ObjectMeta,
+    finalizers: Sparse<FinalizerName>,
+}
+
+impl From<LeanMeta> for Meta {
+    fn from(lean: LeanMeta) -> Self {
         let object = ObjectMeta {
             name: lean.name,
             namespace: lean.namespace,
@@ -277,7 +251,7 @@ impl<'de> Deserialize<'de> for Metadata {
             deletion_timestamp: lean.deletion_timestamp,
             ..ObjectMeta::default()
         };
-        Ok(Self { object, finalizers: lean.finalizers })
+        Self { object, finalizers: lean.finalizers.unwrap_or_default() }
     }
 }
 
@@ -312,11 +286,12 @@ impl Resource for Stored {
 
 impl From<Stored> for Robot {
     fn from(stored: Stored) -> Self {
-        let Stored { metadata: Metadata { object: meta, finalizers }, spec, status } = stored;
-        let (observed_generation, conditions, last_request) = status
-            .map_or_else(Default::default, |status| {
-                (status.observed_generation, status.conditions, status.last_request)
-            });
+        let Stored { metadata: Meta { object: meta, finalizers }, spec, status } = stored;
+        let conditions = status.as_ref().map_or_else(Conditions::default, |_| Conditions::none());
+        let status = status.unwrap_or_default();
+        let conditions = status.conditions.map_or(conditions, |list| {
+            Conditions::read_sparse(list.ours.into_iter().map(|(at, one)| (at, one.into())), list.count)
+        });
         let text = |text: Option<String>| -> Arc<str> { text.unwrap_or_default().into() };
         Self {
             key: Key { namespace: text(meta.namespace), name: text(meta.name) },
@@ -327,7 +302,7 @@ impl From<Stored> for Robot {
                 .unwrap_or_default(),
             generation: meta.generation.unwrap_or_default(),
             deleting_since: meta.deletion_timestamp.map(|time| time.0.as_second()),
-            finalizers,
+            finalizers: finalizers.into(),
             application: spec.application_ref.name.into(),
             room_id: spec.room_id.into(),
             member_account: spec.member_account.into(),
@@ -341,8 +316,8 @@ impl From<Stored> for Robot {
                 Some(_) => DeletionPolicy::Retain,
             },
             suspend: spec.suspend.unwrap_or_default(),
-            observed_generation,
-            last_request: last_request.map(|last| Box::new(last.cut())),
+            observed_generation: status.observed_generation,
+            last_request: status.last_request.map(|last| Box::new(last.cut())),
             conditions,
         }
     }

@@ -18,8 +18,8 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
 };
 
-/// The longest message of a condition, in bytes. Kubernetes takes eight times as much.
-const MESSAGE_LIMIT: usize = 4096;
+/// The longest message of a condition, in bytes. Kubernetes takes sixteen times as much.
+const MESSAGE_LIMIT: usize = 2048;
 
 /// The condition types that the operator writes; any other stays as it is.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -262,6 +262,22 @@ impl Conditions {
         let mut conditions = Self { shape: Shape::NoList, ..Self::default() };
         for condition in list {
             conditions.push(&condition);
+        }
+        conditions
+    }
+
+    /// Reads those that the operator may have written, each with its place in a stored list of this length.
+    #[must_use]
+    pub fn read_sparse(ours: impl IntoIterator<Item = (usize, Condition)>, length: usize) -> Self {
+        let mut conditions = Self::none();
+        for (at, condition) in ours {
+            if let Ok(at) = u16::try_from(at) {
+                conditions.shape = Shape::List(at);
+                conditions.push(&condition);
+            }
+        }
+        if length > 0 {
+            conditions.shape = Shape::List(u16::try_from(length).unwrap_or(u16::MAX));
         }
         conditions
     }
@@ -544,7 +560,7 @@ mod tests {
                 wanted.message
             );
             let stored =
-                Conditions::read(Conditions::default().with(std::slice::from_ref(&wanted), 1, at(100)));
+                Conditions::read(Some(Conditions::default().with(std::slice::from_ref(&wanted), 1, at(100))));
             let again = Wanted::new(Kind::Ready, Is::False, Reason::Unreachable, wanted.message);
             assert!(stored.say(&[again], 1), "what is stored is not made safe a second time");
         }

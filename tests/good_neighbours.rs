@@ -1,3 +1,4 @@
-//! Good neighbours: what one tenant does costs another nothing.
+//! Promise 8: what one tenant stores, names or deletes costs another neither memory, nor its turn, nor its terminal.
 
+mod memory;
 mod probes;

@@ -29,14 +29,62 @@ async fn a_robot_over_the_limits_is_refused_with_the_field_and_the_limit() {
         (spec("r", ""), "spec.memberAccount"),
         (spec(&"r".repeat(49), "m"), "48"),
         (spec("r", &"m".repeat(33)), "32"),
-        (spec("räum", "m"), "roomId must be 1 to 48 bytes of printable ASCII"),
-        (spec("r", "m\n"), "memberAccount must be 1 to 32 bytes of printable ASCII"),
+        (spec("räum", "m"), "roomId must be 1 to 48 bytes of printable ASCII, with no blank at either end"),
         (
-            json!({"roomId": "r", "memberAccount": "m", "applicationRef": {"name": ""}}),
-            "spec.applicationRef.name",
+            spec("r", "m\n"),
+            "memberAccount must be 1 to 32 bytes of printable ASCII, with no blank at either end",
         ),
+        (spec(" r", "m"), "roomId must be"),
+        (spec("r ", "m"), "roomId must be"),
+        (spec(" ", "m"), "roomId must be"),
+        (spec("r\t", "m"), "roomId must be"),
+        (spec("\u{a0}r", "m"), "roomId must be"),
+        (spec("r", " m"), "memberAccount must be"),
+        (spec("r", "m "), "memberAccount must be"),
     ] {
         let refused = refusal(&world, spec.clone()).await.unwrap_or_else(|| panic!("{spec} was taken"));
+        assert!(refused.contains(says), "{refused}");
+    }
+}
+
+/// Names that Kubernetes itself would refuse for the object that they refer to.
+const NO_NAMES: [&str; 14] = [
+    "Live",
+    "-live",
+    "live-",
+    ".live",
+    "live.",
+    "a..b",
+    "a.-b",
+    "a-.b",
+    "li_ve",
+    "li ve",
+    "live\n",
+    "\u{1b}]0;x\u{7}",
+    "\u{202e}evil",
+    "größe",
+];
+
+#[tokio::test(flavor = "multi_thread")]
+async fn what_names_another_object_is_a_dns_subdomain_name() {
+    let world = World::bare().await;
+    let robot = |name: &str| json!({"roomId": "r", "memberAccount": "m", "applicationRef": {"name": name}});
+    let application = |name: &str| json!({"sdkAppId": 1, "credentials": {"secretRef": {"name": name}}});
+    let longest = [["a"; 63].concat(), ["b"; 63].concat(), ["c"; 63].concat(), ["d"; 61].concat()].join(".");
+    assert_eq!(longest.len(), 253);
+    for name in ["a", "0", "live", "live-1.team-a.example", "a--b", &longest] {
+        assert_eq!(refusal(&world, robot(name)).await, None, "{name}");
+        assert_eq!(application_refusal(&world, application(name)).await, None, "{name}");
+    }
+    for name in NO_NAMES {
+        let refused = refusal(&world, robot(name)).await.unwrap_or_else(|| panic!("{name:?} was taken"));
+        assert!(refused.contains("applicationRef.name must be the name of an RtcApplication"), "{refused}");
+        let refused = application_refusal(&world, application(name)).await;
+        let refused = refused.unwrap_or_else(|| panic!("{name:?} was taken"));
+        assert!(refused.contains("secretRef.name must be the name of a Secret"), "{refused}");
+    }
+    for (name, says) in [("", "applicationRef.name"), (&*"a".repeat(254), "253")] {
+        let refused = refusal(&world, robot(name)).await.unwrap();
         assert!(refused.contains(says), "{refused}");
     }
 }
@@ -123,6 +171,8 @@ async fn an_endpoint_is_scheme_host_and_port() {
         (json!({"requestsPerSecond": 201}), "200"),
         (json!({"identifier": "i".repeat(33)}), "32"),
         (json!({"identifier": "ä"}), "identifier must be"),
+        (json!({"identifier": " admin"}), "identifier must be"),
+        (json!({"identifier": "admin "}), "with no blank at either end"),
     ] {
         let mut spec = spec("https://console.tim.qq.com");
         spec.as_object_mut().unwrap().extend(more.as_object().unwrap().clone());

@@ -53,19 +53,19 @@ use serde::{Deserialize, Serialize};
         .message("memberAccount is immutable: delete this RoomRobot and create another for the other robot"),
     validation = Rule::new("!has(oldSelf.applicationRef) || !has(oldSelf.applicationRef.name) || (has(self.applicationRef) && has(self.applicationRef.name) && self.applicationRef.name == oldSelf.applicationRef.name)")
         .message("applicationRef.name is immutable: delete this RoomRobot and create another under the other RtcApplication"),
-    validation = Rule::new("!has(self.roomId) || self.roomId.matches('^[ -~]*$')")
-        .message("roomId must be 1 to 48 bytes of printable ASCII"),
-    validation = Rule::new("!has(self.memberAccount) || self.memberAccount.matches('^[ -~]*$')")
-        .message("memberAccount must be 1 to 32 bytes of printable ASCII"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RoomRobotSpec {
-    /// The room's ID (`RoomId`): 1 to 48 bytes of printable ASCII. Immutable.
+    /// The room's ID (`RoomId`): 1 to 48 bytes of printable ASCII, with no blank at either end. Immutable.
     #[schemars(length(min = 1, max = 48))]
+    #[x_kube(validation = Rule::new("self.matches('^[!-~]([ -~]*[!-~])?$')")
+        .message("roomId must be 1 to 48 bytes of printable ASCII, with no blank at either end"))]
     pub room_id: String,
 
-    /// The robot's ID (`Member_Account`): 1 to 32 bytes of printable ASCII. Immutable.
+    /// The robot's ID (`Member_Account`): 1 to 32 bytes of printable ASCII, with no blank at either end. Immutable.
     #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^[!-~]([ -~]*[!-~])?$')")
+        .message("memberAccount must be 1 to 32 bytes of printable ASCII, with no blank at either end"))]
     pub member_account: String,
 
     /// The RtcApplication that the room belongs to. Immutable.
@@ -88,11 +88,13 @@ pub struct RoomRobotSpec {
 }
 
 /// A reference to a cluster-scoped RtcApplication.
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct ApplicationRef {
-    /// Name of the RtcApplication.
+    /// Name of the RtcApplication, a DNS subdomain name.
     #[serde(default = "default_application")]
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
+        .message("applicationRef.name must be the name of an RtcApplication: lower-case letters, digits, '-' and '.', with a letter or digit at either end and beside each '.'"))]
     pub name: String,
 }
 

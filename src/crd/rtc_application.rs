@@ -41,10 +41,6 @@ use serde::{Deserialize, Serialize};
 #[x_kube(
     validation = Rule::new("!has(oldSelf.sdkAppId) || (has(self.sdkAppId) && self.sdkAppId == oldSelf.sdkAppId)")
         .message("sdkAppId is immutable: create another RtcApplication for the other SDKAppID"),
-    validation = Rule::new("!has(self.identifier) || self.identifier.matches('^[ -~]*$')")
-        .message("identifier must be 1 to 32 bytes of printable ASCII"),
-    validation = Rule::new("!has(self.endpoint) || (isURL(self.endpoint) && self.endpoint.matches('^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\\\\[[0-9A-Fa-f:.]+\\\\])(:[0-9]{1,5})?$'))")
-        .message("endpoint must be scheme, host and optional port, such as https://console.tim.qq.com: no path, query or user part"),
 )]
 #[serde(rename_all = "camelCase")]
 pub struct RtcApplicationSpec {
@@ -52,15 +48,20 @@ pub struct RtcApplicationSpec {
     #[schemars(range(min = 1, max = 4_294_967_295_i64))]
     pub sdk_app_id: i64,
 
-    /// The account that calls the room engine; it must be an App administrator. At most 32 bytes of printable ASCII.
+    /// The account that calls the room engine; it must be an App administrator. 1 to 32 bytes of printable ASCII, with
+    /// no blank at either end.
     #[serde(default = "default_identifier")]
     #[schemars(length(min = 1, max = 32))]
+    #[x_kube(validation = Rule::new("self.matches('^[!-~]([ -~]*[!-~])?$')")
+        .message("identifier must be 1 to 32 bytes of printable ASCII, with no blank at either end"))]
     pub identifier: String,
 
     /// The room engine of the SDKAppID's data centre: scheme, host and optional port. The vendor's https hosts are
     /// allowed; any other must be allowed by the operator's `--allow-endpoint`.
     #[serde(default = "default_endpoint")]
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("isURL(self) && self.matches('^https?://([A-Za-z0-9]([A-Za-z0-9.-]*[A-Za-z0-9])?|\\\\[[0-9A-Fa-f:.]+\\\\])(:[0-9]{1,5})?$')")
+        .message("endpoint must be scheme, host and optional port, such as https://console.tim.qq.com: no path, query or user part"))]
     pub endpoint: String,
 
     /// Where the operator finds what it signs with.
@@ -90,10 +91,12 @@ pub struct Credentials {
 }
 
 /// A Secret in the operator's own namespace, with `secretKey` (the operator signs) or `userSig` (signed elsewhere).
-#[derive(JsonSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
+#[derive(KubeSchema, Serialize, Deserialize, Clone, Debug, PartialEq, Eq)]
 pub struct SecretRef {
-    /// Name of the Secret.
+    /// Name of the Secret, a DNS subdomain name.
     #[schemars(length(min = 1, max = 253))]
+    #[x_kube(validation = Rule::new("self.matches('^[a-z0-9]([-a-z0-9]*[a-z0-9])?([.][a-z0-9]([-a-z0-9]*[a-z0-9])?)*$')")
+        .message("secretRef.name must be the name of a Secret: lower-case letters, digits, '-' and '.', with a letter or digit at either end and beside each '.'"))]
     pub name: String,
 }
 

@@ -151,6 +151,65 @@ async fn stored_under_the_first_crd_and_deleted_under_todays() {
     world.verify(0).await;
 }
 
+/// Texts that today's schema refuses: what was stored with them is accepted, steered and let go all the same.
+#[tokio::test(flavor = "multi_thread")]
+async fn stored_with_texts_that_todays_schema_refuses() {
+    let world = World::new().await;
+    world.plane.kubectl_apply(include_str!("../data/first-crd.yaml")).unwrap();
+    let evil = "\u{1b}]0;title\u{7}\n\u{202e}live";
+    let long = "a".repeat(300);
+    for (name, spec) in [
+        (
+            "blanks",
+            json!({"roomId": " lobby ", "memberAccount": "old ", "applicationRef": {"name": world.app}}),
+        ),
+        (
+            "letters",
+            json!({"roomId": "räum", "memberAccount": "old\n", "applicationRef": {"name": world.app}}),
+        ),
+        ("evil", json!({"roomId": "lobby", "memberAccount": "old", "applicationRef": {"name": evil}})),
+        ("long", json!({"roomId": "lobby", "memberAccount": "old", "applicationRef": {"name": long}})),
+    ] {
+        let (room, member) = (spec["roomId"].as_str().unwrap(), spec["memberAccount"].as_str().unwrap());
+        world.simulator.add_members(world.sdk_app_id, room, [member]);
+        let mut old = manifest::<RoomRobot>(name, spec.clone());
+        old["metadata"]["namespace"] = json!(world.namespace);
+        old["metadata"]["finalizers"] = json!([OURS]);
+        eventually("the first schema takes it", || async {
+            world.plane.kubectl_apply(&old.to_string()).is_ok()
+        })
+        .await;
+    }
+    world.plane.install_crds().await.unwrap();
+    eventually("today's schema is in force", || async {
+        let spec = json!({"roomId": " r", "memberAccount": "m"});
+        let robot = serde_json::from_value(manifest::<RoomRobot>("new", spec)).unwrap();
+        let dry_run = kube::api::PostParams { dry_run: true, ..kube::api::PostParams::default() };
+        let refused = world.robots().create(&dry_run, &robot).await.map_err(|error| error.to_string());
+        refused.is_err_and(|error| error.contains("with no blank at either end"))
+    })
+    .await;
+    let _operator = world.operator().await;
+    for (name, ready) in [("blanks", true), ("letters", true), ("evil", false), ("long", false)] {
+        world
+            .robot_until(name, "is told how it stands", |robot| {
+                reason_of(robot, "Accepted").is_some() && is_true(robot, "Accepted") == ready
+            })
+            .await;
+        world.delete(name).await;
+        if name == "letters" {
+            // Nor does the room engine take it, so that a person has to let it go: the rest of its spec, which could not
+            // be stored again, must not be in the way.
+            world.waits_for(name, "InvalidParameter").await;
+            world.patch(name, json!({"spec": {"deletionPolicy": "Retain"}})).await;
+        }
+        eventually("it is gone", || async { world.robots().get_opt(name).await.unwrap().is_none() }).await;
+    }
+    assert_eq!(world.simulator.calls_about(" lobby ", "old ").len(), 1);
+    assert_eq!(world.simulator.calls_about("räum", "old\n").len(), 1);
+    assert!(world.simulator.calls_about("lobby", "old").is_empty(), "it was never accepted");
+}
+
 #[tokio::test(flavor = "multi_thread")]
 async fn large_foreign_annotations_in_many_scripts() {
     let world = World::new().await;
