@@ -113,8 +113,7 @@ pub async fn run(args: cli::Run) -> Result<(), Error> {
         "roomrobot-operator starts"
     );
     let pod = operator.hands.pod.clone();
-    let mut candidate =
-        args.leader_elect.then(|| Candidate::stand(client.clone(), &namespace, lease, &pod));
+    let mut candidate = args.leader_elect.then(|| Candidate::stand(client.clone(), &namespace, lease, &pod));
     // Whoever begins to act lists everything anew. One that acts from its start lists once.
     match candidate.as_mut() {
         None => operator.lead(None, Before::Unknown),

@@ -6,7 +6,7 @@
 //! a timer the rest. Limits of `tower` and `axum` begin with a request, and most of what is to be bounded
 //! here never sends one.
 
-use crate::{engine::Snapshot, metrics::Metrics};
+use crate::{engine::Snapshot, metrics::Metrics, watch::SECRETS};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode, body::Bytes, header::CONTENT_TYPE, server::conn::http1,
@@ -61,6 +61,9 @@ const BACKLOG: u32 = 1024;
 
 /// The most texts of `/metrics` in memory. More readers than that at once share the last one.
 const TEXTS: usize = 3;
+
+/// A view of the cluster that is cut for this long makes the process not ready. A restart of the API server takes less.
+const CUT: Duration = Duration::from_secs(30);
 
 /// What the handlers need.
 #[derive(Clone, Debug)]
@@ -121,19 +124,30 @@ impl Server {
         }
     }
 
+    /// Why the process is not ready, if it is not.
+    fn not_ready(&self) -> Option<String> {
+        if !self.ready.load(Ordering::Relaxed) {
+            return Some("waiting for the first lists, or ending".to_owned());
+        }
+        let views = self.metrics.views();
+        let (resource, age) = views
+            .cut_for()
+            .into_iter()
+            .filter(|(resource, _)| *resource != SECRETS)
+            .max_by_key(|(_, age)| *age)?;
+        (age >= CUT)
+            .then(|| format!("the watch of {resource} has failed for {} s; see the log", age.as_secs()))
+    }
+
     async fn answer<B>(&self, request: Request<B>, texts: &Texts) -> Response<Full<Bytes>> {
         const TEXT: &str = "text/plain";
         const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
         let (status, kind, body) = match (request.method(), request.uri().path()) {
             (&Method::GET, "/livez") => (StatusCode::OK, TEXT, Bytes::from("ok\n")),
-            (&Method::GET, "/readyz") if self.ready.load(Ordering::Relaxed) => {
-                (StatusCode::OK, TEXT, Bytes::from("ok\n"))
-            }
-            (&Method::GET, "/readyz") => (
-                StatusCode::SERVICE_UNAVAILABLE,
-                TEXT,
-                Bytes::from("waiting for the first lists, or ending\n"),
-            ),
+            (&Method::GET, "/readyz") => match self.not_ready() {
+                None => (StatusCode::OK, TEXT, Bytes::from("ok\n")),
+                Some(why) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, Bytes::from(format!("{why}\n"))),
+            },
             (&Method::GET, "/metrics") => match texts.read(self).await {
                 Some(text) => (StatusCode::OK, OPEN_METRICS, text),
                 None => (StatusCode::SERVICE_UNAVAILABLE, TEXT, Bytes::from("ending\n")),

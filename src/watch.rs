@@ -33,6 +33,9 @@ use tokio::{sync::mpsc::Sender, task::JoinSet};
 /// Pages of a list: small enough for the memory, large enough for the API server.
 const PAGE: u32 = 500;
 
+/// Secrets, each watched by its name: one that cannot be read is the matter of the applications that use it.
+pub const SECRETS: &str = "secrets";
+
 /// The waits after failures of a watch: from a fifth of a second to five, so that what comes back, or is installed
 /// late, is seen soon.
 #[derive(Debug)]
@@ -355,7 +358,7 @@ pub async fn secret(client: Client, namespace: String, name: Arc<str>, told: Tol
     struct Forget<'a>(&'a Views, &'a str);
     impl Drop for Forget<'_> {
         fn drop(&mut self) {
-            self.0.forget("secrets", self.1);
+            self.0.forget(SECRETS, self.1);
         }
     }
     let _forget = Forget(&told.views, &name);
@@ -381,7 +384,7 @@ pub async fn secret(client: Client, namespace: String, name: Arc<str>, told: Tol
             Ok(Event::InitDone | Event::Delete(_)) => Credentials::Missing,
             Err(error) => {
                 silent.about::<Secret>(&error);
-                told.views.cut("secrets", &name);
+                told.views.cut(SECRETS, &name);
                 let since = failing.get_or_insert_with(Instant::now).elapsed();
                 match &error {
                     watcher::Error::InitialListFailed(cause) if forbidden(cause) || since >= UNREAD => {
@@ -394,7 +397,7 @@ pub async fn secret(client: Client, namespace: String, name: Arc<str>, told: Tol
         if !matches!(credentials, Credentials::Unreadable(_)) {
             failing = None;
             silent.over::<Secret>();
-            told.views.whole("secrets", &name);
+            told.views.whole(SECRETS, &name);
         }
         let input = Input::Secret(Arc::clone(&name), credentials);
         if told.inputs.send(input).await.is_err() {

@@ -17,7 +17,10 @@ use std::{
     collections::{BTreeMap, BTreeSet},
     time::{Duration, Instant},
 };
-use testbed::simulator::{Call, Simulator, most_in};
+use testbed::{
+    audit::Entry,
+    simulator::{Call, Simulator, most_in},
+};
 
 /// ErrorCodes that end a deletion.
 const FINAL: [i64; 3] = [0, 100_004, 100_005];
@@ -101,17 +104,17 @@ impl World {
     fn records(&self) -> BTreeMap<String, Record> {
         let mut records: BTreeMap<String, Record> = BTreeMap::new();
         for write in self.attempts().into_iter().filter(|write| write.object_ref.resource == "roomrobots") {
-            let body = &write.request_object;
-            if let Value::Object(status) = &body["status"] {
-                let record = records.entry(text(&body["metadata"]["uid"])).or_default();
-                record.name = write.object_ref.name;
-                record.status.extend(status.clone());
-            } else if let Some(steps) = body.as_array()
-                && steps.iter().any(|step| step["op"] == "remove")
-            {
-                let tested = steps.iter().find(|step| step["path"] == "/metadata/uid");
-                let record = records.entry(text(&tested.unwrap()["value"])).or_default();
-                record.name = write.object_ref.name;
+            // Another writer was first: nothing of it is stored.
+            let Some(steps) = write.request_object.as_array().filter(|_| write.response_status.code != 409)
+            else {
+                continue;
+            };
+            let tested = steps.iter().find(|step| step["path"] == "/metadata/uid");
+            let record = records.entry(text(&tested.unwrap()["value"])).or_default();
+            record.name.clone_from(&write.object_ref.name);
+            if write.object_ref.subresource == "status" {
+                record.written(&write);
+            } else if steps.iter().any(|step| step["op"] == "remove") {
                 record.left_with.push(text(&record.condition("RobotDeleted")["message"]));
             }
         }
@@ -136,6 +139,21 @@ struct Record {
 }
 
 impl Record {
+    /// Takes what a patch writes to the status.
+    fn written(&mut self, write: &Entry) {
+        for (field, value) in write.status_fields() {
+            self.status.insert(field.to_owned(), value.clone());
+        }
+        let all = self.status.entry("conditions").or_insert_with(|| Value::Array(Vec::new()));
+        for condition in write.written_conditions() {
+            let all = all.as_array_mut().unwrap();
+            match all.iter_mut().find(|one| one["type"] == condition["type"]) {
+                Some(known) => *known = condition.clone(),
+                None => all.push(condition.clone()),
+            }
+        }
+    }
+
     fn condition(&self, kind: &str) -> &Value {
         let all = self.status.get("conditions").and_then(Value::as_array);
         all.and_then(|all| all.iter().find(|one| one["type"] == kind)).unwrap_or(&Value::Null)

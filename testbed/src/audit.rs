@@ -32,6 +32,41 @@ pub struct Entry {
     pub stage_timestamp: MicroTime,
 }
 
+impl Entry {
+    /// The conditions that the operator's patch of a status writes. One that stays but for its generation is not among them.
+    #[must_use]
+    pub fn written_conditions(&self) -> Vec<&serde_json::Value> {
+        let values = self.steps("/status/conditions").filter_map(|step| step.get("value"));
+        let of_whole = self.steps("/status").filter_map(|step| step.pointer("/value/conditions"));
+        let lists = values.chain(of_whole);
+        lists
+            .flat_map(|value| value.as_array().map_or_else(|| vec![value], |list| list.iter().collect()))
+            .filter(|one| one.is_object())
+            .collect()
+    }
+
+    /// The other fields of the status that it writes.
+    #[must_use]
+    pub fn status_fields(&self) -> Vec<(&str, &serde_json::Value)> {
+        let single = self.steps("/status/").filter_map(|step| {
+            let field = step.get("path")?.as_str()?.strip_prefix("/status/")?;
+            (!field.contains('/') && field != "conditions").then_some((field, step.get("value")?))
+        });
+        let whole = self.steps("/status").filter_map(|step| step.get("value")?.as_object());
+        let whole = whole.flatten().filter(|(field, _)| *field != "conditions");
+        single.chain(whole.map(|(field, value)| (field.as_str(), value))).collect()
+    }
+
+    /// The steps of a JSON patch at `path`; below it, where that ends in a slash or is a list.
+    fn steps<'a>(&'a self, path: &'static str) -> impl Iterator<Item = &'a serde_json::Value> {
+        let at = move |step: &&serde_json::Value| {
+            let found = step.get("path").and_then(serde_json::Value::as_str).unwrap_or_default();
+            found == path || path != "/status" && found.starts_with(path)
+        };
+        self.request_object.as_array().into_iter().flatten().filter(at)
+    }
+}
+
 /// Who wrote.
 #[derive(Clone, Debug, Deserialize)]
 pub struct User {

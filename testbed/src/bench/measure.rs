@@ -155,10 +155,8 @@ enum Change {
 impl Change {
     fn of(entry: &Entry) -> Self {
         if entry.object_ref.subresource == "status" {
-            let conditions =
-                entry.request_object.pointer("/status/conditions").and_then(|list| list.as_array());
-            let deleting = conditions
-                .is_some_and(|list| list.iter().any(|condition| condition["type"] == "RobotDeleted"));
+            let deleting =
+                entry.written_conditions().iter().any(|condition| condition["type"] == "RobotDeleted");
             return if deleting { Self::Status } else { Self::Accept };
         }
         let operations = entry.request_object.as_array();
