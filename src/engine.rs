@@ -197,8 +197,10 @@ struct Seat {
     status_refused: bool,
     /// What is being written is the finalizer.
     writing_finalizer: bool,
-    blocked_until: Duration,
-    failed_writes: u32,
+    /// After writes of the finalizer that failed.
+    finalizer_retry: Retry,
+    /// After writes of the status that failed.
+    status_retry: Retry,
     coarse: applications::Coarse,
     /// The conditions that are being written, and those that were written last.
     telling: Vec<Wanted>,
@@ -211,6 +213,25 @@ struct Seat {
     unused_since: Option<Duration>,
     /// When its last call went out.
     called_at: Duration,
+}
+
+/// When a write that failed is tried again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Retry {
+    /// How often in a row it failed.
+    failed: u32,
+    not_before: Duration,
+}
+
+impl Retry {
+    fn is_due(&self, now: Duration) -> bool {
+        now >= self.not_before
+    }
+
+    fn fail(&mut self, now: Duration, jitter: f64) {
+        self.failed = self.failed.saturating_add(1);
+        self.not_before = now + writes::retry_delay(self.failed, jitter);
+    }
 }
 
 /// A walk over the robots that wait, to tell each that the room engine refuses: as the writes allow, and once for each
