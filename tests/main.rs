@@ -19,6 +19,7 @@ mod plugin;
 mod program;
 mod quiet;
 mod quota;
+mod refused_writes;
 mod reliability;
 mod request_id;
 mod resources;

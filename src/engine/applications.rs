@@ -441,9 +441,16 @@ impl Engine {
                 if let Some(reason) = error.reason() {
                     tracing::warn!(application = %name, %reason, "could not write to the RtcApplication; trying again");
                 }
-                if let WriteError::Refused(words) = error {
-                    self.application_write_refused(name, of_finalizer, words, now);
-                }
+                let words = match error {
+                    WriteError::Refused(words) => words,
+                    WriteError::Late
+                        if of_finalizer && (seat.refused.is_some() || seat.failed_writes > 1) =>
+                    {
+                        writes::HANGS.to_owned()
+                    }
+                    _ => return,
+                };
+                self.application_write_refused(name, of_finalizer, words, now);
             }
         }
     }
