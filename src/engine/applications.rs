@@ -444,7 +444,7 @@ impl Engine {
                 let words = match error {
                     WriteError::Refused(words) => words,
                     WriteError::Late
-                        if of_finalizer && (seat.refused.is_some() || seat.failed_writes > 1) =>
+                        if of_finalizer && (seat.refused.is_some() || seat.finalizer_retry.failed > 1) =>
                     {
                         writes::HANGS.to_owned()
                     }
