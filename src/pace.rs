@@ -493,7 +493,11 @@ mod tests {
             assert!(most <= limit as usize, "{most} arrivals in a second of {limit} after {stall:?}");
             let back = arrivals.iter().find(|at| **at > end + SECOND).unwrap().saturating_sub(end);
             // A small quota has few calls to find out with whether any is answered.
-            let longest = if limit < 100 { LINGER + GIVEN_UP } else { (9 * SECOND + stall / 2).min(PROBES.1 + GIVEN_UP) };
+            let longest = if limit < 100 {
+                LINGER + GIVEN_UP
+            } else {
+                (9 * SECOND + stall / 2).min(PROBES.1 + GIVEN_UP)
+            };
             assert!(back <= longest, "calls go on {back:?} after {stall:?} at {limit}");
             let last = arrivals.iter().filter(|at| **at >= quiet).count();
             assert!(last >= limit as usize * 9, "{last} in the last ten seconds after {stall:?} at {limit}");

@@ -286,7 +286,9 @@ impl Engine {
         let arrived = match &outcome {
             Outcome::Trouble(trouble) if trouble.kind.is_unsent() => Arrival::Never,
             // Where the head of an answer came, the call had arrived.
-            Outcome::Trouble(Trouble { kind: TroubleKind::Timeout, http_status: None, .. }) => Arrival::Unknown,
+            Outcome::Trouble(Trouble { kind: TroubleKind::Timeout, http_status: None, .. }) => {
+                Arrival::Unknown
+            }
             Outcome::Reply(_) | Outcome::Trouble(_) => Arrival::Known,
         };
         self.pace(sdk_app_id, operation).ended(started, arrived, now.since_start);
