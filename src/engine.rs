@@ -747,6 +747,7 @@ impl Engine {
             robot,
             application,
             heir: heir.map(|heir| &heir.robot.key),
+            heir_comes: robot.deleting_since.is_some() && heir.is_none() && self.heir_comes(id, robot),
             refused: refused.map(|refused| refused.words.as_str()),
             memory: &entry.memory,
             settled: self.acting_since + plan::AFTERMATH,
@@ -757,6 +758,24 @@ impl Engine {
     /// Another RoomRobot that takes over the removal of the same robot of the same SDKAppID.
     fn heir(&self, id: Id, robot: &Robot) -> Option<&Entry> {
         self.names_of_same_sdk_app_id(&robot.application).find_map(|name| self.index.heir(name, robot, id))
+    }
+
+    /// Whether another one that stands for the same robot is being taken in charge, and nothing is known to stand in the way.
+    fn heir_comes(&self, id: Id, robot: &Robot) -> bool {
+        let comes = |entry: &Entry| {
+            let healthy = entry.failed_writes == 0 && entry.refused.is_none() && !entry.status_refused;
+            let seat = self.seats.get(&entry.robot.application).filter(|seat| {
+                let application = &seat.application;
+                let takes = application.admits(self.labels(&entry.robot.key.namespace)) == Some(true);
+                takes && !application.spec.deleting && seat.refused.is_none()
+            });
+            healthy && seat.is_some() && plan::is_to_inherit(&entry.robot)
+        };
+        self.names_of_same_sdk_app_id(&robot.application)
+            .flat_map(|name| self.index.latest_claimants(name, robot))
+            .filter(|other| *other != id)
+            .filter_map(|other| self.index.get(other))
+            .any(comes)
     }
 
     /// Looks at `id` again and puts it in the line that its next step needs.

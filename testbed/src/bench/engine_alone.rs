@@ -258,6 +258,7 @@ impl Bench {
             robot: &robot,
             application,
             heir: None,
+            heir_comes: false,
             refused: None,
             memory: &memory,
             settled: Duration::ZERO,
