@@ -134,7 +134,7 @@ struct Tally {
 
 impl Tally {
     /// Takes one robot's share from what it `was` to what it is `now`.
-    fn count(&mut self, was: &Counted, now: Counted, namespace: &Arc<str>) {
+    fn count(&mut self, was: Counted, now: Counted, namespace: &Arc<str>) {
         let move_by = |count: &mut usize, was: bool, now: bool| {
             *count = (*count + usize::from(now)).saturating_sub(usize::from(was));
         };
@@ -621,7 +621,7 @@ impl Engine {
         if let Some(tally) = self.tallies.get_mut(&name) {
             tally.robots = tally.robots.saturating_sub(1);
             tally.unfinished.remove(&id);
-            tally.count(&memory.counted, Counted::default(), &robot.key.namespace);
+            tally.count(memory.counted, Counted::default(), &robot.key.namespace);
             if tally.robots == 0 {
                 self.tallies.remove(&name);
             }
@@ -661,7 +661,7 @@ impl Engine {
             } else {
                 tally.unfinished.remove(&id);
             }
-            tally.count(&was, counted, &robot.key.namespace);
+            tally.count(was, counted, &robot.key.namespace);
         }
         let name = Arc::clone(&robot.application);
         if let Some(entry) = self.index.get_mut(id) {
@@ -767,13 +767,14 @@ impl Engine {
         self.step_under(id, now, !probes)
     }
 
-    /// As [`Engine::step`]; without `held` as if the room engine had refused nothing, to find a robot to probe with.
-    fn step_under(&self, id: Id, now: Duration, held: bool) -> Option<Step> {
+    /// As [`Engine::step`]; without `heeds_refusals` as if the room engine had refused nothing, to find a robot to probe with.
+    fn step_under(&self, id: Id, now: Duration, heeds_refusals: bool) -> Option<Step> {
         let entry = self.index.get(id)?;
         let robot = &entry.robot;
         let operation = Operation::of(robot.deleting_since.is_some());
         let seat = self.seats.get(&robot.application);
-        let hold = seat.and_then(|seat| self.hold(seat, operation)).filter(|hold| held || !hold.refusal);
+        let hold =
+            seat.and_then(|seat| self.hold(seat, operation)).filter(|hold| heeds_refusals || !hold.refusal);
         let application = seat.map_or(plan::Application::Missing, |seat| {
             let application = &seat.application;
             plan::Application::Found {
@@ -791,6 +792,7 @@ impl Engine {
             robot,
             application,
             heir: heir.map(|heir| &heir.robot.key),
+            heir_comes: robot.deleting_since.is_some() && heir.is_none() && self.heir_comes(id, robot),
             refused: refused.map(|refused| refused.words.as_str()),
             memory: &entry.memory,
             settled: self.acting_since + plan::AFTERMATH,
@@ -801,6 +803,24 @@ impl Engine {
     /// Another RoomRobot that takes over the removal of the same robot of the same SDKAppID.
     fn heir(&self, id: Id, robot: &Robot) -> Option<&Entry> {
         self.names_of_same_sdk_app_id(&robot.application).find_map(|name| self.index.heir(name, robot, id))
+    }
+
+    /// Whether another one that stands for the same robot is being taken in charge, and nothing is known to stand in the way.
+    fn heir_comes(&self, id: Id, robot: &Robot) -> bool {
+        let comes = |entry: &Entry| {
+            let healthy = entry.failed_writes == 0 && entry.refused.is_none() && !entry.status_refused;
+            let seat = self.seats.get(&entry.robot.application).filter(|seat| {
+                let application = &seat.application;
+                let takes = application.admits(self.labels(&entry.robot.key.namespace)) == Some(true);
+                takes && !application.spec.deleting && seat.refused.is_none()
+            });
+            healthy && seat.is_some() && plan::is_to_inherit(&entry.robot)
+        };
+        self.names_of_same_sdk_app_id(&robot.application)
+            .flat_map(|name| self.index.latest_claimants(name, robot))
+            .filter(|other| *other != id)
+            .filter_map(|other| self.index.get(other))
+            .any(comes)
     }
 
     /// Looks at `id` again and puts it in the line that its next step needs.

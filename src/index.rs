@@ -190,6 +190,17 @@ impl Index {
         one.into_iter().chain(several.into_iter().flatten().copied())
     }
 
+    /// A few of those, of the last that came: enough for who came a moment ago, however many there are.
+    pub fn latest_claimants(&self, application: &str, robot: &Robot) -> impl Iterator<Item = Id> {
+        const FEW: usize = 16;
+        let (one, several) = match self.claim(application, robot) {
+            None => (None, None),
+            Some(Claim::One(id)) => (Some(*id), None),
+            Some(Claim::Several(claimants)) => (None, Some(claimants.all.iter().rev().take(FEW))),
+        };
+        one.into_iter().chain(several.into_iter().flatten().copied())
+    }
+
     /// One of those, other than `id`, that would take over the removal.
     #[must_use]
     pub fn heir(&self, application: &str, robot: &Robot, id: Id) -> Option<&Entry> {

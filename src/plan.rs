@@ -16,6 +16,9 @@ use std::time::Duration;
 /// by its own account, and the rest is for the way there.
 pub const AFTERMATH: Duration = Duration::from_secs(5);
 
+/// How often a deletion looks whether the one that would inherit is in charge by now; where it is, that is known at once.
+const HEIR_COMES: Duration = Duration::from_secs(1);
+
 /// The next thing to do for a robot.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Step {
@@ -166,6 +169,15 @@ pub fn may_inherit(robot: &Robot, memory: &Memory) -> bool {
         && !never_added(robot, memory)
 }
 
+/// Whether it [may inherit](may_inherit) as soon as it is taken in charge.
+#[must_use]
+pub fn is_to_inherit(robot: &Robot) -> bool {
+    robot.deleting_since.is_none()
+        && !(robot.finalizers.ours.is_some() && robot.accepted())
+        && robot.deletion_policy == DeletionPolicy::Delete
+        && robot.creation_policy == CreationPolicy::Adopt
+}
+
 /// One call that was answered or failed.
 #[derive(Clone, Debug)]
 pub struct Attempt {
@@ -226,6 +238,8 @@ pub struct Facts<'a> {
     pub application: Application<'a>,
     /// Another RoomRobot that stands for the same robot and would delete it: see [`may_inherit`].
     pub heir: Option<&'a Key>,
+    /// Another one is being taken in charge that will be an heir then: see [`is_to_inherit`].
+    pub heir_comes: bool,
     /// The cluster refuses to put the finalizer on, or to take it off, with these words.
     pub refused: Option<&'a str>,
     /// What this process remembers.
@@ -425,7 +439,12 @@ fn deleting(facts: &Facts<'_>) -> Step {
         // Also where the conditions say the same already: `lastRequest` does not.
         return Step::Report(pending(robot, reason, text, needs_a_person(attempt.class)));
     }
-    let call = due(memory.not_before.max(settled(facts)), facts.now, Operation::DeleteRobot);
+    let call = if facts.heir_comes {
+        // Whoever renames an object creates one and deletes the other at the same moment.
+        Step::Wait(facts.now + HEIR_COMES)
+    } else {
+        due(memory.not_before.max(settled(facts)), facts.now, Operation::DeleteRobot)
+    };
     match hold(facts) {
         None => call,
         Some(hold) => {

@@ -47,7 +47,9 @@ impl Finalizers {
     #[must_use]
     pub fn read(list: &[String], ours: &str) -> Self {
         let mut finalizers = Self::default();
-        list.iter().for_each(|name| finalizers.push(name == ours));
+        for name in list {
+            finalizers.push(name == ours);
+        }
         finalizers
     }
 

@@ -409,8 +409,8 @@ impl Conditions {
                 (None, None) => {}
                 (None, Some(stored)) => gone.push(stored.at),
                 (Some(want), Some(stored)) if want.kept => {
-                    let path = format!("/status/conditions/{}/observedGeneration", stored.at);
-                    patch.push(add(path, generation.into()));
+                    let place = format!("/status/conditions/{}/observedGeneration", stored.at);
+                    patch.push(add(place, generation.into()));
                 }
                 (Some(want), stored) => {
                     let condition = json!(self.condition(want, generation, now));

@@ -135,7 +135,10 @@ pub struct Told {
 
 /// Which views of the cluster are cut: their watch fails, and what is known of them grows old.
 #[derive(Clone, Debug, Default)]
-pub struct Views(Arc<Mutex<BTreeMap<(&'static str, String), Option<Instant>>>>);
+pub struct Views(Arc<Mutex<BTreeMap<View, Option<Instant>>>>);
+
+/// A resource, and the part of it that is watched.
+type View = (&'static str, String);
 
 impl Views {
     /// The view of this resource, or of a part of it, is cut.
@@ -221,6 +224,32 @@ pub fn start(
     ));
 }
 
+/// After a failure a watch goes on where it was, and tells nothing while nothing changes: nobody can say then whether the
+/// view is whole. Where nothing is heard for so long, a new list tells.
+const UNHEARD: Duration = Duration::from_secs(5);
+
+/// Since when a watch has failed and told nothing.
+#[derive(Default)]
+struct Silence(Option<tokio::time::Instant>);
+
+impl Silence {
+    /// A list that fails begins again by itself.
+    fn after<K>(&mut self, event: &watcher::Result<Event<K>>) {
+        match event {
+            Ok(_) | Err(watcher::Error::InitialListFailed(_)) => self.0 = None,
+            Err(_) => drop(self.0.get_or_insert_with(tokio::time::Instant::now)),
+        }
+    }
+
+    /// Waits until it has lasted too long.
+    async fn lasts(&self) {
+        match self.0 {
+            Some(since) => tokio::time::sleep_until(since + UNHEARD).await,
+            None => std::future::pending().await,
+        }
+    }
+}
+
 /// Waits for a new round; for ever where there are none.
 async fn new_round(rounds: Option<&mut Rounds>) -> bool {
     match rounds {
@@ -241,16 +270,16 @@ async fn robots(
     loop {
         let round = *rounds.borrow_and_update();
         let mut stream = watcher(api.clone(), config.clone().page_size(PAGE)).backoff(Waits::short()).boxed();
+        let mut silence = Silence::default();
         loop {
             let event = tokio::select! {
                 biased;
-                more = new_round(Some(&mut rounds)) => match more {
-                    true => break,
-                    false => return,
-                },
+                more = new_round(Some(&mut rounds)) => if more { break } else { return },
                 event = stream.next() => event,
+                () = silence.lasts() => break,
             };
             let Some(event) = event else { return };
+            silence.after(&event);
             let input = match event {
                 // The list begins after this, so it is of the round.
                 Ok(Event::Init) => Input::RobotsListing(list.clone(), round),
@@ -308,16 +337,16 @@ async fn follow<K, B, S, G, L>(
         let config = watcher::Config::default().page_size(PAGE);
         let mut stream = watcher(api.clone(), config).backoff(Waits::default()).boxed();
         let mut names = BTreeSet::new();
+        let mut silence = Silence::default();
         loop {
             let event = tokio::select! {
                 biased;
-                more = new_round(rounds.as_mut()) => match more {
-                    true => break,
-                    false => return,
-                },
+                more = new_round(rounds.as_mut()) => if more { break } else { return },
                 event = stream.next() => event,
+                () = silence.lasts() => break,
             };
             let Some(event) = event else { return };
+            silence.after(&event);
             let input = match event {
                 Ok(Event::Init) => {
                     names.clear();
@@ -352,6 +381,9 @@ async fn follow<K, B, S, G, L>(
 /// no news for thousands of robots.
 const UNREAD: Duration = Duration::from_secs(3);
 
+/// The same for a list that is neither refused nor answered: its own deadline is for much larger ones.
+const UNANSWERED: Duration = Duration::from_secs(6);
+
 /// Follows one Secret; ends when nobody takes its inputs.
 pub async fn secret(client: Client, namespace: String, name: Arc<str>, told: Told) {
     /// A view of a Secret that nobody looks at any more is not cut.
@@ -364,11 +396,35 @@ pub async fn secret(client: Client, namespace: String, name: Arc<str>, told: Tol
     let _forget = Forget(&told.views, &name);
     let api = Api::<Secret>::namespaced(client, &namespace);
     let config = watcher::Config::default().fields(&format!("metadata.name={name}"));
-    let mut stream = watcher(api, config).backoff(Waits::default()).boxed();
+    let begin = || watcher(api.clone(), config.clone()).backoff(Waits::default()).boxed();
+    let mut stream = begin();
     let mut found = false;
+    let mut read = false;
     let mut failing: Option<Instant> = None;
     let mut silent = Complaint::default();
-    while let Some(event) = stream.next().await {
+    let mut silence = Silence::default();
+    let unanswered = tokio::time::sleep(UNANSWERED);
+    tokio::pin!(unanswered);
+    loop {
+        let event = tokio::select! {
+            biased;
+            event = stream.next() => event,
+            () = silence.lasts() => {
+                (stream, silence) = (begin(), Silence::default());
+                continue;
+            }
+            () = &mut unanswered, if !read => {
+                read = true;
+                let why = format!("the API server has not answered for {} s", UNANSWERED.as_secs());
+                let input = Input::Secret(Arc::clone(&name), Credentials::Unreadable(why));
+                if told.inputs.send(input).await.is_err() {
+                    return;
+                }
+                continue;
+            }
+        };
+        let Some(event) = event else { return };
+        silence.after(&event);
         let credentials = match event {
             Ok(Event::Init) => {
                 found = false;
@@ -394,6 +450,7 @@ pub async fn secret(client: Client, namespace: String, name: Arc<str>, told: Tol
                 }
             }
         };
+        read = true;
         if !matches!(credentials, Credentials::Unreadable(_)) {
             failing = None;
             silent.over::<Secret>();

@@ -2,10 +2,20 @@
 
 use crate::harness::{KEY, World, create, eventually, manifest};
 use futures::{StreamExt as _, stream};
-use roomrobot_operator::crd::RoomRobot;
+use kube::api::{Patch, PatchParams};
+use roomrobot_operator::crd::{ROBOT_FINALIZER, RoomRobot};
 use serde_json::json;
-use std::time::{Duration, Instant};
-use testbed::simulator::{Fault, Kind, most_in};
+use std::{
+    net::SocketAddr,
+    time::{Duration, Instant},
+};
+use testbed::simulator::{Fault, Kind, Simulator, most_in};
+use tokio::{
+    io::{AsyncReadExt as _, AsyncWriteExt as _},
+    net::{TcpListener, TcpStream},
+    sync::watch,
+    task::AbortHandle,
+};
 
 #[tokio::test(flavor = "multi_thread")]
 async fn no_second_has_more_calls_than_the_application_may_make() {
@@ -166,4 +176,197 @@ async fn throttle_answers_slow_the_application_down_and_it_recovers() {
     assert!(throttled < 80, "{throttled} throttle answers for 80 deletions: the pace did not slow down");
     assert_eq!(calls.iter().filter(|call| call.code == Some(0)).count(), 80);
     world.verify(0).await;
+}
+
+/// The way to a room engine, which can stall: connections are taken and stay open, requests wait, and when it reopens all of
+/// them arrive at once, those too that their clients have given up.
+struct Way {
+    address: SocketAddr,
+    open: watch::Sender<bool>,
+    task: AbortHandle,
+}
+
+impl Way {
+    async fn to(simulator: &Simulator) -> Self {
+        let listener = TcpListener::bind(("127.0.0.1", 0)).await.unwrap();
+        let (address, engine) = (listener.local_addr().unwrap(), simulator.address());
+        let (open, opened) = watch::channel(true);
+        let task = tokio::spawn(async move {
+            while let Ok((client, _)) = listener.accept().await {
+                tokio::spawn(relay(client, engine, opened.clone()));
+            }
+        });
+        Self { address, open, task: task.abort_handle() }
+    }
+
+    fn endpoint(&self) -> String {
+        format!("http://{}", self.address)
+    }
+
+    async fn stall(&self, time: Duration) {
+        self.open.send_replace(false);
+        tokio::time::sleep(time).await;
+        self.open.send_replace(true);
+    }
+}
+
+impl Drop for Way {
+    fn drop(&mut self) {
+        self.task.abort();
+    }
+}
+
+async fn relay(client: TcpStream, engine: SocketAddr, mut open: watch::Receiver<bool>) {
+    let Ok(server) = TcpStream::connect(engine).await else { return };
+    let _ = (client.set_nodelay(true), server.set_nodelay(true));
+    let (mut from_client, mut to_client) = client.into_split();
+    let (mut from_server, mut to_server) = server.into_split();
+    tokio::spawn(async move { drop(tokio::io::copy(&mut from_server, &mut to_client).await) });
+    let mut part = [0; 4096];
+    while let Ok(length @ 1..) = from_client.read(&mut part).await {
+        if open.wait_for(|open| *open).await.is_err() || to_server.write_all(&part[..length]).await.is_err() {
+            return;
+        }
+    }
+    // What was sent is on its way still, though nobody waits for an answer.
+    if open.wait_for(|open| *open).await.is_ok() {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+    }
+}
+
+/// An SDKAppID with robots whose calls go by a way of their own.
+struct Stalled {
+    way: Way,
+    sdk_app_id: u32,
+    applications: Vec<String>,
+    rate: u32,
+    robots: usize,
+    stall: Duration,
+}
+
+impl Stalled {
+    async fn new(world: &World, way: Way, sharers: usize, rate: u32, robots: usize, stall: u64) -> Self {
+        let sdk_app_id = 1_500_000_000 + fastrand::u32(..100_000_000);
+        world.simulator.add_app(sdk_app_id, KEY);
+        let mut applications = Vec::new();
+        for _ in 0..sharers {
+            let name = crate::harness::unique("way");
+            let spec = json!({"sdkAppId": sdk_app_id, "endpoint": way.endpoint(), "requestsPerSecond": rate});
+            world.application(&name, spec).await;
+            applications.push(name);
+        }
+        Self { way, sdk_app_id, applications, rate, robots, stall: Duration::from_secs(stall) }
+    }
+
+    /// Their names.
+    fn names(&self) -> impl Iterator<Item = (String, &String)> {
+        let sharers = self.applications.iter().cycle();
+        (0..self.robots)
+            .zip(sharers)
+            .map(|(n, application)| (format!("{}-{n}", self.applications[0]), application))
+    }
+
+    fn calls(&self, world: &World) -> Vec<u64> {
+        let calls = world.simulator.calls().into_iter().filter(|call| call.sdk_app_id == self.sdk_app_id);
+        calls.map(|call| call.at).collect()
+    }
+
+    /// The way stalls in the middle of the drain, and reopens.
+    async fn stalls(&self, world: &World) {
+        eventually("the drain is under way", || async { self.calls(world).len() > self.robots / 5 }).await;
+        self.way.stall(self.stall).await;
+    }
+
+    fn check(&self, world: &World) {
+        let times = self.calls(world);
+        let most = most_in(&times, 1_000_000);
+        println!(
+            "a stall of {:?}, {} applications at {}: {most} arrivals in a second, {} calls for {} robots",
+            self.stall,
+            self.applications.len(),
+            self.rate,
+            times.len(),
+            self.robots
+        );
+        let gap = times.windows(2).map(|pair| pair[1] - pair[0]).max().unwrap();
+        assert!(gap + 200_000 > u64::try_from(self.stall.as_micros()).unwrap(), "nothing stalled: {gap} us");
+        assert!(
+            most <= self.rate as usize,
+            "{most} arrivals in a second of {} after {:?}",
+            self.rate,
+            self.stall
+        );
+    }
+}
+
+/// Drains all of them at once, each with its stall.
+async fn drain_over_ways_that_stall(world: &World, all: &[Stalled]) {
+    let endpoints: Vec<String> = all.iter().map(|one| one.way.endpoint()).collect();
+    let args: Vec<&str> =
+        endpoints.iter().flat_map(|endpoint| ["--allow-endpoint", endpoint.as_str()]).collect();
+    let _operator = world.operator_with(&args).await;
+    let robots = all
+        .iter()
+        .flat_map(|one| one.names().map(move |(name, application)| (one.sdk_app_id, name, application)));
+    let count = stream::iter(robots)
+        .map(|(sdk_app_id, name, application)| async move {
+            world.simulator.add_members(sdk_app_id, &name, [name.as_str()]);
+            let spec =
+                json!({"roomId": name, "memberAccount": name, "applicationRef": {"name": application}});
+            let mut robot = manifest::<RoomRobot>(&name, spec);
+            robot["metadata"]["finalizers"] = json!([ROBOT_FINALIZER]);
+            create(&world.robots(), robot).await;
+        })
+        .buffer_unordered(16)
+        .count()
+        .await;
+    world.all_ready(count).await;
+    let suspend = async |suspend: bool| {
+        for application in all.iter().flat_map(|one| &one.applications) {
+            let patch = Patch::Merge(json!({"spec": {"suspend": suspend}}));
+            world.applications().patch(application, &PatchParams::default(), &patch).await.unwrap();
+        }
+    };
+    // Proven first, so that it goes at the full pace from its first call.
+    for one in all {
+        for (name, _) in one.names().take(one.applications.len()) {
+            world.delete(&name).await;
+            world.gone(&name).await;
+        }
+    }
+    suspend(true).await;
+    world.delete_all().await;
+    suspend(false).await;
+    futures::future::join_all(all.iter().map(|one| one.stalls(world))).await;
+    world.all_gone(Duration::from_secs(120)).await;
+    for one in all {
+        one.check(world);
+    }
+    // One that was given up may have had its answer, each time.
+    world.verify(9).await;
+}
+
+/// At the full quota, for 3 s: 256 calls arrived at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_second_has_more_arrivals_than_the_quota_after_the_way_stalled() {
+    let world = World::new().await;
+    for sharers in [1, 2] {
+        let way = Way::to(&world.simulator).await;
+        let stalled = Stalled::new(&world, way, sharers, 200, 500, 3).await;
+        drain_over_ways_that_stall(&world, &[stalled]).await;
+    }
+}
+
+/// For shorter and longer, also than a call waits for its answer, at a tenth of the quota, so that all can be tried at once.
+#[tokio::test(flavor = "multi_thread")]
+async fn no_second_has_more_arrivals_than_the_quota_however_long_the_way_stalled() {
+    let world = World::new().await;
+    let mut all = Vec::new();
+    for (sharers, seconds) in
+        [1, 2].into_iter().flat_map(|sharers| [1, 8, 20, 60].map(|stall| (sharers, stall)))
+    {
+        let way = Way::to(&world.simulator).await;
+        all.push(Stalled::new(&world, way, sharers, 20, 100, seconds).await);
+    }
+    drain_over_ways_that_stall(&world, &all).await;
 }

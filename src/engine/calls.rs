@@ -126,12 +126,12 @@ impl Engine {
     fn next_of(&mut self, name: &Arc<str>, operation: Operation, now: Now) -> Option<Id> {
         let seat = self.seats.get(name)?;
         let probe = seat.application.probe_at(operation);
-        let held = probe.is_none();
-        match probe {
-            Some(at) if now.since_start < at || self.prepares_probe(seat) => return None,
-            Some(_) => {}
-            None if !seat.application.may_call(operation, now.since_start) => return None,
-            None => {}
+        let may_go = match probe {
+            Some(at) => now.since_start >= at && !self.prepares_probe(seat),
+            None => seat.application.may_call(operation, now.since_start),
+        };
+        if !may_go {
+            return None;
         }
         if !self.has_share(seat, operation)
             || self.has_backlog(seat, operation)
@@ -150,7 +150,7 @@ impl Engine {
             if entry.state != State::CallQueued(operation) {
                 continue;
             }
-            let step = self.step_under(id, now.since_start, held);
+            let step = self.step_under(id, now.since_start, probe.is_none());
             if step == Some(Step::Call(operation)) {
                 return Some(id);
             }

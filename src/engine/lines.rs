@@ -406,9 +406,9 @@ mod tests {
         for (at, id) in ids.iter().enumerate() {
             lines.push([Lane::Final, Lane::Released][at % 2], &app, &namespace, *id, Rank::Rest);
         }
-        let lanes: Vec<Lane> = std::iter::from_fn(|| lines.pop(true, &[])).map(|(lane, _)| lane).collect();
-        let released = lanes[..8].iter().filter(|lane| **lane == Lane::Released).count();
-        assert_eq!((lanes.len(), released), (16, 2));
+        let order: Vec<Lane> = std::iter::from_fn(|| lines.pop(true, &[])).map(|(lane, _)| lane).collect();
+        let released = order[..8].iter().filter(|lane| **lane == Lane::Released).count();
+        assert_eq!((order.len(), released), (16, 2));
     }
 
     #[test]

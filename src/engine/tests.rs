@@ -409,8 +409,13 @@ impl World {
     }
 
     fn delete_all(&mut self) {
-        for key in self.robots.keys().cloned().collect::<Vec<_>>() {
-            self.delete(&key);
+        let all: Vec<String> = self.robots.keys().cloned().collect();
+        self.delete_these(&all);
+    }
+
+    fn delete_these(&mut self, keys: &[String]) {
+        for key in keys {
+            self.delete(key);
         }
     }
 

@@ -157,6 +157,7 @@ impl Scene {
             robot: &self.robot,
             application,
             heir: self.heir.as_ref(),
+            heir_comes: false,
             refused: self.refused,
             memory: &self.memory,
             settled: self.settled,

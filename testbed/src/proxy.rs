@@ -38,7 +38,8 @@ pub struct Rule {
     /// Only this method.
     pub method: Method,
     /// Only paths of this resource and subresource, without names: `/roomrobots`, `/roomrobots/status`; or the end of the
-    /// path of one object: `/roomrobots/NAME`; or the watches of a resource: `/roomrobots?watch`.
+    /// path of one object: `/roomrobots/NAME`; or the watches of a resource, or of one namespace's: `/roomrobots?watch`,
+    /// `/namespaces/NAME/roomrobots?watch`; or, with a slash at its end, all of a namespace: `/namespaces/NAME/`.
     pub path: &'static str,
     /// How often.
     pub times: u32,
@@ -181,12 +182,13 @@ impl Relay {
     fn action(&self, method: &Method, uri: &Uri) -> Option<Action> {
         let (path, query) = (uri.path(), uri.query().unwrap_or_default());
         let resource = resource(path);
-        let watched = query.contains("watch=true").then(|| format!("{resource}?watch"));
+        let watched = query.contains("watch=true").then(|| format!("{path}?watch"));
         let mut rules = self.rules.lock().unwrap_or_else(PoisonError::into_inner);
         let fits = |rule: &&mut Rule| {
             let place = rule.path == resource
                 || path.ends_with(rule.path)
-                || watched.as_ref().is_some_and(|watched| rule.path == watched);
+                || rule.path.ends_with('/') && path.contains(rule.path)
+                || watched.as_ref().is_some_and(|watched| watched.ends_with(rule.path));
             rule.times > 0 && rule.method == method && place
         };
         let rule = rules.iter_mut().find(fits)?;
@@ -204,11 +206,15 @@ fn resource(path: &str) -> String {
     parts.into_iter().step_by(2).flat_map(|part| ["/", part]).collect()
 }
 
-/// A `Status` as the API server would send it.
+/// A `Status` as the API server would send it; a 404 says that there is no such namespace.
 fn refusal(status: u16) -> Response<Body> {
+    let (reason, message, details) = match status {
+        404 => ("NotFound", "namespaces not found", json!({"kind": "namespaces"})),
+        _ => ("Scripted", "answered by the proxy", json!({})),
+    };
     let text = json!({
         "kind": "Status", "apiVersion": "v1", "status": "Failure", "code": status,
-        "reason": "Scripted", "message": "answered by the proxy",
+        "reason": reason, "message": message, "details": details,
     })
     .to_string();
     let mut response = Response::new(Full::new(Bytes::from(text)).map_err(|never| match never {}).boxed());

@@ -125,9 +125,11 @@ async fn sigkill_thrice_in_a_drain_of_400() {
     world.all_gone(Duration::from_secs(90)).await;
     // Each kill may cost one more call for a robot whose answer nobody had recorded.
     world.verify(3).await;
-    // Calls wait for records: at each kill those of a second were in line, 32 being written, and a few calls out.
+    // Calls wait for records: at each kill those of a tenth of a second had none, and a few calls were out. Of five runs
+    // the middle one made 465 calls; before that bound, 589.
     let calls = world.simulator.calls().len();
-    assert!(calls <= 400 + 3 * 250, "{calls} calls");
+    println!("{calls} calls for 400 robots");
+    assert!(calls <= 400 + 3 * 27, "{calls} calls");
     assert_eq!(world.simulator.population(), 0);
 }
 

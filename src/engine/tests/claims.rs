@@ -186,3 +186,52 @@ fn who_takes_over_acts_on_a_view_as_new_as_its_lease() {
     assert_eq!(deletions(&world), 0, "the robot of the new one was deleted");
     world.assert_gone("team/old", "StillClaimed");
 }
+
+/// Somebody creates the one and deletes the other at the same moment, while one process leads, or while none does.
+#[test]
+fn a_rename_removes_no_robot_from_its_room() {
+    for led in [true, false] {
+        let mut world = World::led();
+        claim(&mut world, "team/old", json!({}));
+        world.write_takes = 12 * MS;
+        if !led {
+            world.input(Input::Lost);
+            world.run(SECOND);
+        }
+        world.robot("team/new", json!({"roomId": "room", "memberAccount": SHARED}));
+        world.run(5 * MS);
+        world.delete("team/old");
+        world.run(20 * MS);
+        if !led {
+            world.input(Input::Leading(Before::Finished));
+        }
+        world.run(5 * SECOND);
+        assert_eq!(deletions(&world), 0, "the robot of the new one was deleted");
+        world.assert_gone("team/old", "StillClaimed");
+    }
+}
+
+/// It will not be taken in charge, or would delete nothing: nobody waits for it.
+#[test]
+fn a_deletion_waits_for_nobody_who_will_not_inherit() {
+    for (spec, refused) in [
+        (json!({"applicationRef": {"name": "nowhere"}}), false),
+        (json!({"deletionPolicy": "Retain"}), false),
+        (json!({"creationPolicy": "Create"}), false),
+        (json!({}), true),
+    ] {
+        let mut world = World::led();
+        claim(&mut world, "team/old", json!({}));
+        if refused {
+            let words = WriteError::Refused("denied".into());
+            world.failing(move |key, _, _| (key == "team/new").then(|| Fault::Refused(words.clone())));
+        }
+        let mut whole = json!({"roomId": "room", "memberAccount": SHARED, "suspend": true});
+        merge(&mut whole, &spec);
+        world.robot("team/new", whole);
+        world.delete("team/old");
+        world.run(3 * SECOND);
+        world.assert_gone("team/old", "Deleted");
+        assert_eq!(deletions(&world), 1, "{spec}");
+    }
+}

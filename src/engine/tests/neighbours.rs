@@ -23,7 +23,7 @@ fn thousands_released_under_invented_applications_keep_no_drain_waiting() {
     let alone = {
         let mut world = busy();
         let keys = world.crowd("team/r", 400, json!({}));
-        keys.iter().for_each(|key| world.delete(key));
+        world.delete_these(&keys);
         taken(&mut world, "team/")
     };
     let mut world = busy();
@@ -38,8 +38,8 @@ fn thousands_released_under_invented_applications_keep_no_drain_waiting() {
     world.run(MINUTE);
     let evil: Vec<String> = world.robots.keys().filter(|key| key.starts_with("evil/")).cloned().collect();
     assert_eq!(evil.len(), 3000);
-    evil.iter().for_each(|key| world.delete(key));
-    keys.iter().for_each(|key| world.delete(key));
+    world.delete_these(&evil);
+    world.delete_these(&keys);
     let beside = taken(&mut world, "team/");
     assert!(beside <= alone.mul_f64(1.5), "{beside:?} beside them, {alone:?} alone");
     world.run(2 * MINUTE);
@@ -66,7 +66,7 @@ fn a_namespace_whose_writes_hang_takes_nothing_from_the_calls_of_the_others() {
     let alone = {
         let mut world = World::led_with(32);
         let keys = world.crowd("team/r", 400, json!({}));
-        keys.iter().for_each(|key| world.delete(key));
+        world.delete_these(&keys);
         taken(&mut world, "team/")
     };
     let mut world = World::led_with(32);

@@ -258,6 +258,7 @@ impl Bench {
             robot: &robot,
             application,
             heir: None,
+            heir_comes: false,
             refused: None,
             memory: &memory,
             settled: Duration::ZERO,
@@ -307,18 +308,6 @@ fn read<T: serde::de::DeserializeOwned>(stored: Value) -> Result<T> {
     serde_json::from_value(stored).map_err(|error| Error::new("a stored object", error))
 }
 
-#[cfg(test)]
-mod tests {
-    /// Checks inside that every deletion costs one call and two writes, and that nothing settled is written to.
-    #[test]
-    fn a_thousand_deletions_beside_a_few_robots_of_some_applications() {
-        for applications in [1, 7] {
-            let row = super::measure(20, applications).unwrap();
-            assert!(row.micros_per_deletion > 0.0);
-        }
-    }
-}
-
 /// Applies a patch as the API server does.
 fn apply(stored: &mut Value, patch: &[Value]) -> Result<()> {
     let why = |error: &dyn std::fmt::Display| Error(format!("a patch that does not fit: {error}"));
@@ -329,4 +318,16 @@ fn apply(stored: &mut Value, patch: &[Value]) -> Result<()> {
         fields.remove("status");
     }
     json_patch::patch(stored, &patch).map_err(|error| why(&error))
+}
+
+#[cfg(test)]
+mod tests {
+    /// Checks inside that every deletion costs one call and two writes, and that nothing settled is written to.
+    #[test]
+    fn a_thousand_deletions_beside_a_few_robots_of_some_applications() {
+        for applications in [1, 7] {
+            let row = super::measure(20, applications).unwrap();
+            assert!(row.micros_per_deletion > 0.0);
+        }
+    }
 }

@@ -178,6 +178,7 @@ fn record(robot: &Robot, outcome: Outcome) -> Result<Vec<serde_json::Value>> {
         robot,
         application,
         heir: None,
+        heir_comes: false,
         refused: None,
         memory: &memory,
         settled: Duration::ZERO,
