@@ -3,6 +3,29 @@
 //! One task owns it and nothing else touches it. Inputs come in with the time, effects come out; it knows no client
 //! and no async, so that every decision can be tested without either. `plan` decides for one robot; this module
 //! holds what many robots share: lines for writes and calls, paces, applications, timers.
+//!
+//! # What inputs can show
+//!
+//! Decisions rest on these and on nothing more; the tests that hold each are named.
+//!
+//! - A list shows every object that was stored when it began, as it was then or later. What it does not show is gone
+//!   (`lists`). A list that began before this process was elected may be older than what the process before it did
+//!   (`claims::who_takes_over_acts_on_a_view_as_new_as_its_lease`).
+//! - A watch tells of every object in the order of its versions, late, and may leave versions out. A view with a lower
+//!   `resourceVersion` than the known one is older, and is not taken (`one_call::a_view_that_is_older_than_what_is_known_is_not_taken`).
+//! - A watch that tells that an object is gone says so of this UID (`one_call::the_end_of_an_object_is_not_the_end_of_another_of_its_name`).
+//!   With a selector it may only have left the shard.
+//! - The reply to a write shows the object as that write left it, and may come after newer views. It is no proof that the
+//!   object is still there (`views::a_reply_to_an_own_write_is_no_proof_that_a_list_will_show_the_object`).
+//! - A write without a reply may be stored, now or later; for a status only while nothing else is written first
+//!   (`views::a_status_that_comes_late_never_takes_the_place_of_a_newer_one`).
+//! - 404 for the object means that it is gone, and the watch will say so, or show it again
+//!   (`one_call::an_object_that_was_not_found_and_shows_again_is_served_again`). 404 for the namespace does not
+//!   (`views::a_missing_namespace_is_not_a_missing_object`).
+//! - Other writers may change, remove or move anything: finalizers, conditions, labels (`start`,
+//!   `views::other_writers_neither_lose_their_conditions_nor_stop_a_deletion`). An identity that changes all the same is
+//!   another robot (`one_call::a_name_that_is_used_again_is_another_robot`).
+//! - An answer of the room engine that was final stays final for this RoomRobot, whatever is stored (`one_call`).
 
 mod applications;
 mod calls;
@@ -174,8 +197,10 @@ struct Seat {
     status_refused: bool,
     /// What is being written is the finalizer.
     writing_finalizer: bool,
-    blocked_until: Duration,
-    failed_writes: u32,
+    /// After writes of the finalizer that failed.
+    finalizer_retry: Retry,
+    /// After writes of the status that failed.
+    status_retry: Retry,
     coarse: applications::Coarse,
     /// The conditions that are being written, and those that were written last.
     telling: Vec<Wanted>,
@@ -188,6 +213,25 @@ struct Seat {
     unused_since: Option<Duration>,
     /// When its last call went out.
     called_at: Duration,
+}
+
+/// When a write that failed is tried again.
+#[derive(Clone, Copy, Debug, Default)]
+struct Retry {
+    /// How often in a row it failed.
+    failed: u32,
+    not_before: Duration,
+}
+
+impl Retry {
+    fn is_due(&self, now: Duration) -> bool {
+        now >= self.not_before
+    }
+
+    fn fail(&mut self, now: Duration, jitter: f64) {
+        self.failed = self.failed.saturating_add(1);
+        self.not_before = now + writes::retry_delay(self.failed, jitter);
+    }
 }
 
 /// A walk over the robots that wait, to tell each that the room engine refuses: as the writes allow, and once for each

@@ -70,6 +70,8 @@ pub enum Step {
     OperatorLog,
     /// See who holds the object: another finalizer.
     Finalizers,
+    /// See which policies and webhooks may refuse the operator's writes.
+    Policies,
     /// Let the object go and leave the robot in its room.
     Release,
 }
@@ -97,6 +99,9 @@ impl Step {
             Self::Requests => "list the RequestIds that the vendor's support asks for",
             Self::OperatorLog => "see what the operator says",
             Self::Finalizers => "see whose finalizers are left",
+            Self::Policies => {
+                "see the policies and webhooks of the cluster; the message names the one that refuses"
+            }
             Self::Release => "let it go and leave the robot in its room; the vendor goes on billing it",
         }
     }
@@ -141,6 +146,9 @@ impl Step {
             Self::Finalizers => {
                 "kubectl get roomrobot {name} -n {namespace} -o jsonpath='{.metadata.finalizers}'"
             }
+            Self::Policies => {
+                "kubectl get validatingadmissionpolicies,validatingwebhookconfigurations,mutatingwebhookconfigurations"
+            }
             Self::Release => "kubectl roomrobot release {name} -n {namespace} --reason TEXT",
         }
     }
@@ -174,7 +182,7 @@ const fn see(kind: Kind, is: Is, reasons: &'static [Reason], when: &'static str,
 const NOTHING: &str = "nothing";
 const TRIES_AGAIN: &str = "nothing; the operator tries again by itself";
 
-use Kind::{Accepted, Ready, RobotDeleted};
+use Kind::{Accepted, Ready, RobotDeleted, Stalled};
 use Reason as R;
 use Subject::{RoomRobot, RtcApplication};
 
@@ -195,7 +203,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
     row(RoomRobot, Accepted, Is::False, &[R::WriteRefused],
         "the cluster refuses the finalizer on the RoomRobot or on its RtcApplication: a policy, a webhook, a quota or a missing right",
         "the message has the cluster's words; change what stands in the way; the operator tries again every 30 s",
-        &[Step::OperatorLog]),
+        &[Step::Policies, Step::TryNow, Step::OperatorLog]),
 
     row(RoomRobot, Ready, Is::True, &[R::Adopted], "accepted, `creationPolicy: Adopt`", NOTHING, &[]),
     row(RoomRobot, Ready, Is::True, &[R::Added],
@@ -207,7 +215,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
     row(RoomRobot, Ready, Is::False, &[R::WriteRefused],
         "the cluster refuses to put the finalizer on, or to take it off at the end of a deletion",
         "the message has the cluster's words; change what stands in the way; the operator tries again every 30 s",
-        &[Step::OperatorLog]),
+        &[Step::Policies, Step::TryNow, Step::OperatorLog]),
     row(RoomRobot, Ready, Is::False, &[R::RoomNotFound],
         "`add_robot` answered 100004", "create the room; the operator tries again", &[Step::TryNow]),
     row(RoomRobot, Ready, Is::False, &[R::RoomFull],
@@ -223,6 +231,8 @@ pub const EXPLANATIONS: &[Explanation] = &[
         "`creationPolicy: Create`, and `add_robot` did not succeed, or may not be called now; Unknown where the robot may be in the room or not",
         RobotDeleted),
 
+    see(Stalled, Is::True, &[R::WriteRefused], "the cluster refuses a write that the operator has to make", Ready),
+
     row(RoomRobot, RobotDeleted, Is::True, &[R::Deleted],
         "`delete_robot` answered 0", NOTHING, &[Step::Finalizers]),
     row(RoomRobot, RobotDeleted, Is::True, &[R::RoomNotFound],
@@ -234,7 +244,7 @@ pub const EXPLANATIONS: &[Explanation] = &[
         "`deletionPolicy` is `Retain`; no call follows, and the last one before, if any, stays named",
         NOTHING, &[Step::Finalizers]),
     row(RoomRobot, RobotDeleted, Is::False, &[R::StillClaimed],
-        "another live, accepted RoomRobot stands for the same robot; no call follows and the object leaves",
+        "another live, accepted RoomRobot stands for the same robot, would delete it, and may have a robot to remove; no call follows and the object leaves",
         "nothing; deleting the last of them removes the robot", &[Step::Finalizers]),
     row(RoomRobot, RobotDeleted, Is::False, &[R::InternalError],
         "100001, or another error of the service's own", TRIES_AGAIN, &[Step::TryNow, Step::Requests]),
@@ -273,10 +283,6 @@ pub const EXPLANATIONS: &[Explanation] = &[
         "the message names it",
         &[Step::CreateApplication, Step::CreateSecret, Step::ReplaceSecret, Step::EditApplication, Step::Doctor]),
 
-    row(RtcApplication, Ready, Is::False, &[R::WriteRefused],
-        "the cluster refuses to put the finalizer on the RtcApplication, or to take it off",
-        "the message has the cluster's words; change what stands in the way; the operator tries again every 30 s",
-        &[Step::OperatorLog]),
     row(RtcApplication, Ready, Is::False, &[R::Suspended],
         "`spec.suspend` is true", "set it to false", &[Step::ResumeApplication]),
     row(RtcApplication, Ready, Is::False, &[R::EndpointNotAllowed],
@@ -285,17 +291,21 @@ pub const EXPLANATIONS: &[Explanation] = &[
     row(RtcApplication, Ready, Is::False, &[R::SecretNotFound],
         "the Secret does not exist in the operator's namespace", "create it", &[Step::CreateSecret]),
     row(RtcApplication, Ready, Is::False, &[R::SecretInvalid],
-        "the Secret has no usable key, or has both, or may not be read", "the message says which; correct it",
+        "the Secret has no usable key, or has both, or cannot be read", "the message says which; correct it",
         &[Step::ReplaceSecret, Step::Doctor]),
     row(RtcApplication, Ready, Is::False, &[R::CredentialsRejected],
         "the room engine does not take the signature; calls stop, one probe a minute",
         "correct the Secret, `spec.identifier` or `spec.endpoint`",
         &[Step::ReplaceSecret, Step::EditApplication, Step::Doctor]),
     row(RtcApplication, Ready, Is::False, &[R::PermissionDenied],
-        "the application may not do this; calls stop, one probe a minute",
+        "the application may not use a command; calls of that command stop, one probe a minute; the other command goes on",
         "make `spec.identifier` an App administrator, or see the message", &[Step::EditApplication]),
     row(RtcApplication, Ready, Is::False, &[R::PlanExceeded],
-        "package or billing; calls stop, one probe a minute", "renew or upgrade the package", &[]),
+        "package or billing; calls of the command that was refused stop, one probe a minute; the other command goes on", "renew or upgrade the package", &[]),
+    row(RtcApplication, Ready, Is::False, &[R::WriteRefused],
+        "the cluster refuses to put the finalizer on the RtcApplication, or to take it off",
+        "the message has the cluster's words; change what stands in the way; the operator tries again every 30 s",
+        &[Step::Policies, Step::OperatorLog]),
     row(RtcApplication, Ready, Is::False, &[R::DeletionsStalled],
         "deletions of its robots wait for a person, or for more than 5 minutes; up to 30 s late",
         "see why: `kubectl roomrobot why -A`, or the conditions `RobotDeleted` of its RoomRobots", &[]),

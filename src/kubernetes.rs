@@ -144,25 +144,38 @@ fn json_patch(operations: Value) -> Result<Patch<()>, WriteError> {
 
 async fn timely<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, WriteError> {
     match tokio::time::timeout(WRITE_TIMEOUT, write).await {
-        Err(_) => Err(WriteError::Other("the API server did not answer in time".to_owned())),
+        Err(_) => Err(WriteError::Late),
         Ok(result) => result.map_err(|error| match error {
-            kube::Error::Api(status) => match status.code {
-                // Not what somebody on the way says, such as a load balancer; nor that the namespace is gone.
-                404 if status.reason == "NotFound" && !is_about_namespace(&status) => WriteError::NotFound,
-                409 | 412 => WriteError::Conflict(told(&status)),
-                422 if is_out_of_date(&status) => WriteError::Conflict(told(&status)),
-                // Too many requests, or one that took too long: the next one may be taken.
-                408 | 429 => WriteError::Other(told(&status)),
-                400..=499 => WriteError::Refused(told(&status)),
-                500 if status.message.contains("failed calling webhook") => {
-                    WriteError::Refused(told(&status))
-                }
-                _ => WriteError::Other(told(&status)),
-            },
+            kube::Error::Api(status) => classify(&status),
             error if is_unreachable(&error) => WriteError::Unreachable(explain(&error)),
             error => WriteError::Other(explain(&error)),
         }),
     }
+}
+
+/// What an answer of the API server means for a write.
+fn classify(status: &Status) -> WriteError {
+    match status.code {
+        // A webhook chooses the code and the reason of its denial freely: neither says anything about what is stored.
+        _ if is_webhooks(status) => WriteError::Refused(told(status)),
+        // The API server has just started and does not know its policies, webhooks or quotas yet.
+        403 if status.message.contains("not yet ready to handle request") => WriteError::Other(told(status)),
+        // Not what somebody on the way says, such as a load balancer; nor that the namespace is gone.
+        404 if status.reason == "NotFound" && !is_about_namespace(status) => WriteError::NotFound,
+        409 | 412 => WriteError::Conflict(told(status)),
+        422 if is_out_of_date(status) => WriteError::Conflict(told(status)),
+        // Too many requests, or one that took too long: the next one may be taken.
+        408 | 429 => WriteError::Other(told(status)),
+        400..=499 => WriteError::Refused(told(status)),
+        _ => WriteError::Other(told(status)),
+    }
+}
+
+/// Whether an admission webhook denied the write, or could not be asked and has to be.
+fn is_webhooks(status: &Status) -> bool {
+    let message = &status.message;
+    message.starts_with("admission webhook \"") && message.contains("\" denied the request")
+        || status.code == 500 && message.contains("failed calling webhook")
 }
 
 /// Whether there is no such namespace: what is stored in it can be written to only when it is made again.
@@ -305,6 +318,72 @@ mod tests {
             Status { code: 403, message: "denied:\nRtcApplication x\u{1b}[2J".into(), ..Status::default() };
         let said = r"the API server answered 403: denied:\nRtcApplication x\u{1b}[2J";
         assert_eq!(explain(&kube::Error::Api(status.boxed())), said);
+    }
+
+    /// As kube-apiserver 1.37 says it; what it means for a write.
+    #[test]
+    fn what_the_api_server_answers_is_told_apart() {
+        let finalizer = json!([{"reason": "FieldValueForbidden", "field": "metadata.finalizers",
+            "message": "Forbidden: no new finalizers can be added if the object is being deleted"}]);
+        let webhook = "admission webhook \"guard.example.com\" denied the request: no";
+        let broken = "Internal error occurred: failed calling webhook \"guard.example.com\": failed to call webhook: Post \"https://127.0.0.1:1/?timeout=1s\": context deadline exceeded";
+        let policy = "roomrobots.roomrobot.dev \"r\" is forbidden: ValidatingAdmissionPolicy 'p' with binding 'p' denied request: label team is missing";
+        let rejected = "the server rejected our request due to an error in our request";
+        let invalid = "RoomRobot.roomrobot.dev \"r\" is invalid: metadata.finalizers: Forbidden: no new finalizers can be added if the object is being deleted";
+        let modified = "Operation cannot be fulfilled on roomrobots.roomrobot.dev \"r\": the object has been modified; please apply your changes to the latest version and try again";
+        let rights = "roomrobots.roomrobot.dev \"r\" is forbidden: User \"u\" cannot patch resource \"roomrobots\" in API group \"roomrobot.dev\" in the namespace \"n\"";
+        let starting = "roomrobots.roomrobot.dev \"r\" is forbidden: not yet ready to handle request";
+        let (robot, namespace) = (json!({"kind": "roomrobots"}), json!({"kind": "namespaces"}));
+        let of_finalizer = json!({"kind": "RoomRobot", "causes": finalizer});
+        for (code, reason, message, details, expected) in [
+            (404, "NotFound", "roomrobots.roomrobot.dev \"r\" not found", &robot, "not found"),
+            (404, "NotFound", "namespaces \"n\" not found", &namespace, "refused"),
+            (404, "", "404 page not found", &json!({}), "refused"),
+            (409, "Conflict", modified, &robot, "conflict"),
+            (422, "Invalid", rejected, &json!({}), "conflict"),
+            (422, "Invalid", invalid, &of_finalizer, "conflict"),
+            (422, "Invalid", "status.conditions[0].reason: Required value", &robot, "refused"),
+            (422, "Invalid", policy, &robot, "refused"),
+            (403, "Forbidden", rights, &robot, "refused"),
+            (403, "Forbidden", starting, &robot, "other"),
+            (401, "Unauthorized", "Unauthorized", &json!({}), "refused"),
+            (
+                400,
+                "",
+                "admission webhook \"g\" denied the request without explanation",
+                &json!({}),
+                "refused",
+            ),
+            (403, "", webhook, &json!({}), "refused"),
+            (404, "NotFound", webhook, &json!({}), "refused"),
+            (409, "Conflict", webhook, &json!({}), "refused"),
+            (422, "Invalid", webhook, &of_finalizer, "refused"),
+            (429, "", webhook, &json!({}), "refused"),
+            (503, "", webhook, &json!({}), "refused"),
+            (
+                500,
+                "InternalError",
+                broken,
+                &json!({"causes": [{"message": "failed calling webhook"}]}),
+                "refused",
+            ),
+            (500, "InternalError", "Internal error occurred: etcdserver: no leader", &json!({}), "other"),
+            (408, "Timeout", "request did not complete within the allotted timeout", &json!({}), "other"),
+            (429, "TooManyRequests", "too many requests, please try again later", &json!({}), "other"),
+            (504, "Timeout", "request did not complete within requested timeout", &json!({}), "other"),
+        ] {
+            let body = json!({"kind": "Status", "apiVersion": "v1", "metadata": {}, "status": "Failure",
+                "code": code, "reason": reason, "message": message, "details": details});
+            let status: Status = serde_json::from_value(body).unwrap();
+            let is = match classify(&status) {
+                WriteError::NotFound => "not found",
+                WriteError::Refused(_) => "refused",
+                WriteError::Conflict(_) => "conflict",
+                WriteError::Unreachable(_) | WriteError::Late => "no answer",
+                WriteError::Other(_) => "other",
+            };
+            assert_eq!(is, expected, "{code} {reason}: {message}");
+        }
     }
 
     #[test]

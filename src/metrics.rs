@@ -264,7 +264,7 @@ impl Metrics {
             Err(WriteError::NotFound) => "not_found",
             Err(WriteError::Conflict(_)) => "conflict",
             Err(WriteError::Refused(_)) => "refused",
-            Err(WriteError::Unreachable(_) | WriteError::Other(_)) => "error",
+            Err(WriteError::Unreachable(_) | WriteError::Late | WriteError::Other(_)) => "error",
         };
         self.writes.get_or_create(&WriteLabels { verb, resource, change, result }).inc();
     }

@@ -29,7 +29,10 @@ const CATCH_UP: Duration = Duration::from_millis(50);
 const LINGER: Duration = Duration::from_secs(60);
 
 /// The part of the quota, one in so many, that is kept back for finding out whether calls are answered again.
-const RESERVE: u32 = 20;
+const RESERVE: usize = 20;
+
+/// So much of it at least, of a quota of twice that or more.
+const LEAST_RESERVE: usize = 3;
 
 /// Between two calls that find that out, at first and at most; each interval is half as long again as the one before.
 const PROBES: (Duration, Duration) = (Duration::from_secs(8), Duration::from_secs(60));
@@ -176,7 +179,7 @@ impl Pace {
             (*nth + SECOND).saturating_sub(way)
         });
         let unheard = given_up.into_iter().max().is_some_and(|at| at > self.heard);
-        let kept_back = (limit / RESERVE as usize).max(1).min(limit - 1);
+        let kept_back = (limit / RESERVE).max(LEAST_RESERVE).min(limit / 2);
         let probe_at =
             if unheard || free <= kept_back { self.started + self.probe_interval() } else { room_at };
         self.room_at = Some(room_at.max(probe_at));
@@ -446,6 +449,58 @@ mod tests {
             }
             let most = most_in_a_second(&arrivals);
             assert!(most <= 200, "{most} arrivals in a second around a stall of {stall} ms");
+        }
+    }
+
+    /// The connection stalls, the client gives its calls up, and all that were sent arrive when it opens again.
+    #[test]
+    fn what_piles_up_on_the_way_keeps_the_quota_however_long_it_does() {
+        const GIVEN_UP: Duration = Duration::from_secs(8);
+        const TICK: Duration = Duration::from_millis(5);
+        let stalls = [(200, 1), (200, 3), (200, 9), (200, 60), (200, 240), (10, 20), (10, 60), (1, 20)];
+        for (limit, stall) in stalls.map(|(limit, seconds)| (limit, Duration::from_secs(seconds))) {
+            let mut pace = Pace::new(limit);
+            // Sent and not arrived; sent and neither answered nor given up.
+            let (mut held, mut open): (Vec<Duration>, Vec<Duration>) = (Vec::new(), Vec::new());
+            let mut arrivals = Vec::new();
+            let (from, end) = (5 * SECOND, 5 * SECOND + stall);
+            let quiet = end + LINGER + 2 * GIVEN_UP;
+            let mut now = Duration::ZERO;
+            while now < quiet + 10 * SECOND {
+                now += TICK;
+                if !(from..end).contains(&now) {
+                    for started in held.drain(..) {
+                        arrivals.push(now);
+                        if open.contains(&started) {
+                            pace.ended(started, Arrival::Known, now + MS);
+                            open.retain(|one| *one != started);
+                        }
+                    }
+                }
+                open.retain(|started| {
+                    let over = *started + GIVEN_UP <= now;
+                    if over {
+                        pace.ended(*started, Arrival::Unknown, now);
+                    }
+                    !over
+                });
+                while pace.take(now) {
+                    held.push(now);
+                    open.push(now);
+                }
+            }
+            let most = most_in_a_second(&arrivals);
+            assert!(most <= limit as usize, "{most} arrivals in a second of {limit} after {stall:?}");
+            let back = arrivals.iter().find(|at| **at > end + SECOND).unwrap().saturating_sub(end);
+            // A small quota has few calls to find out with whether any is answered.
+            let longest = if limit < 100 {
+                LINGER + GIVEN_UP
+            } else {
+                (9 * SECOND + stall / 2).min(PROBES.1 + GIVEN_UP)
+            };
+            assert!(back <= longest, "calls go on {back:?} after {stall:?} at {limit}");
+            let last = arrivals.iter().filter(|at| **at >= quiet).count();
+            assert!(last >= limit as usize * 9, "{last} in the last ten seconds after {stall:?} at {limit}");
         }
     }
 

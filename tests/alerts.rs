@@ -34,7 +34,7 @@ fn each_alert_has_a_test_and_a_section_in_the_runbook() {
         .map(|title| title.to_lowercase().replace(' ', "-"))
         .collect();
     let names: Vec<&str> = alerts.lines().filter_map(|line| line.trim().strip_prefix("- alert: ")).collect();
-    assert_eq!(names.len(), 7);
+    assert_eq!(names.len(), 8);
     for name in &names {
         assert!(
             tests.contains(&format!("alertname: {name}"))

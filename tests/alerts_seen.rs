@@ -71,13 +71,14 @@ struct Applications<'a> {
 
 impl<'a> Applications<'a> {
     /// Short name, calls a second, robots.
-    const ALL: [(&'static str, u32, usize); 6] = [
+    const ALL: [(&'static str, u32, usize); 7] = [
         ("well", 200, 5),
         ("stuck", 200, 1),
         ("refused", 200, 1),
         ("saturated", 1, 45),
         ("throttled", 10, 70),
         ("failing", 200, 20),
+        ("denied", 200, 4),
     ];
 
     async fn new(world: &'a World) -> Self {
@@ -128,13 +129,16 @@ impl<'a> Applications<'a> {
         simulator.fail(Fault::always(Kind::Code(100_006)).app(self.sdk_app_id("stuck")));
         simulator.fail(Fault::always(Kind::Code(100_001)).app(self.sdk_app_id("failing")));
         self.world.secret(self.name("refused"), json!({"secretKey": "wrong"})).await;
-        // As where the operator may not write Events.
-        proxy.add(Rule {
-            method: Method::POST,
-            path: "/events",
-            times: u32::MAX,
-            action: Action::Answer(403),
-        });
+        let answer = |method, path, code| {
+            proxy.add(Rule { method, path, times: u32::MAX, action: Action::Answer(code) });
+        };
+        answer(Method::POST, "/events", 500);
+        // As where a policy denies it.
+        for path in
+            ["/roomrobots/denied-0", "/roomrobots/denied-1", "/roomrobots/denied-2", "/roomrobots/denied-3"]
+        {
+            answer(Method::PATCH, path, 403);
+        }
     }
 
     async fn mend(&self, proxy: &Proxy) {
@@ -231,11 +235,13 @@ async fn each_alert_fires_in_the_state_that_it_is_for_and_is_silent_otherwise() 
         ("RoomRobotThrottled", "throttled"),
         ("RoomRobotErrors", "failing"),
         ("RoomRobotWritesFail", ""),
+        ("RoomRobotWritesRefused", ""),
     ]);
     // All of these wait for long for something else than their turn, and a slow line is a long one.
     let allowed = applications.alerts(&[
         ("RoomRobotDeletionStuck", "refused"),
         ("RoomRobotDeletionStuck", "failing"),
+        ("RoomRobotDeletionStuck", "denied"),
         ("RoomRobotQuotaSaturated", "throttled"),
     ]);
     fire(&prometheus, &wanted, &allowed).await;

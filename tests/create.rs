@@ -587,7 +587,7 @@ async fn additions_that_hang_do_not_slow_deletions() {
     futures::stream::iter(&names)
         .for_each_concurrent(16, |name| async { drop(world.newcomer(name).await) })
         .await;
-    world.called(1 + 256).await;
+    world.called(1 + 185).await;
     for n in 0..50 {
         let (name, asked) = (format!("old-{n}"), world.simulator.elapsed());
         world.delete(&name).await;

@@ -21,6 +21,7 @@ mod program;
 mod quiet;
 mod quota;
 mod refusals;
+mod refused_writes;
 mod reliability;
 mod request_id;
 mod resources;

@@ -1,7 +1,7 @@
 //! RtcApplications: their Secrets, their finalizer, their condition and counts.
 
 use super::{
-    Announcement, ApplicationWrite, Change, Effect, Engine, Entry, Now, Seat, State, WriteError,
+    Announcement, ApplicationWrite, Change, Effect, Engine, Entry, Now, Retry, Seat, State, WriteError,
     lines::CallLine, writes,
 };
 use crate::{
@@ -110,7 +110,7 @@ impl Engine {
         seat.told.clear();
         seat.coarse.dirty = true;
         (seat.refused, seat.prober, seat.telling_robots) = (None, None, [None; 2]);
-        (seat.blocked_until, seat.failed_writes) = (Duration::ZERO, 0);
+        (seat.finalizer_retry, seat.status_retry) = (Retry::default(), Retry::default());
     }
 
     pub(super) fn forget_application(&mut self, name: &Arc<str>, now: Now) {
@@ -249,11 +249,13 @@ impl Engine {
         let spec = &seat.application.spec;
         let waiting = self.tallies.get(&spec.name).is_some_and(|tally| tally.deleting > 0);
         let news = seat.coarse.dirty || waiting || seat.overwritten || spec.counts != seat.coarse.counts();
-        let counts = (news && self.tells_about(seat)).then_some(seat.coarse.next);
+        let (finalizer, status) = (seat.finalizer_retry, seat.status_retry);
+        let counts = (news && self.tells_about(seat)).then(|| seat.coarse.next.max(status.not_before));
         let held = spec.finalizers.ours.is_some();
-        let unused = seat.unused_since.filter(|_| held).map(|since| since + UNUSED);
-        let retry = (seat.failed_writes > 0).then_some(seat.blocked_until);
-        counts.into_iter().chain(unused).chain(retry).min().map(|at| at.max(seat.blocked_until))
+        let unused = seat.unused_since.filter(|_| held);
+        let unused = unused.map(|since| (since + UNUSED).max(finalizer.not_before));
+        let retries = [finalizer, status].into_iter().filter(|retry| retry.failed > 0);
+        counts.into_iter().chain(unused).chain(retries.map(|retry| retry.not_before)).min()
     }
 
     /// Whether the status is this operator's to write: an application that only other shards use is theirs.
@@ -271,7 +273,7 @@ impl Engine {
         let Some(seat) = self.seats.get_mut(name) else {
             return;
         };
-        if seat.writing || now.since_start < seat.blocked_until {
+        if seat.writing {
             return;
         }
         let spec = &seat.application.spec;
@@ -285,18 +287,23 @@ impl Engine {
             }
             _ => None,
         };
+        let due = change.is_none() || seat.finalizer_retry.is_due(now.since_start);
+        let finalizer = change.filter(|_| due);
+        let status_due = seat.status_retry.is_due(now.since_start);
         // What is refused is told first, where that can be.
-        let told = seat.refused.is_some() && !seat.status_refused;
-        let status = if told { self.application_status(name, now) } else { None };
-        let change = match status {
-            Some(status) => Some(status),
-            None => change.or_else(|| if told { None } else { self.application_status(name, now) }),
-        };
+        let refused = seat.refused.is_some();
+        let mut status = || if status_due { self.application_status(name, now) } else { None };
+        let change = if refused { status().or(finalizer) } else { finalizer.or_else(status) };
         if let Some(change) = change {
             self.write_application(name, change);
         } else if let Some(seat) = self.seats.get_mut(name) {
             // Nothing is left to write: a write whose reply was lost has been seen to be stored.
-            seat.failed_writes = 0;
+            if due {
+                seat.finalizer_retry = Retry::default();
+            }
+            if status_due {
+                seat.status_retry = Retry::default();
+            }
         }
     }
 
@@ -412,14 +419,9 @@ impl Engine {
         match result {
             Ok(spec) => {
                 if of_finalizer {
-                    seat.refused = None;
+                    (seat.refused, seat.finalizer_retry) = (None, Retry::default());
                 } else {
-                    seat.status_refused = false;
-                }
-                // Telling of a finalizer that is refused does not make the next attempt come sooner.
-                if seat.refused.is_none() {
-                    seat.failed_writes = 0;
-                    seat.blocked_until = Duration::ZERO;
+                    (seat.status_refused, seat.status_retry) = (false, Retry::default());
                 }
                 if !seat.telling.is_empty() {
                     seat.told = std::mem::take(&mut seat.telling);
@@ -434,14 +436,21 @@ impl Engine {
             }
             Err(error) => {
                 seat.telling.clear();
-                seat.failed_writes = seat.failed_writes.saturating_add(1);
-                seat.blocked_until = now.since_start + writes::retry_delay(seat.failed_writes, jitter);
+                let retry = if of_finalizer { &mut seat.finalizer_retry } else { &mut seat.status_retry };
+                retry.fail(now.since_start, jitter);
                 if let Some(reason) = error.reason() {
                     tracing::warn!(application = %name, %reason, "could not write to the RtcApplication; trying again");
                 }
-                if let WriteError::Refused(words) = error {
-                    self.application_write_refused(name, of_finalizer, words, now);
-                }
+                let words = match error {
+                    WriteError::Refused(words) => words,
+                    WriteError::Late
+                        if of_finalizer && (seat.refused.is_some() || seat.finalizer_retry.failed > 1) =>
+                    {
+                        writes::HANGS.to_owned()
+                    }
+                    _ => return,
+                };
+                self.application_write_refused(name, of_finalizer, words, now);
             }
         }
     }
@@ -499,8 +508,8 @@ impl Seat {
             refused: None,
             status_refused: false,
             writing_finalizer: false,
-            blocked_until: Duration::ZERO,
-            failed_writes: 0,
+            finalizer_retry: Retry::default(),
+            status_retry: Retry::default(),
             coarse: Coarse { dirty: true, ..Coarse::default() },
             telling: Vec::new(),
             telling_after: None,

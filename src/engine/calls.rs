@@ -7,7 +7,7 @@ use crate::{
     index::{Id, State},
     pace::{Arrival, Pace},
     plan::{self, Attempt, Hold, Step},
-    room_engine::{Outcome, Target, TroubleKind},
+    room_engine::{Outcome, Target, Trouble, TroubleKind},
     status::Reason,
 };
 use std::{collections::BTreeSet, ops::Bound, sync::Arc, time::Duration};
@@ -285,7 +285,10 @@ impl Engine {
         let class = outcome.class(operation);
         let arrived = match &outcome {
             Outcome::Trouble(trouble) if trouble.kind.is_unsent() => Arrival::Never,
-            Outcome::Trouble(trouble) if trouble.kind == TroubleKind::Timeout => Arrival::Unknown,
+            // Where the head of an answer came, the call had arrived.
+            Outcome::Trouble(Trouble { kind: TroubleKind::Timeout, http_status: None, .. }) => {
+                Arrival::Unknown
+            }
             Outcome::Reply(_) | Outcome::Trouble(_) => Arrival::Known,
         };
         self.pace(sdk_app_id, operation).ended(started, arrived, now.since_start);

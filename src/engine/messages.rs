@@ -109,6 +109,8 @@ pub enum WriteError {
     Conflict(String),
     /// There is no way to the API server at the moment, and why.
     Unreachable(String),
+    /// The API server did not answer in time; what became of the write is not known.
+    Late,
     /// Anything else.
     Other(String),
 }
@@ -119,6 +121,7 @@ impl WriteError {
     pub fn reason(&self) -> Option<&str> {
         match self {
             Self::NotFound => None,
+            Self::Late => Some("the API server did not answer in time"),
             Self::Refused(reason)
             | Self::Conflict(reason)
             | Self::Unreachable(reason)

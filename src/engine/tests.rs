@@ -571,7 +571,7 @@ impl World {
                         drop(self.store(&key, &write.uid, &write.change));
                         Err(WriteError::Unreachable("the reply was lost".into()))
                     }
-                    Some(Fault::Hangs) => Err(WriteError::Other("no answer in time".into())),
+                    Some(Fault::Hangs) => Err(WriteError::Late),
                 };
                 let written = Input::Written(write.id, Box::new(result));
                 return self.send(takes, Coming::Input(written));

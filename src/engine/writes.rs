@@ -34,6 +34,10 @@ const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_
 /// that answers are recorded as soon as there is a way.
 const CUT_OFF: Duration = Duration::from_secs(1);
 
+/// What stands for the cluster's words where it gives none.
+pub(super) const HANGS: &str =
+    "the API server does not answer such writes in time, as where an admission webhook hangs";
+
 /// The most characters that are kept of the words with which the API server refuses a write.
 const MOST_WORDS: usize = 1000;
 
@@ -201,13 +205,27 @@ impl Engine {
             return;
         };
         entry.state = State::Idle;
-        if matches!(result, Err(WriteError::Unreachable(_) | WriteError::Refused(_) | WriteError::Other(_))) {
+        if matches!(
+            result,
+            Err(WriteError::Unreachable(_)
+                | WriteError::Refused(_)
+                | WriteError::Late
+                | WriteError::Other(_))
+        ) {
             self.refusals = self.refusals.saturating_add(1);
             self.refusing.insert(Arc::clone(&entry.robot.key.namespace));
         } else {
             self.refusals = 0;
             self.refusing.clear();
         }
+        let of_finalizer = pending.as_ref().is_some_and(|pending| pending.of_finalizer);
+        let result = match result {
+            // Twice in a row for the same object it is no accident.
+            Err(WriteError::Late) if of_finalizer && (entry.refused.is_some() || entry.failed_writes > 0) => {
+                Err(WriteError::Refused(HANGS.to_owned()))
+            }
+            result => result,
+        };
         match result {
             Ok(robot) => {
                 entry.failed_writes = 0;
@@ -242,7 +260,6 @@ impl Engine {
                 self.touch(id, now);
             }
             Err(WriteError::Refused(words)) => {
-                let of_finalizer = pending.is_some_and(|pending| pending.of_finalizer);
                 self.write_refused(id, of_finalizer, &words, jitter, now);
                 self.recount(id, now);
                 self.touch(id, now);

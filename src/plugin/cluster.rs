@@ -142,12 +142,40 @@ impl Seen {
             && self.robot.conditions.reason(Kind::RobotDeleted).is_none()
     }
 
+    /// Whether its status says that the cluster refuses the operator's writes.
+    #[must_use]
+    pub fn told_refused(&self) -> bool {
+        self.robot.conditions.reason(Kind::Stalled) == Some(Reason::WriteRefused)
+    }
+
+    /// Whether the operator should have written something by now and nothing says why it has not.
+    #[must_use]
+    pub fn silent(&self) -> bool {
+        let conditions = &self.robot.conditions;
+        let told = if self.goes() {
+            self.robot.finalizers.ours.is_none()
+                || conditions.reason(Kind::RobotDeleted).is_some() && !self.over()
+        } else {
+            conditions.reason(Kind::Accepted).is_some()
+        };
+        !told && !self.told_refused()
+    }
+
+    /// When its status last changed, as far as that is written there; in Unix seconds.
+    #[must_use]
+    pub fn last_told(&self) -> Option<i64> {
+        let conditions = at(&self.value, "/status/conditions").as_array().into_iter().flatten();
+        let times = conditions.filter_map(|condition| at(condition, "/lastTransitionTime").as_str());
+        times.filter_map(|time| time.parse::<Timestamp>().ok()).map(Timestamp::as_second).max()
+    }
+
     /// What its deletion waits for: a reason of `RobotDeleted`, or a word that stands for there being none.
     #[must_use]
     pub fn waits_for(&self) -> &'static str {
         match self.robot.conditions.reason(Kind::RobotDeleted) {
             // Whoever holds it, it is not this operator.
             _ if self.robot.finalizers.ours.is_none() => "OtherFinalizer",
+            _ if self.told_refused() => Reason::WriteRefused.as_str(),
             Some(reason) => reason.as_str(),
             None => "Queued",
         }

@@ -36,7 +36,8 @@ pub fn waiting(robots: &[Seen], now: i64) -> Vec<Waiting> {
             let robot = &seen.robot;
             let since = robot.deleting_since?;
             let call = at(&seen.value, "/status/lastRequest");
-            let told = condition(&seen.value, Kind::RobotDeleted.as_str());
+            let kind = if seen.told_refused() { Kind::Stalled } else { Kind::RobotDeleted };
+            let told = condition(&seen.value, kind.as_str());
             let ours = robot.finalizers.ours.is_some();
             Some(Waiting {
                 namespace: robot.key.namespace.to_string(),

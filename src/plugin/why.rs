@@ -43,6 +43,8 @@ pub struct Facts<'a> {
     pub metrics: &'a [String],
     /// Deletions of its application that are in line for their first answer, where they were counted: since when.
     pub line: Option<&'a [i64]>,
+    /// What an Event says of a write that the cluster refuses, where the status cannot say it.
+    pub refused: Option<&'a str>,
     /// Other deletions that wait for the same reason.
     pub more: usize,
     /// The operator's namespace.
@@ -165,15 +167,14 @@ pub fn explain(facts: &Facts<'_>) -> Screen {
     let mut details = Vec::new();
     let mut say = |about, text: String| details.push(Detail { about, text });
     if let Some(condition) = &matter.condition {
+        let SeenCondition { status, reason, message } = condition;
         say(
             "says",
-            format!(
-                "{}={} {}: {}",
-                matter.kind.as_str(),
-                condition.status,
-                condition.reason,
-                condition.message
-            ),
+            if status.is_empty() {
+                format!("an Event: {reason}: {message}")
+            } else {
+                format!("{}={status} {reason}: {message}", matter.kind.as_str())
+            },
         );
     }
     if let Some((means, todo)) = matter.meaning {
@@ -284,6 +285,51 @@ fn reason_of(kind: Kind, operation: Option<&str>, code: i64) -> Option<&'static 
     Some(reason.as_str())
 }
 
+/// What is the matter with one that is not being deleted.
+fn of_living(facts: &Facts<'_>) -> Matter {
+    let Seen { robot, value, .. } = facts.seen;
+    let (key, nobody) = (&robot.key, nobody(facts.acting));
+    let stalled = robot.conditions.is_true(Kind::Stalled);
+    let person = if stalled { "and a person must act" } else { "and goes on by itself" };
+    let finding = if stalled { Finding::NeedsAPerson } else { Finding::Waits };
+    let shown = |kind: Kind| condition(value, kind.as_str());
+    if let Some(told) = refusal(facts).filter(|_| !nobody) {
+        let summary =
+            format!("The cluster refuses the operator's writes for RoomRobot {key}, and a person must act");
+        return of_refusal(summary, told);
+    }
+    let kind = if robot.accepted() { Kind::Ready } else { Kind::Accepted };
+    let condition = shown(kind);
+    let (summary, finding) = match &condition {
+        None if nobody => (format!("RoomRobot {key} is new, and no operator acts"), Finding::NeedsAPerson),
+        None => (format!("RoomRobot {key} is new; the operator has not said anything yet"), Finding::Waits),
+        Some(ready) if ready.status == "True" => {
+            (format!("RoomRobot {key} is well and nothing waits: it is not being deleted"), Finding::Fine)
+        }
+        Some(_) if nobody => {
+            (format!("RoomRobot {key} is not ready, and no operator acts"), Finding::NeedsAPerson)
+        }
+        Some(ready) if ready.reason == Reason::Adding.as_str() => {
+            (format!("RoomRobot {key} is being brought into its room and goes on by itself"), finding)
+        }
+        Some(ready) if ready.status == "Unknown" => {
+            (format!("RoomRobot {key} may be in its room or not ({}), {person}", ready.reason), finding)
+        }
+        Some(ready) => (format!("RoomRobot {key} is not ready ({}), {person}", ready.reason), finding),
+    };
+    let adding = robot.creation_policy == CreationPolicy::Create;
+    let doubt = condition
+        .as_ref()
+        .is_some_and(|ready| adding && ready.status == "Unknown" && ready.reason != Reason::Adding.as_str());
+    let meaning = (nobody && finding == Finding::NeedsAPerson).then_some(NOBODY);
+    let steps: &[Step] = match (nobody, doubt) {
+        (true, _) => &[Step::OperatorLog],
+        (false, true) => &[Step::Adopt],
+        (false, false) => &[],
+    };
+    Matter { summary, finding, kind, condition, meaning, steps }
+}
+
 fn matter(facts: &Facts<'_>) -> Matter {
     let Facts { seen, now, .. } = facts;
     let Seen { robot, finalizers, value } = seen;
@@ -294,40 +340,7 @@ fn matter(facts: &Facts<'_>) -> Matter {
     let finding = if stalled { Finding::NeedsAPerson } else { Finding::Waits };
     let shown = |kind: Kind| condition(value, kind.as_str());
     let Some(since) = robot.deleting_since else {
-        let kind = if robot.accepted() { Kind::Ready } else { Kind::Accepted };
-        let condition = shown(kind);
-        let (summary, finding) = match &condition {
-            None if nobody => {
-                (format!("RoomRobot {key} is new, and no operator acts"), Finding::NeedsAPerson)
-            }
-            None => {
-                (format!("RoomRobot {key} is new; the operator has not said anything yet"), Finding::Waits)
-            }
-            Some(ready) if ready.status == "True" => {
-                (format!("RoomRobot {key} is well and nothing waits: it is not being deleted"), Finding::Fine)
-            }
-            Some(_) if nobody => {
-                (format!("RoomRobot {key} is not ready, and no operator acts"), Finding::NeedsAPerson)
-            }
-            Some(ready) if ready.reason == Reason::Adding.as_str() => {
-                (format!("RoomRobot {key} is being brought into its room and goes on by itself"), finding)
-            }
-            Some(ready) if ready.status == "Unknown" => {
-                (format!("RoomRobot {key} may be in its room or not ({}), {person}", ready.reason), finding)
-            }
-            Some(ready) => (format!("RoomRobot {key} is not ready ({}), {person}", ready.reason), finding),
-        };
-        let adding = robot.creation_policy == CreationPolicy::Create;
-        let doubt = condition.as_ref().is_some_and(|ready| {
-            adding && ready.status == "Unknown" && ready.reason != Reason::Adding.as_str()
-        });
-        let meaning = (nobody && finding == Finding::NeedsAPerson).then_some(NOBODY);
-        let steps: &[Step] = match (nobody, doubt) {
-            (true, _) => &[Step::OperatorLog],
-            (false, true) => &[Step::Adopt],
-            (false, false) => &[],
-        };
-        return Matter { summary, finding, kind, condition, meaning, steps };
+        return of_living(facts);
     };
     let waits = output::span(now.as_second() - since);
     let condition = shown(Kind::RobotDeleted);
@@ -350,6 +363,18 @@ fn matter(facts: &Facts<'_>) -> Matter {
         let summary = format!("The deletion of RoomRobot {key} has waited for {waits}, and no operator acts");
         let (meaning, steps) = (Some(NOBODY), &[Step::OperatorLog]);
         return Matter { summary, finding: Finding::NeedsAPerson, kind, condition, meaning, steps };
+    }
+    if let Some(told) = refusal(facts) {
+        let summary = match condition.filter(|_| seen.over()) {
+            Some(over) => format!(
+                "The deletion of RoomRobot {key} is over ({}), but the cluster refuses to let it go, and a person must act",
+                over.reason
+            ),
+            None => format!(
+                "The deletion of RoomRobot {key} has waited for {waits}: the cluster refuses the operator's writes, and a person must act"
+            ),
+        };
+        return of_refusal(summary, told);
     }
     match condition {
         None => Matter {
@@ -385,6 +410,20 @@ fn matter(facts: &Facts<'_>) -> Matter {
             steps: &[],
         },
     }
+}
+
+/// What says that the cluster refuses the operator's writes: the condition, or the Event, which has no status.
+fn refusal(facts: &Facts<'_>) -> Option<SeenCondition> {
+    let condition = condition(&facts.seen.value, Kind::Stalled.as_str());
+    condition.filter(|_| facts.seen.told_refused()).or_else(|| {
+        let reason = Reason::WriteRefused.as_str().to_owned();
+        Some(SeenCondition { status: String::new(), reason, message: facts.refused?.to_owned() })
+    })
+}
+
+fn of_refusal(summary: String, told: SeenCondition) -> Matter {
+    let (finding, kind) = (Finding::NeedsAPerson, Kind::Stalled);
+    Matter { summary, finding, kind, condition: Some(told), meaning: None, steps: &[] }
 }
 
 /// A code in one sentence.
@@ -471,6 +510,7 @@ fn fits(step: Step, facts: &Facts<'_>, code: Option<i64>) -> bool {
         | Step::Requests
         | Step::OperatorLog
         | Step::Finalizers
+        | Step::Policies
         | Step::Release => true,
     }
 }
@@ -519,9 +559,14 @@ pub async fn run(cluster: &Cluster, name: Option<&str>, out: &mut Out) -> Result
         BTreeMap::new()
     };
     let now = cluster.now().await?;
+    let mut refused = Vec::new();
+    for (seen, _) in &chosen {
+        refused.push(if seen.silent() { refusal_event(cluster, seen).await? } else { None });
+    }
     let screens: Vec<Screen> = chosen
         .iter()
-        .map(|(seen, more)| {
+        .zip(&refused)
+        .map(|((seen, more), refused)| {
             explain(&Facts {
                 seen,
                 application: applications.iter().find(|found| found.name_any() == *seen.robot.application),
@@ -530,6 +575,7 @@ pub async fn run(cluster: &Cluster, name: Option<&str>, out: &mut Out) -> Result
                 acting: cluster.acting(),
                 metrics: &metrics,
                 line: lines.get(&*seen.robot.application).map(Vec::as_slice),
+                refused: refused.as_deref(),
                 more: *more,
                 operator_namespace: &cluster.operator_namespace,
                 flags: &cluster.flags,
@@ -641,6 +687,31 @@ async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
         out.value(&screen)?;
     }
     Ok(Finding::Fine)
+}
+
+/// What the operator's last Event about a robot says of a write that the cluster refuses, where its status has not changed
+/// since.
+async fn refusal_event(cluster: &Cluster, seen: &Seen) -> Result<Option<String>> {
+    let key = &seen.robot.key;
+    let fields = format!(
+        "regarding.kind=RoomRobot,regarding.namespace={},regarding.name={},reason={}",
+        key.namespace,
+        key.name,
+        Reason::WriteRefused
+    );
+    let mut found = Vec::new();
+    for place in [&*key.namespace, &cluster.operator_namespace] {
+        found.extend(cluster.events(Some(place), &fields).await?.into_iter().flatten());
+    }
+    let about =
+        |event: &Event| event.regarding.as_ref().and_then(|object| object.uid.as_deref().map(str::to_owned));
+    let time = |event: &Event| event.event_time.as_ref().map(|time| time.0);
+    let current = |event: &Event| {
+        reporter(event) == Some(FIELD_MANAGER)
+            && about(event).as_deref() == Some(&*seen.robot.uid)
+            && time(event).map(Timestamp::as_second) >= seen.last_told()
+    };
+    Ok(found.into_iter().filter(current).max_by_key(time).and_then(|event| event.note))
 }
 
 /// Who reported an Event, where it is one of this project's programs.

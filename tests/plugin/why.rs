@@ -256,9 +256,11 @@ async fn what_is_over_and_still_there() {
     }
     roles.replace("roomrobot-operator", &kube::api::PostParams::default(), &role).await.unwrap();
     world.delete("over").await;
-    world.waits_for("over", "Deleted").await;
+    let refused = |robot: &_| reason_of(robot, "Stalled") == Some("WriteRefused");
+    world.robot_until("over", "WriteRefused", refused).await;
     let screen = why(&world, "over");
-    shows(&screen, 3, &["is over (Deleted); its finalizer goes now", "RequestId Id-"]);
+    let refusal = "is over (Deleted), but the cluster refuses to let it go";
+    shows(&screen, 4, &[refusal, "cannot patch resource", "RequestId Id-"]);
     assert!(!screen.out.contains("kubectl roomrobot release"), "{}", screen.out);
     world.plane.install_rights().unwrap();
     world.gone("over").await;

@@ -130,3 +130,26 @@ fn an_application_whose_status_is_refused_serves_deletions() {
     assert!(world.robots.is_empty());
     assert!(events(&world) <= 1);
 }
+
+/// The writes of the finalizer are not answered, as where a webhook hangs for longer than the operator waits: once more
+/// than once, that is told as a refusal is.
+#[test]
+fn a_finalizer_whose_writes_hang_is_told() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.failing(|_, change, _| matches!(change, Change::DropFinalizer(_)).then_some(Fault::Hangs));
+    world.delete("team/r-0000");
+    world.run(16 * SECOND);
+    assert_eq!(world.condition("team/r-0000", "Stalled"), None, "one alone is an accident");
+    world.run(16 * SECOND);
+    assert_eq!(world.condition("team/r-0000", "Stalled"), Some(("True".into(), "WriteRefused".into())));
+    assert_eq!(world.condition("team/r-0000", "RobotDeleted"), Some(("True".into(), "Deleted".into())));
+    let told = text(&condition(&world.robots["team/r-0000"], "Stalled").unwrap()["message"]);
+    assert!(told.contains("as where an admission webhook hangs"), "{told}");
+    world.run(10 * MINUTE);
+    assert_eq!((world.calls.len(), events(&world)), (1, 1));
+    world.healthy();
+    world.run(46 * SECOND);
+    assert!(world.robots.is_empty());
+    assert_eq!(world.calls.len(), 1);
+}

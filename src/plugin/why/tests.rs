@@ -32,6 +32,10 @@ fn leader(acts: bool) -> Leader {
 }
 
 fn screen(seen: &Seen, acting: Acting<'_>) -> Screen {
+    screen_with(seen, acting, None)
+}
+
+fn screen_with(seen: &Seen, acting: Acting<'_>, refused: Option<&str>) -> Screen {
     explain(&Facts {
         seen,
         application: None,
@@ -40,6 +44,7 @@ fn screen(seen: &Seen, acting: Acting<'_>) -> Screen {
         acting,
         metrics: &[],
         line: Some(&[0, 1, i64::MAX]),
+        refused,
         more: 0,
         operator_namespace: "o",
         flags: &Flags::default(),
@@ -118,6 +123,31 @@ fn what_is_over_is_not_released() {
         assert!(screen.summary.contains("is over") && !types(&screen, RELEASE), "{}", screen.summary);
     }
     assert!(types(&screen(&robot(Some(("False", "Suspended")), None, &json!({})), Ok(&acting)), RELEASE));
+}
+
+/// The cluster's words come first, from the condition or, where the status cannot be written, from an Event.
+#[test]
+fn what_the_cluster_refuses_is_said_first() {
+    let acting = [leader(true)];
+    let stalled = json!([
+        {"type": "RobotDeleted", "status": "True", "reason": "Deleted", "message": "m"},
+        {"type": "Stalled", "status": "True", "reason": "WriteRefused", "message": "label team is missing"},
+    ]);
+    let told = robot(Some(("True", "Deleted")), Some(0), &json!({"/status/conditions": stalled}));
+    assert_eq!((told.waits_for(), told.silent()), ("WriteRefused", false));
+    let shown = screen(&told, Ok(&acting));
+    assert_eq!((shown.finding, shown.reason.as_deref()), ("person", Some("WriteRefused")));
+    assert!(shown.summary.contains("is over (Deleted), but the cluster refuses"), "{}", shown.summary);
+    assert_eq!(shown.details[0].text, "Stalled=True WriteRefused: label team is missing");
+    assert!(types(&shown, "validatingadmissionpolicies") && !types(&shown, RELEASE), "{:?}", shown.next);
+    let silent = robot(None, None, &json!({}));
+    assert!(silent.silent() && robot(Some(("True", "Deleted")), None, &json!({})).silent());
+    assert!(!robot(Some(("False", "Suspended")), None, &json!({})).silent(), "it says what it waits for");
+    let shown = screen_with(&silent, Ok(&acting), Some("the status: label team is missing"));
+    assert_eq!(shown.finding, "person");
+    assert_eq!(shown.details[0].text, "an Event: WriteRefused: the status: label team is missing");
+    let nobody = screen(&told, Ok(&[leader(false)]));
+    assert!(nobody.summary.ends_with("no operator acts"), "{}", nobody.summary);
 }
 
 #[test]
