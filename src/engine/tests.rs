@@ -228,9 +228,10 @@ impl World {
     }
 
     fn list_robots(&mut self) {
-        // A new list ends the watch before it: what that one had not told yet is not told any more.
-        self.coming
-            .retain(|_, coming| !matches!(coming, Coming::Input(Input::Robot(_) | Input::RobotGone(..))));
+        // A new list ends the list and the watch before it: what those had not told yet is not told any more.
+        self.coming.retain(|_, coming| {
+            !matches!(coming, Coming::Input(Input::Robot(_) | Input::RobotGone(..) | Input::RobotsListed(_)))
+        });
         // What comes next is told after the list.
         self.told.insert("robots", self.now + self.list_takes);
         for scope in self.scopes.clone() {
@@ -255,7 +256,12 @@ impl World {
 
     fn list_applications(&mut self) {
         self.coming.retain(|_, coming| {
-            !matches!(coming, Coming::Input(Input::Application(_) | Input::ApplicationGone(_)))
+            !matches!(
+                coming,
+                Coming::Input(
+                    Input::Application(_) | Input::ApplicationGone(_) | Input::ApplicationsListed(_)
+                )
+            )
         });
         self.told.insert("applications", self.now + self.list_takes);
         self.input(Input::ApplicationsListing(self.round));
