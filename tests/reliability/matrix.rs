@@ -5,6 +5,51 @@ use std::{collections::BTreeMap, fs, path::Path};
 /// Rows whose test has no robot that could be lost.
 const NOBODY_LEAVES: [&str; 1] = ["program::it_waits_for_the_api_server_and_for_the_crds"];
 
+/// The heading of the cases from the field.
+const FIELD: &str = "\n## Cases from the field\n";
+
+fn page() -> String {
+    fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reliability.md")).unwrap()
+}
+
+/// The text of every Rust file below `folder`, by the name of its module.
+fn modules(folder: &Path, found: &mut Vec<(String, String)>) {
+    for entry in fs::read_dir(folder).unwrap() {
+        let path = entry.unwrap().path();
+        if path.is_dir() {
+            modules(&path, found);
+        } else if path.extension().is_some_and(|extension| extension == "rs") {
+            let module = match path.file_stem().unwrap().to_str().unwrap() {
+                // The tests of `foo.rs` may be in `foo/tests.rs`.
+                "tests" => path.parent().unwrap().file_name().unwrap().to_string_lossy().into_owned(),
+                name => name.to_owned(),
+            };
+            found.push((module, fs::read_to_string(&path).unwrap()));
+        }
+    }
+}
+
+#[test]
+fn every_case_from_the_field_names_tests_that_there_are() {
+    let whole = page();
+    let (_, cases) = whole.split_once(FIELD).unwrap();
+    let mut found = Vec::new();
+    for folder in ["src", "tests"] {
+        modules(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
+    }
+    let names: Vec<&str> = cases.split('`').skip(1).step_by(2).filter(|name| name.contains("::")).collect();
+    assert!(names.len() > 50, "{}", names.len());
+    for name in names {
+        let (module, function) = name.split_once("::").unwrap();
+        let function = format!("fn {function}(");
+        let there = found.iter().any(|(of, text)| of == module && text.contains(&function));
+        assert!(there, "no such test: {name}");
+    }
+    for section in ["A", "B", "C", "D", "E", "F"] {
+        assert!(cases.contains(&format!("\n| {section}1 ")), "section {section} has no case");
+    }
+}
+
 /// The tests of a module, as `module::test`, with their text.
 fn tests_of(file: &Path) -> BTreeMap<String, String> {
     let text = fs::read_to_string(file).unwrap();
@@ -26,6 +71,7 @@ fn every_test_of_the_matrix_has_its_row_and_every_row_its_test() {
     assert!(tests.len() >= 25, "{}", tests.len());
     let promises = [
         "born_with_finalizer",
+        "claims",
         "create",
         "nothing_lost",
         "nothing_stuck",
@@ -33,13 +79,15 @@ fn every_test_of_the_matrix_has_its_row_and_every_row_its_test() {
         "program",
         "quiet",
         "quota",
+        "refusals",
         "request_id",
         "secrets",
+        "views",
     ];
     let others: BTreeMap<String, String> =
         promises.iter().flat_map(|module| tests_of(&folder.join(format!("{module}.rs")))).collect();
-    let table =
-        fs::read_to_string(Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/reliability.md")).unwrap();
+    let whole = page();
+    let (table, _) = whole.split_once(FIELD).unwrap();
     let rows = table.lines().filter(|line| line.starts_with("| ") && !line.starts_with("| ---")).skip(1);
     for row in rows {
         let named: Vec<&str> = row.split('`').skip(1).step_by(2).filter(|name| name.contains("::")).collect();
