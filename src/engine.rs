@@ -242,6 +242,8 @@ struct Telling {
     /// The last one that was looked at.
     after: Option<Id>,
     over: bool,
+    /// Nobody has come in line since it was over.
+    complete: bool,
 }
 
 /// Everything that is known and under way.
@@ -260,6 +262,8 @@ pub struct Engine {
     /// The last signature of each application name, over its removal.
     signatures: HashMap<Arc<str>, u64>,
     paces: HashMap<(u32, Operation), Pace>,
+    /// How many applications share an SDKAppID.
+    sharers: HashMap<u32, u32>,
     /// Whose turn it is among the applications of one SDKAppID.
     turns: HashMap<u32, usize>,
     lines: Lines,
@@ -364,6 +368,7 @@ impl Engine {
             most_names: LEAST_NAMES,
             signatures: HashMap::new(),
             paces: HashMap::new(),
+            sharers: HashMap::new(),
             turns: HashMap::new(),
             lines: Lines::default(),
             pending: HashMap::new(),

@@ -38,9 +38,10 @@ fn most_unrecorded(requests_per_second: u32) -> usize {
 
 impl Engine {
     pub(super) fn queue_call(&mut self, id: Id, operation: Operation, front: bool) {
-        let Some(entry) = self.index.get_mut(id) else {
-            return;
-        };
+        let Some(entry) = self.index.get(id) else { return };
+        let held =
+            self.seats.get(&entry.robot.application).and_then(|seat| self.held_in_line(seat, operation));
+        let Some(entry) = self.index.get_mut(id) else { return };
         entry.state = State::CallQueued(operation);
         let Some(placed) = entry.in_lines.get_mut(operation as usize) else { return };
         if *placed && !front {
@@ -48,9 +49,12 @@ impl Engine {
             return;
         }
         let namespace = Arc::clone(&entry.robot.key.namespace);
-        if let Some(seat) = self.seats.get_mut(&entry.robot.application) {
-            *placed = true;
-            seat.line(operation).push(&namespace, id, front);
+        let Some(seat) = self.seats.get_mut(&entry.robot.application) else { return };
+        *placed = true;
+        seat.line(operation).push(&namespace, id, front);
+        if let Some(Some(telling)) = seat.telling_robots.get_mut(operation as usize) {
+            // Who comes while this is refused is told on coming; who comes meanwhile has to be told the next time.
+            telling.complete &= held == Some(telling.reason);
         }
     }
 
@@ -93,10 +97,13 @@ impl Engine {
             .values()
             .map(|seat| &seat.application.spec)
             .filter(|spec| spec.sdk_app_id == sdk_app_id);
-        let Some(limit) = sharers.map(|spec| spec.requests_per_second).min() else {
+        let limits: Vec<u32> = sharers.map(|spec| spec.requests_per_second).collect();
+        let Some(limit) = limits.iter().copied().min() else {
             // What went out for the last of them still counts for the next.
+            self.sharers.remove(&sdk_app_id);
             return;
         };
+        self.sharers.insert(sdk_app_id, u32::try_from(limits.len()).unwrap_or(u32::MAX));
         for operation in Operation::ALL {
             self.pace(sdk_app_id, operation).set_limit(limit);
         }
@@ -169,8 +176,7 @@ impl Engine {
     /// as it may still arrive: one application's calls that hang are to leave places for the others that share it.
     fn has_share(&self, seat: &Seat, operation: Operation) -> bool {
         let spec = &seat.application.spec;
-        let sharers = self.names_of_same_sdk_app_id(&spec.name).count();
-        let sharers = u32::try_from(sharers).unwrap_or(u32::MAX);
+        let sharers = self.sharers.get(&spec.sdk_app_id).copied().unwrap_or(1);
         sharers < 2 || seat.application.unanswered(operation) < (spec.requests_per_second / sharers).max(1)
     }
 
@@ -385,8 +391,8 @@ impl Engine {
         let Some(seat) = self.seats.get_mut(name) else { return };
         let Some(telling) = seat.telling_robots.get_mut(operation as usize) else { return };
         // Who was told for this reason says so still; the others are gone on with where that was left.
-        if telling.is_none_or(|telling| telling.reason != reason) {
-            *telling = Some(Telling { reason, after: None, over: false });
+        if telling.is_none_or(|telling| telling.reason != reason || !telling.complete) {
+            *telling = Some(Telling { reason, after: None, over: false, complete: true });
         }
     }
 

@@ -551,6 +551,7 @@ impl World {
             let Some(at) = due.into_iter().chain(event).min().filter(|at| *at <= end) else { break };
             let moved = at > self.now;
             self.now = self.now.max(at);
+            let looks = self.engine.looks;
             let mut busy = moved;
             while let Some(first) = self.coming.first_entry().filter(|first| first.key().0 <= self.now) {
                 let coming = first.remove();
@@ -561,6 +562,7 @@ impl World {
                 self.carry_out(effect);
                 busy = true;
             }
+            busy |= self.engine.looks > looks;
             idle = if busy { 0 } else { idle + 1 };
             assert!(idle < 10, "the engine says that something is due and does nothing: it would spin");
         }

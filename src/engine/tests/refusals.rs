@@ -175,3 +175,27 @@ fn a_room_engine_that_hangs_is_told_by_every_robot_that_waits() {
     world.run(6 * MINUTE);
     assert!(world.robots.is_empty(), "{} are left since {first:?}", world.robots.len());
 }
+
+/// Some come while nothing is refused, and then the same refusal is back.
+#[test]
+fn who_came_between_two_refusals_is_told_of_the_second() {
+    let mut world = World::led();
+    let keys = world.crowd("team/r", 300, json!({}));
+    world.answering(|_, _| Says::Code(70009));
+    world.delete_these(&keys[..100]);
+    world.run(30 * SECOND);
+    world.assert_waits(&keys[99], "CredentialsRejected");
+    // The probe is accepted; meanwhile the others come, and wait in line for their turn.
+    let mut accepted = 0;
+    world.answering(move |_, _| {
+        accepted += 1;
+        Says::Code(if accepted < 20 { 0 } else { 70009 })
+    });
+    world.run(30 * SECOND + 100 * MS);
+    world.delete_these(&keys[100..]);
+    world.run(20 * SECOND);
+    let untold: Vec<_> =
+        world.robots.keys().filter(|key| world.condition(key, "RobotDeleted").is_none()).collect();
+    assert_eq!(untold, [""; 0]);
+    assert!(world.robots.len() > 200);
+}
