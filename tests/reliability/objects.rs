@@ -208,6 +208,7 @@ async fn stored_with_texts_that_todays_schema_refuses() {
     assert_eq!(world.simulator.calls_about(" lobby ", "old ").len(), 1);
     assert_eq!(world.simulator.calls_about("räum", "old\n").len(), 1);
     assert!(world.simulator.calls_about("lobby", "old").is_empty(), "it was never accepted");
+    world.verify(0).await;
 }
 
 #[tokio::test(flavor = "multi_thread")]

@@ -103,6 +103,7 @@ impl Bench {
             statuses: Vec::new(),
         };
         this.statuses = (0..applications).map(|app| this.settled_status(app)).collect::<Result<_>>()?;
+        this.take(Input::ApplicationsListing(1));
         for app in 0..applications {
             let stored = this.application(app);
             let spec = Spec::read(read(stored.clone())?, &Allowed::default());
