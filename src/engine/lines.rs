@@ -147,8 +147,10 @@ impl CallLine {
         let line = self.of(namespace);
         if front {
             line.push_front(id);
-            self.order.retain(|name| name != namespace);
-            self.order.push_front(Arc::clone(namespace));
+            for order in [&mut self.newcomers, &mut self.order] {
+                order.retain(|name| name != namespace);
+            }
+            self.newcomers.push_front(Arc::clone(namespace));
         } else {
             line.push_back(id);
         }
@@ -161,10 +163,18 @@ impl CallLine {
     }
 }
 
-/// Lines under names that take turns. A name stands among the turns as long as its line is not empty.
+/// So many names that have just come go before one that had its turn already.
+const NEWCOMERS_IN_A_ROW: u32 = 7;
+
+/// Lines under names that take turns. A name stands among the turns as long as its line is not empty. One that comes anew
+/// goes before those that had a turn and have more: who has one thing to do does not wait for many who have thousands.
 #[derive(Debug)]
 pub(super) struct Turns<L> {
+    /// Names that have not had a turn since their line was empty.
+    newcomers: VecDeque<Arc<str>>,
+    /// Names that have.
     order: VecDeque<Arc<str>>,
+    mostly: Mostly,
     lines: HashMap<Arc<str>, L>,
     /// Counted, so that nobody walks over thousands of names to know.
     depth: usize,
@@ -172,7 +182,8 @@ pub(super) struct Turns<L> {
 
 impl<L> Default for Turns<L> {
     fn default() -> Self {
-        Self { order: VecDeque::new(), lines: HashMap::new(), depth: 0 }
+        let (newcomers, order) = (VecDeque::new(), VecDeque::new());
+        Self { newcomers, order, mostly: Mostly::default(), lines: HashMap::new(), depth: 0 }
     }
 }
 
@@ -180,18 +191,18 @@ impl<L: Line> Turns<L> {
     /// The line of `name`, where somebody is about to be put.
     fn of(&mut self, name: &Arc<str>) -> &mut L {
         if !self.lines.contains_key(name) {
-            self.order.push_back(Arc::clone(name));
+            self.newcomers.push_back(Arc::clone(name));
         }
         self.lines.entry(Arc::clone(name)).or_default()
     }
 
     pub(super) fn is_empty(&self) -> bool {
-        self.order.is_empty()
+        self.lines.is_empty()
     }
 
     /// Whether everybody in line stands under one of these names.
     pub(super) fn only(&self, names: &[Arc<str>]) -> bool {
-        self.order.len() <= names.len() && self.order.iter().all(|name| names.contains(name))
+        self.lines.len() <= names.len() && self.lines.keys().all(|name| names.contains(name))
     }
 }
 
@@ -241,8 +252,13 @@ impl Line for Ranks {
 impl<L: Line> Line for Turns<L> {
     fn next(&mut self, but: &[&[Arc<str>]]) -> Option<Id> {
         // As many names may have nobody but those who are left out.
-        for _ in 0..self.order.len().min(but.len() + 1) {
-            let name = self.order.pop_front()?;
+        for _ in 0..self.lines.len().min(but.len() + 1) {
+            let (new, known) = (!self.newcomers.is_empty(), !self.order.is_empty());
+            let name = if self.mostly.first(NEWCOMERS_IN_A_ROW, new, known) {
+                self.newcomers.pop_front()?
+            } else {
+                self.order.pop_front()?
+            };
             let line = self.lines.get_mut(&name)?;
             let before = line.depth();
             let inner: Vec<&[Arc<str>]> = but
@@ -363,7 +379,7 @@ mod tests {
         let out: Vec<Id> = std::iter::from_fn(|| lines.pop(true, &[])).map(|(_, id)| id).collect();
         assert_eq!(out, [0, 4, 3, 5, 1, 6, 2].map(|n| ids[n]));
         assert_eq!(lines.waiting(), 0);
-        assert!(lines.lanes.iter().all(|lane| lane.order.is_empty() && lane.lines.is_empty()));
+        assert!(lines.lanes.iter().all(|lane| lane.order.is_empty() && lane.is_empty()));
     }
 
     #[test]
@@ -382,6 +398,32 @@ mod tests {
             ids.iter().position(|one| *one == id).unwrap() % 2 == 1
         });
         assert_eq!(odd.count(), 50);
+    }
+
+    #[test]
+    fn who_has_one_thing_to_do_does_not_wait_for_many_who_have_thousands() {
+        let ids = ids(1001);
+        let mut lines = Lines::default();
+        let app: Arc<str> = "app".into();
+        let push = |lines: &mut Lines, n: usize, namespace: String| {
+            lines.push(Lane::Final, &app, &namespace.into(), ids[n], Rank::Rest);
+        };
+        for n in 0..1000 {
+            push(&mut lines, n, format!("drained-{}", n % 10));
+        }
+        for _ in 0..20 {
+            assert!(lines.pop(true, &[]).is_some());
+        }
+        push(&mut lines, 1000, "single".into());
+        assert_eq!(lines.pop(true, &[]), Some((Lane::Final, ids[1000])));
+        // However many come anew, those that were there have every eighth turn.
+        let mut served = 0;
+        for n in 0..80 {
+            push(&mut lines, 1000, format!("new-{n}"));
+            let (_, id) = lines.pop(true, &[]).unwrap();
+            served += usize::from(id != ids[1000]);
+        }
+        assert!(served >= 9, "{served} of 80 turns");
     }
 
     #[test]
