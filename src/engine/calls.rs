@@ -28,7 +28,8 @@ const LOOKS: usize = 64;
 /// So many answers may always wait for their records, however few calls a second there are.
 const LEAST_UNRECORDED: usize = 8;
 
-/// So many answers may wait for their records where `requests_per_second` calls go out: those of a tenth of a second. A
+/// So many answers of one namespace may wait for their records where `requests_per_second` calls go out: those of a tenth
+/// of a second. A
 /// process that is killed takes them with it, and the next one asks again. Where the API server answers a write within
 /// a tenth of a second, the calls have their full pace all the same; where it is slower, robots leave their rooms as fast
 /// as that can be recorded.
@@ -194,7 +195,8 @@ impl Engine {
             .filter_map(|[namespace, _]| tally.fresh.get(namespace))
             .map(count)
             .sum();
-        count(&tally.all_fresh).saturating_sub(hanging) >= most_unrecorded(spec.requests_per_second)
+        // Twice as many as one namespace may have: one whose writes begin to hang leaves the others their calls.
+        count(&tally.all_fresh).saturating_sub(hanging) >= 2 * most_unrecorded(spec.requests_per_second)
     }
 
     /// Until when this application makes no call because the API server takes nothing at all: one a second goes out, for a
