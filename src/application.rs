@@ -515,7 +515,7 @@ impl Application {
         self.able().then_some(at.max(self.hold_off))
     }
 
-    /// A probe has gone out, or nobody could be found for it: the next one in a while.
+    /// A probe has gone out: the next one in a while.
     pub fn postpone_probe(&mut self, operation: Operation, now: Duration) {
         self.next_probe(operation, now + PROBE);
     }

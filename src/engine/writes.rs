@@ -303,7 +303,10 @@ impl Engine {
             let robot = &entry.robot.key;
             tracing::warn!(%robot, refused = what, reason = %words, "the cluster refuses a write to the RoomRobot; trying again at least every 30 s");
             let note = plan::write_refused(&format!("The cluster refuses a write of {what}"), &words);
-            let event = self.event(id, Reason::WriteRefused, true, "WriteRoomRobot", note, now);
+            let robot = self.index.get(id).map(|entry| &entry.robot);
+            let event = robot.map(|robot| {
+                self.event_about(robot, Reason::WriteRefused, true, "WriteRoomRobot", note, now)
+            });
             self.effects.extend(event.map(Box::new).map(Effect::Announce));
         }
     }
@@ -356,19 +359,6 @@ impl Engine {
         };
         let event = self.event_about(stored, want.reason, warning, action, want.message, now);
         self.effects.push(Effect::Announce(Box::new(event)));
-    }
-
-    fn event(
-        &self,
-        id: Id,
-        reason: Reason,
-        warning: bool,
-        action: &'static str,
-        note: String,
-        now: Now,
-    ) -> Option<Announcement> {
-        let robot = &self.index.get(id)?.robot;
-        Some(self.event_about(robot, reason, warning, action, note, now))
     }
 
     fn event_about(
