@@ -157,7 +157,8 @@ async fn drain(world: &World, namespace: &str, prefix: &str, count: usize) -> [D
 }
 
 /// Behind an admission webhook that does not answer, for one namespace of 400 robots. At 50 calls a second, so that the
-/// pace and not this machine decides how long a drain of 200 takes.
+/// pace decides how long a drain of 200 takes, as far as this machine, that other tests use, keeps up. How close the two are
+/// in simulated time is in `src/engine/tests/neighbours.rs`; here they are far less apart than one write that hangs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_whose_writes_hang_costs_another_of_its_application_nothing() {
     let world = World::new().await;
@@ -183,9 +184,8 @@ async fn a_namespace_whose_writes_hang_costs_another_of_its_application_nothing(
     let beside = drain(&world, &world.namespace, "beside", 200).await;
     println!("calls and drain: {beside:?} beside it, {alone:?} alone");
     for (beside, alone) in beside.into_iter().zip(alone) {
-        // A second for a machine that other tests use, too.
         assert!(
-            beside <= alone.mul_f64(1.25) + Duration::from_secs(1),
+            beside <= alone.mul_f64(1.5) + Duration::from_secs(5),
             "{beside:?} beside it, {alone:?} alone"
         );
     }

@@ -4,7 +4,7 @@
 use super::{led, roomrobot};
 use crate::harness::{KEY, Plane, World, create_namespace};
 use serde_json::json;
-use std::{collections::BTreeSet, env, fmt::Write as _, fs};
+use std::{collections::BTreeSet, env, fmt::Write as _, fs, time::Duration};
 use testbed::simulator::{Fault, Kind};
 
 const FILE: &str = concat!(env!("CARGO_MANIFEST_DIR"), "/docs/kubectl.md");
@@ -38,13 +38,14 @@ async fn the_session_in_the_docs_is_what_the_program_says() {
     world.robot_with("spare", json!({"deletionPolicy": "Retain"})).await;
     world.robot_with("paused", json!({"suspend": true})).await;
     world.all_ready(4).await;
-    for name in ["shut", "paused"] {
-        world.delete(name).await;
-    }
+    // In different seconds: `list` has the oldest first, and deletion timestamps are whole seconds.
+    world.delete("paused").await;
+    tokio::time::sleep(Duration::from_millis(1100)).await;
+    world.delete("shut").await;
     world.waits_for("shut", "PermissionDenied").await;
     world.waits_for("paused", "Suspended").await;
     // Every application that waits for long says so within half a minute: the session is the one from then on.
-    world.application_until_within("DeletionsStalled", std::time::Duration::from_secs(40)).await;
+    world.application_until_within("DeletionsStalled", Duration::from_secs(40)).await;
 
     let text = fs::read_to_string(FILE).unwrap();
     let mut written = String::new();
