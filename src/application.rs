@@ -368,6 +368,11 @@ impl Application {
         self.current = UnderWay::default();
     }
 
+    /// This process begins to act: whether a call was accepted is what the one before it stored.
+    pub const fn take_over(&mut self) {
+        self.verified = self.spec.verified;
+    }
+
     /// Whether robots of a namespace with `labels` may be accepted.
     #[must_use]
     pub fn admits(&self, labels: Option<&Labels>) -> Option<bool> {

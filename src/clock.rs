@@ -63,7 +63,9 @@ impl Until {
         self.passed_at(Moment::now())
     }
 
-    fn passed_at(&self, now: Moment) -> bool {
+    /// As [`Until::passed`], at the moment `now`.
+    #[must_use]
+    pub fn passed_at(&self, now: Moment) -> bool {
         self.0.lock().unwrap_or_else(PoisonError::into_inner).is_some_and(|until| now >= until)
     }
 }

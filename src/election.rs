@@ -11,7 +11,7 @@
 //! | this replica | what happens | what it does |
 //! | --- | --- | --- |
 //! | stands by | one to two seconds have passed since it looked | reads |
-//! | stands by | read: there is no Lease | creates it |
+//! | stands by | read: there is no Lease | creates it; where another's vanished that may still be valid, at its end |
 //! | stands by | read: it is nobody's | claims it |
 //! | stands by | read: another's, unchanged for as long as it lasts | claims it |
 //! | stands by | read: another's, which may still be valid | reads again, at its end at the latest |
@@ -287,6 +287,8 @@ pub struct Election {
     random: fastrand::Rng,
     identity: String,
     seen: Option<Seen>,
+    /// Another's Lease vanished that is valid until then.
+    vanished: Duration,
     busy: Option<Busy>,
     last_ticket: u64,
     next: (Step, Duration),
@@ -317,6 +319,7 @@ impl Election {
             identity: identity(pod, &mut random),
             random,
             seen: None,
+            vanished: Duration::ZERO,
             busy: None,
             last_ticket: 0,
             next: (Step::Read, Duration::ZERO),
@@ -459,6 +462,14 @@ impl Election {
             return;
         }
         let before = self.seen.replace(Seen { record, since: now });
+        if let Some(Seen { record: Some(last), since }) = &before
+            && last.holder.as_ref().is_some_and(|holder| *holder != self.identity)
+            && self.holder().is_none()
+            && self.seen.as_ref().is_some_and(|seen| seen.record.is_none())
+        {
+            // Somebody deleted it. Its holder does not know that yet, and leads.
+            self.vanished = since.saturating_add(last.lasts);
+        }
         match self.holder() {
             Some(holder) if *holder == self.identity => {}
             Some(_) => self.before = Before::Vanished,
@@ -488,7 +499,8 @@ impl Election {
     fn decide(&mut self, now: Duration) {
         let (look, spread) = (LOOK / 2 + self.part(LOOK / 2), self.part(SPREAD));
         let Some(Seen { record: Some(record), since }) = &self.seen else {
-            self.next = (Step::Write, now);
+            let next = (now + look).min(self.vanished.saturating_add(spread));
+            self.next = if now < self.vanished { (Step::Read, next) } else { (Step::Write, now) };
             return;
         };
         self.next = match &record.holder {

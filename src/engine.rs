@@ -445,6 +445,12 @@ impl Engine {
         &self.index
     }
 
+    /// How often a robot was looked at.
+    #[must_use]
+    pub const fn reconciles(&self) -> u64 {
+        self.reconciles
+    }
+
     /// Takes one input.
     pub fn handle(&mut self, input: Input, now: Now) {
         match input {

@@ -37,7 +37,7 @@ use tower::{BoxError, ServiceBuilder};
 pub const FIELD_MANAGER: &str = "roomrobot-operator";
 
 /// The longest a single write may take.
-const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
+pub const WRITE_TIMEOUT: Duration = Duration::from_secs(15);
 
 /// How long a connection may be silent before its other end is asked for a sign, and until it is asked again.
 const KEEPALIVE: Duration = Duration::from_secs(4);
@@ -115,13 +115,20 @@ where
     K: Clone + DeserializeOwned + Debug,
 {
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-    // Every patch is bound to the UID: it must not land on another object of the same name.
+    let patch = json_patch(operations(uid, change, finalizer))?;
+    match change {
+        Change::Status(_) => timely(api.patch_status(name, &params, &patch)).await,
+        _ => timely(api.patch(name, &params, &patch)).await,
+    }
+}
+
+/// The operations (JSON Patch) that make `change`. Every patch is bound to the UID: it must not land on another object of
+/// the same name.
+#[must_use]
+pub fn operations(uid: &str, change: &Change, finalizer: &str) -> Value {
     let same = json!({"op": "test", "path": "/metadata/uid", "value": uid});
-    let operations = match change {
-        Change::Status(status) => {
-            let operations = std::iter::once(&same).chain(status).collect::<Vec<_>>();
-            return timely(api.patch_status(name, &params, &json_patch(json!(operations))?)).await;
-        }
+    match change {
+        Change::Status(status) => json!(std::iter::once(&same).chain(status).collect::<Vec<_>>()),
         Change::FirstFinalizer => json!([
             same,
             {"op": "test", "path": "/metadata/finalizers", "value": null},
@@ -134,8 +141,7 @@ where
             let path = format!("/metadata/finalizers/{at}");
             json!([same, {"op": "test", "path": path, "value": finalizer}, {"op": "remove", "path": path}])
         }
-    };
-    timely(api.patch(name, &params, &json_patch(operations)?)).await
+    }
 }
 
 fn json_patch(operations: Value) -> Result<Patch<()>, WriteError> {
@@ -154,7 +160,8 @@ async fn timely<T>(write: impl Future<Output = kube::Result<T>>) -> Result<T, Wr
 }
 
 /// What an answer of the API server means for a write.
-fn classify(status: &Status) -> WriteError {
+#[must_use]
+pub fn classify(status: &Status) -> WriteError {
     match status.code {
         // A webhook chooses the code and the reason of its denial freely: neither says anything about what is stored.
         _ if is_webhooks(status) => WriteError::Refused(told(status)),

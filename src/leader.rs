@@ -6,8 +6,8 @@
 use crate::{
     clock::Moment,
     election::{Answer, DURATION, Effect, Election, End, Input, Record, Request, Shown, Ticket},
-    engine::Before,
     kubernetes::{self, FIELD_MANAGER},
+    right::Standing,
     watch::{Waits, short_hash},
 };
 use futures::{
@@ -44,22 +44,6 @@ pub fn lease_name(selector: Option<&str>) -> String {
         None => FIELD_MANAGER.to_owned(),
         Some(selector) => format!("{FIELD_MANAGER}-{}", short_hash(selector)),
     }
-}
-
-/// Where a replica stands.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Standing {
-    /// Another replica leads, or nobody: also where this one led, and could not keep its Lease.
-    Standby,
-    /// This one leads.
-    Leading {
-        /// For this long at least.
-        until: Moment,
-        /// Who led before.
-        before: Before,
-        /// Counts up each time that this one has lost its Lease.
-        term: u32,
-    },
 }
 
 /// Taking part in an election.

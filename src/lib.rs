@@ -13,7 +13,7 @@
 //! - [`usersig`], [`endpoint`]: who calls, and where calls may go
 //! - [`printable`]: text of objects and servers, made safe to print
 //! - [`index`], [`engine`]: all robots, what is under way, and what follows from an input
-//! - [`election`]: who holds the Lease, and what follows from an answer
+//! - [`election`]: who holds the Lease, and what follows from an answer; [`right`]: what that means for the engine
 //!
 //! Effects, without decisions:
 //! - [`room_engine`]: one call over HTTP
@@ -55,6 +55,7 @@ pub mod plugin;
 pub mod printable;
 pub mod proxy;
 pub mod quickest;
+pub mod right;
 pub mod robot;
 pub mod room_engine;
 pub mod server;

@@ -7,11 +7,12 @@ use crate::{
     clock::{Moment, Until},
     crash,
     endpoint::Allowed,
-    engine::{Answer, Before, Call, Change, Effect, Engine, Input, LAST_SECOND, Now, Settings, Snapshot},
+    engine::{Answer, Call, Change, Effect, Engine, Input, LAST_SECOND, Now, Settings, Snapshot},
     kubernetes,
-    leader::{Candidate, Standing, lease_name},
+    leader::{Candidate, lease_name},
     metrics::Metrics,
     proxy,
+    right::{Right, Standing},
     room_engine::{RoomEngine, SetupError},
     server::Server,
     traces::{self, Traces},
@@ -116,7 +117,10 @@ pub async fn run(args: cli::Run) -> Result<(), Error> {
     let mut candidate = args.leader_elect.then(|| Candidate::stand(client.clone(), &namespace, lease, &pod));
     // Whoever begins to act lists everything anew. One that acts from its start lists once.
     match candidate.as_mut() {
-        None => operator.lead(None, Before::Unknown),
+        None => {
+            let leads = operator.right.take_for_ever();
+            operator.act([leads]);
+        }
         Some(candidate) => {
             if let Ok(standing) = timeout(FIRST_LOOK, next_standing(Some(candidate))).await {
                 operator.stand(standing?);
@@ -196,8 +200,7 @@ struct Operator {
     ready: Arc<AtomicBool>,
     start: Instant,
     synced: bool,
-    /// How often the Lease had been lost when this one was last elected.
-    term: u32,
+    right: Right,
     /// Since when it is ending.
     ending: Option<Instant>,
     /// When a call was last answered or failed.
@@ -215,7 +218,8 @@ impl Operator {
             concurrency: args.concurrency.into(),
             shard: scope.shard(),
         };
-        let until = Until::default();
+        let right = Right::default();
+        let until = right.until();
         let pod = std::env::var("HOSTNAME").unwrap_or_else(|_| "roomrobot-operator".to_owned());
         let metrics = Metrics::default();
         let views = metrics.views();
@@ -242,7 +246,7 @@ impl Operator {
             ready: Arc::default(),
             start: Instant::now(),
             synced: false,
-            term: 0,
+            right,
             ending: None,
             answered: None,
         })
@@ -252,35 +256,22 @@ impl Operator {
         Now { since_start: self.start.elapsed(), wall: Timestamp::now() }
     }
 
-    /// May act until then; without a Lease, always.
-    fn lead(&mut self, until: Option<Moment>, before: Before) {
-        self.hands.until.set(until);
-        if !self.engine.elected() {
-            tracing::info!(?before, "this replica leads");
-            self.engine.handle(Input::Leading(before), self.now());
-        }
-    }
-
+    /// Takes news of the election.
     fn stand(&mut self, standing: Standing) {
-        match standing {
-            Standing::Leading { until, before, term } => {
-                if std::mem::replace(&mut self.term, term) != term {
-                    // It may have lost and got it again before this was looked at.
-                    self.lose();
-                }
-                self.lead(Some(until), before);
-            }
-            Standing::Standby => self.lose(),
-        }
+        let inputs = self.right.stand(standing, self.engine.elected(), Moment::now());
+        self.act(inputs);
     }
 
-    /// Another replica may act now.
-    fn lose(&mut self) {
-        if self.engine.elected() {
-            tracing::warn!("the Lease was lost: no call from now on; what was answered is still recorded");
-            // For calls that are about to be sent, or wait for their connection.
-            self.hands.until.set(Some(Moment::now()));
-            self.engine.handle(Input::Lost, self.now());
+    /// What the engine is told about the right to act.
+    fn act(&mut self, inputs: impl IntoIterator<Item = Input>) {
+        for input in inputs {
+            match &input {
+                Input::Leading(before) => tracing::info!(?before, "this replica leads"),
+                _ => tracing::warn!(
+                    "the Lease was lost: no call from now on; what was answered is still recorded"
+                ),
+            }
+            self.engine.handle(input, self.now());
         }
     }
 
@@ -310,10 +301,8 @@ impl Operator {
                 }
                 () = sleep(wait) => None,
             };
-            if self.hands.until.passed() {
-                // A process that was stopped for a while wakes up here.
-                self.lose();
-            }
+            let ended = self.right.pass(self.engine.elected(), Moment::now());
+            self.act(ended);
             self.take(input);
             if let Some(since) = self.ending
                 && (self.engine.drained() || since.elapsed() >= DRAIN)

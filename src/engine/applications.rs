@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     application::{Application, Credentials, Spec, Told},
+    crd::APPLICATION_FINALIZER,
     plan,
     robot::Finalizers,
     status::{Is, Kind, Reason, Wanted},
@@ -258,10 +259,14 @@ impl Engine {
         counts.into_iter().chain(unused).chain(retries.map(|retry| retry.not_before)).min()
     }
 
-    /// Whether the status is this operator's to write: an application that only other shards use is theirs.
+    /// Whether the status is this operator's to write: of several shards that use an application, the one whose finalizer
+    /// stands first tells about it. What each of them counts differs, and they would write for ever.
     fn tells_about(&self, seat: &Seat) -> bool {
-        let used = self.tallies.contains_key(&seat.application.spec.name);
-        seat.application.known() && (used || self.settings.shard.is_none())
+        let spec = &seat.application.spec;
+        let first = spec.finalizer_names.iter().position(|name| name.starts_with(APPLICATION_FINALIZER));
+        let used = self.tallies.contains_key(&spec.name);
+        let ours = first.map_or(used || self.settings.shard.is_none(), |first| spec.finalizers.ours == Some(first));
+        seat.application.known() && ours
     }
 
     /// Looks at the application again: its finalizer first, then its status.

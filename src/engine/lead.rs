@@ -55,6 +55,7 @@ impl Engine {
     /// This process begins to act.
     pub(super) fn begin(&mut self, now: Now) {
         self.leading = true;
+        self.seats.values_mut().for_each(|seat| seat.application.take_over());
         if self.active {
             self.lead_again(now);
         } else {
