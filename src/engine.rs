@@ -579,6 +579,10 @@ impl Engine {
                 if entry.state == State::Vanished {
                     entry.state = State::Idle;
                 }
+                if entry.robot.finalizers.ours.is_some() != robot.finalizers.ours.is_some() {
+                    // What was refused is stored all the same.
+                    entry.refused = None;
+                }
                 entry.robot = robot;
                 if from == From::View {
                     entry.epoch = epoch;
@@ -660,7 +664,8 @@ impl Engine {
         let unrecorded = entry.memory.unrecorded().map(|attempt| attempt.operation);
         let counted = Counted {
             deleting,
-            holding: self.holds_its_application(robot),
+            holding: entry.accepting == robot.resource_version && entry.accepting > 0
+                || self.holds_its_application(robot),
             unrecorded: unrecorded.is_some(),
             fresh: unrecorded.filter(|_| entry.failed_writes == 0),
         };

@@ -42,6 +42,9 @@ pub struct Entry {
     pub refused: Option<Box<Refused>>,
     /// The cluster refuses a status.
     pub status_refused: bool,
+    /// The version of the object for which a write went out that takes it in charge; 0 for none. While this version is the
+    /// known one, that write may be stored at any time.
+    pub accepting: u64,
 }
 
 /// A write of the finalizer that the cluster refuses.
@@ -256,6 +259,7 @@ impl Index {
             in_lines: [false; 2],
             refused: None,
             status_refused: false,
+            accepting: 0,
         });
         let Self { entries, by_key, by_claim, hasher } = self;
         by_key.insert_unique(key, id, |id| {

@@ -292,6 +292,10 @@ impl Engine {
             }
             _ => None,
         };
+        if change.is_none() {
+            // What was refused is stored by now, or is not needed any more.
+            seat.refused = None;
+        }
         let due = change.is_none() || seat.finalizer_retry.is_due(now.since_start);
         let finalizer = change.filter(|_| due);
         let status_due = seat.status_retry.is_due(now.since_start);
@@ -360,7 +364,7 @@ impl Engine {
         coarse.robots = tally.robots;
         coarse.deleting = tally.deleting;
         let wall = now.wall.as_second();
-        let mut stalled = tally.unfinished.iter().filter_map(|id| self.index.get(*id)).filter_map(|entry| {
+        let stalled = tally.unfinished.iter().filter_map(|id| self.index.get(*id)).filter_map(|entry| {
             entry.robot.deleting_since?;
             let conditions = &entry.robot.conditions;
             let (reason, told) =
@@ -369,8 +373,10 @@ impl Engine {
             let waits = conditions.is_true(Kind::Stalled) || (wall - told > LONG && !entry.in_line());
             waits.then_some((entry, reason))
         });
-        if let Some((entry, reason)) = stalled.next() {
-            let more = stalled.count();
+        // The same one for every process, so that the next one has nothing new to say.
+        let stalled: Vec<_> = stalled.collect();
+        if let Some((entry, reason)) = stalled.iter().min_by_key(|(entry, _)| &entry.robot.key) {
+            let more = stalled.len() - 1;
             let mut text = format!("The deletion of RoomRobot {} waits ({reason})", entry.robot.key);
             if more > 0 {
                 let _ = write!(text, ", and {more} more");
@@ -380,8 +386,9 @@ impl Engine {
         }
         if self.seats.get(name).is_some_and(|seat| seat.application.spec.deleting) {
             let holds = |entry: &Entry| entry.robot.application == *name && entry.memory.counted.holding;
-            let one = self.index.iter().find(|(_, entry)| holds(entry));
-            coarse.held_by = one.map(|(_, entry)| match tally.holding {
+            let held_by = self.index.iter().map(|(_, entry)| entry).filter(|entry| holds(entry));
+            let one = held_by.min_by_key(|entry| &entry.robot.key);
+            coarse.held_by = one.map(|entry| match tally.holding {
                 1 => format!("RoomRobot {}", entry.robot.key),
                 robots => format!("{robots} RoomRobots, one of them {}", entry.robot.key),
             });

@@ -171,6 +171,10 @@ impl Engine {
                 let foretells = wanted.iter().any(|want| want.reason == Reason::Adding);
                 pending.to_add = foretells && plan::never_added(robot, &entry.memory);
                 let status = status_patch(robot, &wanted, attempt, now);
+                let accepts = wanted.iter().any(|want| want.kind == Kind::Accepted && want.is == Is::True);
+                if accepts && !robot.accepted() {
+                    entry.accepting = robot.resource_version;
+                }
                 pending.wanted = wanted;
                 Change::Status(status)
             }

@@ -79,6 +79,8 @@ pub struct Life {
     gone: bool,
     end: Option<End>,
     forced: bool,
+    /// A person has removed its status.
+    wiped: bool,
     /// How long nothing has stood in its way.
     pub waited: u32,
     /// How long that may take.
@@ -163,6 +165,7 @@ impl Checks {
                     gone: false,
                     end: None,
                     forced: false,
+                    wiped: false,
                     waited: 0,
                     limit: 0,
                     untold: 0,
@@ -224,9 +227,11 @@ impl Checks {
         }
         if by.is_none() {
             life.repeated = 0;
+            life.wiped |= before.is_some_and(|before| before.json.get("status").is_some()) && after.json.get("status").is_none();
         }
         life.last = Rc::clone(after);
         let held = robot.finalizers.ours.is_some();
+        let let_go = before.is_some_and(|before| before.robot.finalizers.ours.is_some()) && !held && !live;
         let settled = live && ready == Some("True") && life.accepted && held;
         if before.is_some_and(|before| before.robot.finalizers.ours.is_some()) && !held && by.is_none() {
             life.forced = true;
@@ -238,6 +243,9 @@ impl Checks {
         }
         if let Some(broken) = broken {
             self.broken(broken);
+        }
+        if let_go && by.is_some() {
+            self.let_go(uid, after, by, now);
         }
     }
 
@@ -254,12 +262,20 @@ impl Checks {
         if last.robot.finalizers.ours.is_some() && by.is_none() {
             life.forced = true;
         }
+        self.deletions += 1;
+        if last.robot.finalizers.ours.is_some() {
+            self.let_go(uid, last, by, now);
+        }
+    }
+
+    /// The operator has taken its finalizer off an object that is being deleted.
+    fn let_go(&mut self, uid: &str, last: &Object, by: Option<Knew>, now: Duration) {
+        let Some(life) = self.lives.get_mut(uid) else { return };
         if life.forced {
             return;
         }
-        self.deletions += 1;
         if !life.accepted {
-            if life.calls.iter().any(|call| call.add && call.code == Some(0)) {
+            if !life.wiped && life.calls.iter().any(|call| call.add && call.code == Some(0)) {
                 let key = life.key.clone();
                 self.broken(format!("{key} left as if it had never been accepted, and its robot was added"));
             }
@@ -268,6 +284,8 @@ impl Checks {
         let (key, identity) = (life.key.clone(), life.identity.clone());
         let end = match promises::left(&last.json, &life.calls) {
             Ok(end) => end,
+            // Somebody has removed what was known of it.
+            Err(_) if life.wiped => return,
             Err(why) => return self.broken(why),
         };
         life.end = Some(end);
@@ -423,7 +441,7 @@ impl Checks {
         for (identity, uid) in &self.members {
             let others = self.by_identity.get(identity).into_iter().flatten();
             let mut lives = others.filter_map(|other| self.lives.get(other));
-            let chosen = lives.any(|life| life.forced || life.end == Some(End::Retained));
+            let chosen = lives.any(|life| life.forced || life.wiped || life.end == Some(End::Retained));
             let owner = self.lives.get(uid);
             let owned = owner.is_some_and(|life| life.end.is_some());
             if owned && !chosen {

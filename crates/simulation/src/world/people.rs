@@ -129,6 +129,7 @@ impl World {
             Action::Brake { app, on } => self.configure(app, |spec| spec["suspend"] = on.into()),
             Action::Rate { app, rate } => {
                 self.most_rate = self.most_rate.max(u32::from(rate.max(1)));
+                self.least_rate = self.least_rate.min(u32::from(rate.max(1)));
                 self.configure(app, |spec| spec["requestsPerSecond"] = rate.max(1).into());
             }
             Action::DeleteApplication { app } => {
@@ -167,6 +168,7 @@ impl World {
                 }
             }
             Action::DeleteLease => {
+                self.lease_deleted = Some(self.now);
                 let shards: Vec<u8> = self.leases.keys().copied().collect();
                 for shard in shards {
                     self.leases.remove(&shard);
@@ -337,7 +339,6 @@ impl World {
         self.writes.clear();
         self.rooms.clear();
         (self.slow_calls, self.slow_writes, self.slow_lists) = Default::default();
-        self.stalled = now;
         for replica in &mut self.replicas {
             replica.cut = (now, false);
             for stream in &mut replica.streams {
@@ -390,7 +391,7 @@ impl World {
         let uids: Vec<String> = self.checks.unfinished.iter().cloned().collect();
         let waiting = u32::try_from(uids.len()).unwrap_or(u32::MAX);
         let write = 3 * u32::from(self.setup.api) * 2 / u32::from(self.setup.concurrency.clamp(1, 4)) / 100;
-        let limit = 30 + waiting * (write + 1) / 5 + 3 * waiting / u32::from(self.setup.rate.max(1));
+        let limit = 30 + waiting * (write + 1) / 5 + 3 * waiting / self.least_rate;
         let mut broken = None;
         for uid in uids {
             let Some(life) = self.checks.lives.get_mut(&uid) else { continue };
