@@ -43,6 +43,7 @@ targets! {
     kubeconfig,
     lean,
     manifest,
+    plan,
     printable,
     proxy,
     reply,

@@ -8,6 +8,7 @@ pub mod event;
 pub mod kubeconfig;
 pub mod lean;
 pub mod manifest;
+pub mod plan;
 pub mod printable;
 pub mod proxy;
 pub mod reply;
