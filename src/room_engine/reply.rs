@@ -287,7 +287,9 @@ struct Wire {
 /// The outcome that `body` under HTTP `status` stands for.
 #[must_use]
 pub fn judge(status: u16, body: &[u8]) -> Outcome {
-    let wire = serde_json::from_slice::<Wire>(body).ok();
+    // A list of values would be read as those of the fields, in their order.
+    let object = body.trim_ascii_start().starts_with(b"{");
+    let wire = serde_json::from_slice::<Wire>(body).ok().filter(|_| object);
     let request_id = wire.as_ref().and_then(|wire| wire.request_id.clone()).filter(|id| !id.is_empty());
     let trouble =
         |kind| Outcome::Trouble(Trouble { kind, http_status: Some(status), request_id: request_id.clone() });
@@ -341,6 +343,8 @@ mod tests {
             "null",
             "0",
             "[]",
+            "[0]",
+            r#"[100004, "", "OK", "Id-1"]"#,
             r#"{"ErrorCode": "0"}"#,
             r#"{"ErrorCode": 0.0}"#,
             r#"{"ErrorCode": null}"#,
