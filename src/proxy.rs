@@ -25,8 +25,8 @@ pub fn direct(cluster: &Uri, no_proxy: &str) -> bool {
         || no_proxy.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
             let name = entry.trim_start_matches("*.").trim_start_matches('.');
             entry == "*"
-                || host == name
-                || !name.is_empty() && host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
+                || !name.is_empty()
+                    && host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
                 || address.is_some_and(|address| within(address, entry))
         })
 }
@@ -65,6 +65,7 @@ mod tests {
             ("[fd00::1]:6443", "fd00::/8", true),
             ("k8s.example.com.", ".", false),
             ("k8s.example.com.", "*.", false),
+            ("[]", ".", false),
         ] {
             let uri: Uri = format!("https://{host}").parse().unwrap();
             assert_eq!(direct(&uri, no_proxy), is_direct, "{host} with {no_proxy}");
