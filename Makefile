@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit matrix fmt fmt-check lint assets test-assets crds docs manifests deny simulator plugin picture bench image e2e clean
+.PHONY: help demo test unit matrix fuzz fmt fmt-check lint assets test-assets crds docs manifests deny simulator plugin picture bench image e2e clean
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -27,6 +27,16 @@ matrix: assets ## Run the reliability matrix ROUNDS times in a row, 10 unless to
 	  took=$$(($$(date +%s) - start)); echo "round $$round took $$took s"; \
 	  [ $$took -le 1200 ] || exit 1; \
 	done
+
+# Coverage as libFuzzer reads it, which every rustc can put in. No sanitizer, which would need another toolchain: unsafe
+# code is forbidden here.
+COVERAGE = -Cpasses=sancov-module $(addprefix -Cllvm-args=-sanitizer-coverage-,level=4 inline-8bit-counters pc-table trace-compares)
+
+fuzz: ## Fuzz what reads foreign bytes for MINUTES, 5 unless told; TARGET=reply fuzzes that alone; needs a C++ compiler
+	@command -v "$${CXX:-c++}" >/dev/null || { echo "make fuzz needs a C++ compiler for libFuzzer: install g++ or clang++, or name it with CXX" >&2; exit 1; }
+	RUSTFLAGS="$(COVERAGE) --cap-lints=allow" \
+	  cargo build --locked --profile fuzz --target $(HOST) -p fuzz-targets --bin fuzz --features libfuzzer
+	crates/fuzz/run $(or $(CARGO_TARGET_DIR),target)/$(HOST)/fuzz/fuzz $(or $(MINUTES),5) $(TARGET)
 
 fmt: ## Format the code
 	cargo fmt --all

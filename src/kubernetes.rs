@@ -26,6 +26,7 @@ use kube::{
     Api, Client, Config, Resource as _,
     api::{Patch, PatchParams, PostParams},
     client::{Body, ClientBuilder, ConfigExt as _},
+    config::KubeconfigError,
     core::Status,
 };
 use serde::de::DeserializeOwned;
@@ -227,6 +228,20 @@ pub fn explain(error: &kube::Error) -> String {
     }
 }
 
+/// Why there is no configuration of a cluster, in one clause and on one line. A kubeconfig that cannot be read is told by the
+/// place, without the lines around it that its own `Display` shows: a token may stand in them.
+#[must_use]
+pub fn explain_config(error: &(dyn std::error::Error + 'static)) -> String {
+    let mut causes = std::iter::successors(Some(error), |error| error.source());
+    let told = match causes.find_map(|error| error.downcast_ref()) {
+        Some(KubeconfigError::Parse(error)) => {
+            format!("the kubeconfig cannot be read: {}", error.without_snippet())
+        }
+        _ => error.to_string(),
+    };
+    printable(&told).into_owned()
+}
+
 /// Publishes an Event, once and without regret: it must never be in the way of a deletion. Where its namespace has just
 /// begun to go, which no watch may have told yet, it is published in `own`, the operator's namespace.
 ///
@@ -325,6 +340,15 @@ mod tests {
             Status { code: 403, message: "denied:\nRtcApplication x\u{1b}[2J".into(), ..Status::default() };
         let said = r"the API server answered 403: denied:\nRtcApplication x\u{1b}[2J";
         assert_eq!(explain(&kube::Error::Api(status.boxed())), said);
+    }
+
+    #[test]
+    fn what_is_wrong_with_a_kubeconfig_shows_nothing_of_it() {
+        let text = "users:\n- name: u\n  user: {token: k8s-secret}\nclusters: [\n";
+        let error = kube::config::Kubeconfig::from_yaml(text).unwrap_err();
+        let said = explain_config(&error);
+        assert!(said.starts_with("the kubeconfig cannot be read: ") && said.contains("line "), "{said}");
+        assert!(!said.contains("secret") && said.lines().count() == 1, "{said}");
     }
 
     /// As kube-apiserver 1.37 says it; what it means for a write.

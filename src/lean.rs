@@ -151,6 +151,9 @@ const ROBOT: Rule = Rule::Fields(
     &Rule::Keep,
 );
 
+/// What stands for a condition of others where readers know no numbers: a condition must have a time.
+const OTHER_CONDITION: &[u8] = br#"{"type":"","lastTransitionTime":"1970-01-01T00:00:00Z"}"#;
+
 /// An `RtcApplication`, which administrators write: there are few. Its readers know no numbers among conditions.
 const APPLICATION: Rule = Rule::Fields(
     &[
@@ -159,7 +162,7 @@ const APPLICATION: Rule = Rule::Fields(
             "status",
             Rule::Fields(
                 &[
-                    ("conditions", Rule::Ours(&CONDITION, is_our_condition, Others::Each(br#"{"type":""}"#))),
+                    ("conditions", Rule::Ours(&CONDITION, is_our_condition, Others::Each(OTHER_CONDITION))),
                     ("robots", Rule::Keep),
                     ("deleting", Rule::Keep),
                 ],

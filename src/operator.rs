@@ -62,7 +62,10 @@ const BATCH: usize = 256;
 #[derive(Debug, thiserror::Error)]
 pub enum Error {
     /// No way to a cluster.
-    #[error("no Kubernetes cluster to work for: {0}; run in a Pod with a ServiceAccount, or set KUBECONFIG")]
+    #[error(
+        "no Kubernetes cluster to work for: {}; run in a Pod with a ServiceAccount, or set KUBECONFIG",
+        kubernetes::explain_config(.0)
+    )]
     Config(#[source] kube::config::InferConfigError),
     /// The client could not be set up.
     #[error("cannot set up the Kubernetes client: {0}")]
@@ -484,7 +487,7 @@ impl Hands {
 }
 
 /// One line for each call: what a person needs who asks the vendor why.
-fn audit(call: &Call, outcome: &crate::room_engine::Outcome, took: Duration) {
+pub fn audit(call: &Call, outcome: &crate::room_engine::Outcome, took: Duration) {
     tracing::info!(
         target: "audit",
         namespace = %call.key.namespace,

@@ -44,7 +44,8 @@ pub fn shortened(text: &str, most: usize) -> String {
 
 /// Whether a terminal, a log or a reader could take it for something else than a letter. The two joiners U+200C and
 /// U+200D are left out: words of several scripts need them.
-fn is_hidden(letter: char) -> bool {
+#[must_use]
+pub fn is_hidden(letter: char) -> bool {
     letter.is_control()
         || matches!(
             letter,

@@ -16,7 +16,8 @@ pub fn spare(config: &mut Config) {
 }
 
 /// Whether the server at `cluster` is reached without the proxy.
-fn direct(cluster: &Uri, no_proxy: &str) -> bool {
+#[must_use]
+pub fn direct(cluster: &Uri, no_proxy: &str) -> bool {
     let host = cluster.host().unwrap_or_default().trim_matches(['[', ']']);
     let address = host.parse::<IpAddr>().ok();
     host == "localhost"
@@ -24,8 +25,8 @@ fn direct(cluster: &Uri, no_proxy: &str) -> bool {
         || no_proxy.split(',').map(str::trim).filter(|entry| !entry.is_empty()).any(|entry| {
             let name = entry.trim_start_matches("*.").trim_start_matches('.');
             entry == "*"
-                || host == name
-                || host.strip_suffix(name).is_some_and(|rest| rest.ends_with('.'))
+                || !name.is_empty()
+                    && host.strip_suffix(name).is_some_and(|rest| rest.is_empty() || rest.ends_with('.'))
                 || address.is_some_and(|address| within(address, entry))
         })
 }
@@ -62,6 +63,9 @@ mod tests {
             ("10.1.2.3", "10.1.2.3", true),
             ("11.1.2.3", "10.0.0.0/8", false),
             ("[fd00::1]:6443", "fd00::/8", true),
+            ("k8s.example.com.", ".", false),
+            ("k8s.example.com.", "*.", false),
+            ("[]", ".", false),
         ] {
             let uri: Uri = format!("https://{host}").parse().unwrap();
             assert_eq!(direct(&uri, no_proxy), is_direct, "{host} with {no_proxy}");

@@ -80,7 +80,7 @@ impl From<Sparse<FinalizerName>> for Finalizers {
 }
 
 /// What decisions need of a stored `RoomRobot`.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub struct Robot {
     /// Namespace and name.
     pub key: Key,

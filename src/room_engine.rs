@@ -6,7 +6,7 @@
 mod names;
 mod reply;
 
-pub use reply::{Outcome, Reply, Trouble, TroubleKind};
+pub use reply::{Outcome, Reply, Trouble, TroubleKind, judge};
 
 use crate::{clock::Until, codes::Operation, endpoint::Endpoint, usersig::Sensitive};
 use names::Names;

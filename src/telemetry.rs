@@ -4,12 +4,16 @@
 
 use crate::{cli::LogFormat, printable::printable};
 use std::fmt::Debug;
-use tracing::field::{Field, Visit};
+use tracing::{
+    Dispatch,
+    field::{Field, Visit},
+};
 use tracing_subscriber::{
     EnvFilter,
     field::RecordFields,
     fmt,
-    fmt::{FormatFields, format::Writer},
+    fmt::{FormatFields, MakeWriter, format::Writer},
+    util::SubscriberInitExt as _,
 };
 
 /// What is logged when `RUST_LOG` says nothing: our own lines, and what libraries warn of.
@@ -18,14 +22,22 @@ const DEFAULT: &str = "warn,roomrobot_operator=info,audit=info,kube_client=off,k
 /// Starts logging. A panic, which has lines of its own, becomes one line as well.
 pub fn start(format: LogFormat) {
     let filter = EnvFilter::try_from_default_env().unwrap_or_else(|_| EnvFilter::new(DEFAULT));
-    let lines = fmt().with_env_filter(filter).with_writer(std::io::stderr);
+    lines(format, filter, std::io::stderr).init();
+    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "this is a defect of the operator")));
+}
+
+/// What makes lines in this format of what is logged, and writes those that `filter` lets through.
+pub fn lines<W>(format: LogFormat, filter: EnvFilter, writer: W) -> Dispatch
+where
+    W: for<'writer> MakeWriter<'writer> + Send + Sync + 'static,
+{
+    let lines = fmt().with_env_filter(filter).with_writer(writer);
     match format {
-        LogFormat::Text => lines.with_ansi(false).fmt_fields(TextFields).init(),
+        LogFormat::Text => lines.with_ansi(false).fmt_fields(TextFields).into(),
         LogFormat::Json => {
-            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).init();
+            lines.json().flatten_event(true).with_current_span(false).with_span_list(false).into()
         }
     }
-    std::panic::set_hook(Box::new(|panic| tracing::error!(%panic, "this is a defect of the operator")));
 }
 
 /// `value` as it stands in a line of text: bare, or as a quoted string of Rust where it holds a blank, `=`, a quote, a

@@ -233,11 +233,28 @@ fn what_others_stored_costs_nothing_and_the_places_are_kept() {
     let application = json!({"metadata": {"name": "a"}, "spec": {"sdkAppId": 1},
         "status": {"conditions": [{"type": "Audited", "message": "x"}, {"type": "Ready"}], "robots": 3}});
     let out = self::read(&APPLICATIONS.object, &application.to_string());
-    assert_eq!(out["status"], json!({"conditions": [{"type": ""}, {"type": "Ready"}], "robots": 3}));
+    let other: Value = serde_json::from_slice(OTHER_CONDITION).unwrap();
+    assert_eq!(out["status"], json!({"conditions": [other, {"type": "Ready"}], "robots": 3}));
     assert_eq!(out["spec"], application["spec"]);
     let namespace = json!({"metadata": {"name": "n", "labels": {"a": "b"}, "annotations": {"c": "d"}}});
     let out = self::read(&NAMESPACES.object, &namespace.to_string());
     assert_eq!(out, json!({"metadata": {"name": "n", "labels": {"a": "b"}}}));
+}
+
+/// Administrators and other controllers may write conditions of their own.
+#[test]
+fn an_application_with_conditions_of_others_is_read() {
+    let condition = |kind: &str| json!({"type": kind, "status": "True", "reason": "R", "message": "m", "lastTransitionTime": "2026-01-01T00:00:00Z"});
+    let application = json!({
+        "apiVersion": "roomrobot.dev/v1alpha1", "kind": "RtcApplication", "metadata": {"name": "a"},
+        "spec": {"sdkAppId": 1, "credentials": {"secretRef": {"name": "s"}}},
+        "status": {"conditions": [condition("Audited"), condition("Ready")]},
+    });
+    let lean = read(&APPLICATIONS.object, &application.to_string());
+    let lean: RtcApplication = serde_json::from_value(lean).unwrap();
+    let conditions = lean.status.unwrap().conditions;
+    assert_eq!((conditions.len(), conditions[1].type_.as_str()), (2, "Ready"));
+    assert!(!is_our_condition(conditions[0].type_.as_bytes()));
 }
 
 /// Within no character, no escape and no pair of escapes.

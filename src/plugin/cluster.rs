@@ -3,6 +3,7 @@
 use super::{Error, Result, cli::Common, output::Out};
 use crate::{
     crd::{RoomRobot, RtcApplication},
+    kubernetes::explain_config,
     robot::{Robot, Stored},
     status::{Kind, Reason},
 };
@@ -254,13 +255,14 @@ impl Cluster {
         let options = KubeConfigOptions { context: common.context.clone(), ..KubeConfigOptions::default() };
         let config = match &common.kubeconfig {
             Some(path) => {
-                let read = Kubeconfig::read_from(path).map_err(|error| Error(error.to_string()))?;
+                let read = Kubeconfig::read_from(path).map_err(|error| Error(explain_config(&error)))?;
                 Config::from_custom_kubeconfig(read, &options).await
             }
             None => Config::from_kubeconfig(&options).await,
         };
         let mut config = config.map_err(|error| {
-            Error(format!("no cluster to ask: {error}; set KUBECONFIG, or name one with --kubeconfig"))
+            let why = explain_config(&error);
+            Error(format!("no cluster to ask: {why}; set KUBECONFIG, or name one with --kubeconfig"))
         })?;
         crate::proxy::spare(&mut config);
         config.default_retry = false;

@@ -329,10 +329,13 @@ pub async fn run(cluster: &Cluster, target: &Target, out: &mut Out) -> Result<Fi
 
 /// What the arguments name.
 #[derive(Debug, Default)]
-struct Chosen {
-    namespaces: BTreeSet<String>,
-    names: BTreeSet<(String, String)>,
-    notes: Vec<String>,
+pub struct Chosen {
+    /// Namespaces, with all that is in them.
+    pub namespaces: BTreeSet<String>,
+    /// RoomRobots, by namespace and name.
+    pub names: BTreeSet<(String, String)>,
+    /// What is to be said of the rest.
+    pub notes: Vec<String>,
 }
 
 impl Chosen {
@@ -389,7 +392,10 @@ async fn choose(cluster: &Cluster, target: &Target, out: &Out) -> Result<Chosen>
 }
 
 /// Takes the objects of a manifest.
-fn choose_from(text: &str, namespace: &str, chosen: &mut Chosen) -> Result<()> {
+///
+/// # Errors
+/// If it is no YAML, with the place.
+pub fn choose_from(text: &str, namespace: &str, chosen: &mut Chosen) -> Result<()> {
     // The limits of the library are for strangers' input; this is the user's own, and may hold thousands of objects. An
     // error is one line here, which names the line of the manifest.
     let options = serde_saphyr::options! { budget: None, with_snippet: false };

@@ -203,7 +203,8 @@ fn from_status(seen: &Seen) -> Option<Request> {
 
 /// The note of an Event ends as every message does: `ErrorCode N, RequestId X`. Names within it are other people's words,
 /// so the RequestId is what the note ends with, and nothing that is followed by more.
-fn from_event(event: &Event) -> Option<Request> {
+#[must_use]
+pub fn from_event(event: &Event) -> Option<Request> {
     let about = event.regarding.as_ref()?;
     let note = event.note.as_deref()?;
     let (before, id) = note.rsplit_once("RequestId ").filter(|(_, id)| !id.contains(char::is_whitespace))?;

@@ -2,6 +2,7 @@
 
 use crate::{
     codes::{self, Class, Operation},
+    printable::is_hidden,
     status,
     usersig::Sensitive,
 };
@@ -28,7 +29,7 @@ pub enum Outcome {
 pub struct Reply {
     /// `ErrorCode`
     pub code: i64,
-    /// `ErrorInfo`, cut and without control characters.
+    /// `ErrorInfo`, cut and without control characters or what else hides something.
     pub info: String,
     /// `RequestId`
     pub request_id: Option<String>,
@@ -239,7 +240,8 @@ impl Outcome {
     }
 
     /// The same without a UserSig that a server may have sent back.
-    pub(super) fn without(mut self, user_sig: &Sensitive) -> Self {
+    #[must_use]
+    pub fn without(mut self, user_sig: &Sensitive) -> Self {
         match &mut self {
             Self::Reply(reply) => {
                 reply.info = scrub(&reply.info, user_sig, INFO_LIMIT);
@@ -254,7 +256,7 @@ impl Outcome {
     }
 }
 
-/// One line of at most `limit` characters that shows neither the UserSig nor a URL's query.
+/// One line of at most `limit` characters, with a blank for each that hides something, that shows neither the UserSig nor a URL's query.
 fn scrub(text: &str, user_sig: &Sensitive, limit: usize) -> String {
     let mut text = if user_sig.expose().is_empty() {
         text.to_owned()
@@ -266,7 +268,7 @@ fn scrub(text: &str, user_sig: &Sensitive, limit: usize) -> String {
         text.truncate(at);
         text.push_str("usersig=<redacted>");
     }
-    text.chars().map(|c| if c.is_control() { ' ' } else { c }).take(limit).collect()
+    text.chars().map(|c| if is_hidden(c) { ' ' } else { c }).take(limit).collect()
 }
 
 /// The vendor's reply, read leniently: unknown fields, a missing `ErrorInfo`, a missing `RequestId`.
@@ -283,8 +285,11 @@ struct Wire {
 }
 
 /// The outcome that `body` under HTTP `status` stands for.
-pub(super) fn judge(status: u16, body: &[u8]) -> Outcome {
-    let wire = serde_json::from_slice::<Wire>(body).ok();
+#[must_use]
+pub fn judge(status: u16, body: &[u8]) -> Outcome {
+    // A list of values would be read as those of the fields, in their order.
+    let object = body.trim_ascii_start().starts_with(b"{");
+    let wire = serde_json::from_slice::<Wire>(body).ok().filter(|_| object);
     let request_id = wire.as_ref().and_then(|wire| wire.request_id.clone()).filter(|id| !id.is_empty());
     let trouble =
         |kind| Outcome::Trouble(Trouble { kind, http_status: Some(status), request_id: request_id.clone() });
@@ -338,6 +343,8 @@ mod tests {
             "null",
             "0",
             "[]",
+            "[0]",
+            r#"[100004, "", "OK", "Id-1"]"#,
             r#"{"ErrorCode": "0"}"#,
             r#"{"ErrorCode": 0.0}"#,
             r#"{"ErrorCode": null}"#,
@@ -384,13 +391,13 @@ mod tests {
     #[test]
     fn long_and_strange_texts_are_cut_to_one_line() {
         let long = format!(
-            r#"{{"ErrorCode": 100002, "ErrorInfo": "a\nb{}", "RequestId": "{}"}}"#,
+            r#"{{"ErrorCode": 100002, "ErrorInfo": "a\n\u202e\u2028b{}", "RequestId": "{}"}}"#,
             "é".repeat(999),
             "i".repeat(999)
         );
         let outcome = judge(200, long.as_bytes()).without(&Sensitive::new("s".repeat(9)));
         let Outcome::Reply(reply) = outcome else { panic!("not a reply") };
-        assert!(reply.info.starts_with("a bé"));
+        assert!(reply.info.starts_with("a   bé"));
         assert_eq!(reply.info.chars().count(), INFO_LIMIT);
         assert_eq!(reply.request_id.unwrap().len(), REQUEST_ID_LIMIT);
     }

@@ -311,7 +311,7 @@ impl Checks {
     }
 
     /// A process is about to send a call.
-    pub fn calls(&mut self, uid: &str, operation: Operation, knew: Knew) {
+    pub fn calls(&mut self, uid: &str, operation: Operation, knew: Knew, now: Duration) {
         let Some(life) = self.lives.get(uid) else { return };
         let Knew { process, until } = knew;
         let key = &life.key;
@@ -354,6 +354,12 @@ impl Checks {
         if let Some(life) = self.lives.get_mut(uid) {
             if add {
                 life.may_be_there = true;
+                let robot = &life.last.robot;
+                let heir = robot.deleting_since.is_none()
+                    && robot.finalizers.ours.is_some()
+                    && robot.accepted()
+                    && robot.deletion_policy == DeletionPolicy::Delete;
+                life.heir.set(heir && !life.gone, now);
             } else {
                 life.asking.push(process);
             }

@@ -598,7 +598,8 @@ impl World {
         self.schedule(n);
         let Some(replica) = self.replicas.get_mut(n) else { return };
         if replica.idle > 50 && replica.wake.is_some_and(|wake| wake <= now) {
-            let due = (replica.engine.next_due(replica.since_start(now)), replica.since_start(now));
+            let election = replica.election.as_ref().map(|election| (election.due(), replica.boot(now)));
+            let due = (replica.engine.next_due(replica.since_start(now)), replica.since_start(now), election, replica.phase);
             self.checks.broken(format!("replica {n} says that something is due and does nothing: it would spin: {due:?}"));
         }
         let Some(replica) = self.replicas.get_mut(n) else { return };
@@ -695,7 +696,7 @@ impl World {
         // Who starts or wakes up while there is no Lease cannot know that somebody has deleted it under its holder.
         let new = |deleted: Duration| {
             self.now < deleted + 20 * SECOND
-                && self.replicas.iter().any(|one| one.started.max(one.paused) + 5 * SECOND > deleted)
+                && self.replicas.iter().any(|one| one.started.max(one.paused).max(one.cut.0) + 5 * SECOND > deleted)
         };
         if self.lease_deleted.is_some_and(new) {
             return None;
@@ -1304,7 +1305,7 @@ impl World {
         }
         self.called += 1;
         self.say(|_| format!("  replica {n} calls {} for {}", call.operation, call.key));
-        self.checks.calls(&call.uid, call.operation, knew);
+        self.checks.calls(&call.uid, call.operation, knew, now);
         self.last_call.insert(call.caller.sdk_app_id, now);
         self.request_ids += 1;
         let id = self.request_ids;
@@ -1441,7 +1442,8 @@ impl World {
         let most = 2 * (rate / 10).max(8) + 4;
         let on_the_way = (2.0 * way.max(&self.slow_calls.1).as_secs_f64() + 0.1) * f64::from(rate);
         let unrecorded = self.checks.unrecorded((*n, *process), &app);
-        if unrecorded as f64 > f64::from(most) + on_the_way {
+        let held_up = self.stalled + 3 * SECOND > now;
+        if !held_up && unrecorded as f64 > f64::from(most) + on_the_way {
             self.checks.broken(format!("{unrecorded} final answers of {app} wait for their records: a kill would lose them"));
         }
         let input = Input::Answered(Answer {

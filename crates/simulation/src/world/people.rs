@@ -56,6 +56,13 @@ impl World {
             Action::Suspend { ns, name, on } => self.edit(ns, name, |object| object["spec"]["suspend"] = on.into()),
             Action::Creation { ns, name, create } => {
                 let policy = if create { "Create" } else { "Adopt" };
+                if let Some(object) = self.cluster.robots.get(&story::key(ns, name)).filter(|object| !object.robot.accepted()) {
+                    // Whoever says so before anybody has looked says that nobody else brings the robot in.
+                    let who = identity(object, self.setup.twin);
+                    if create && self.checks.members.get(&who).is_some_and(|uid| uid == object.uid()) {
+                        self.checks.members.remove(&who);
+                    }
+                }
                 self.edit(ns, name, |object| object["spec"]["creationPolicy"] = policy.into());
             }
             Action::Restore { ns, name, app } => {
