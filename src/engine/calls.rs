@@ -342,6 +342,9 @@ impl Engine {
                     recorded: false,
                     settled,
                 }));
+                // Whatever failed before, the record of this is another write: it is tried at once, and counts among those
+                // that no write has failed to store.
+                (entry.failed_writes, entry.blocked_until) = (0, Duration::ZERO);
                 self.recount(id, now);
                 self.touch(id, now);
             }

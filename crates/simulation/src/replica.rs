@@ -42,6 +42,8 @@ pub struct Stream {
     /// The place in the log of what is shown next.
     pub at: usize,
     pub ticking: bool,
+    /// What it had shown when its list began: everything that was stored until then.
+    pub shown: Duration,
     /// It tells nothing until then.
     pub mute: Duration,
     pub failures: u32,
@@ -60,6 +62,7 @@ impl Stream {
             generation: 0,
             at: 0,
             ticking: false,
+            shown: Duration::ZERO,
             mute: Duration::ZERO,
             failures: 0,
             silent: None,
@@ -103,8 +106,9 @@ pub struct Replica {
     /// Until when it leads by its own account, in true time.
     pub until: Duration,
     pub wake: Option<Duration>,
-    /// Ends that nothing happened in between.
+    /// How often nothing came of looking at it, since its clock last moved.
     pub idle: u32,
+    pub looked: Duration,
     pub answered: Option<Duration>,
     /// Requests without a reply, by number: whether they are about a RoomRobot, and its UID.
     pub open: HashMap<u64, Open>,
@@ -143,6 +147,7 @@ impl Replica {
             until: Duration::ZERO,
             wake: None,
             idle: 0,
+            looked: Duration::ZERO,
             answered: None,
             open: HashMap::new(),
             cut: (Duration::ZERO, false),

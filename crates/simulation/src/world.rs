@@ -591,16 +591,15 @@ impl World {
         let looks = replica.engine.reconciles();
         let effects = replica.engine.advance(moment);
         let busy = fed || !effects.is_empty() || replica.engine.reconciles() != looks;
-        replica.idle = if busy { 0 } else { replica.idle + 1 };
+        let moved = std::mem::replace(&mut replica.looked, now) < now;
+        replica.idle = if busy || moved { 0 } else { replica.idle + 1 };
         for effect in effects {
             self.carry_out(n, effect);
         }
         self.schedule(n);
         let Some(replica) = self.replicas.get_mut(n) else { return };
         if replica.idle > 50 && replica.wake.is_some_and(|wake| wake <= now) {
-            let election = replica.election.as_ref().map(|election| (election.due(), replica.boot(now)));
-            let due = (replica.engine.next_due(replica.since_start(now)), replica.since_start(now), election, replica.phase);
-            self.checks.broken(format!("replica {n} says that something is due and does nothing: it would spin: {due:?}"));
+            self.checks.broken(format!("replica {n} says that something is due and does nothing: it would spin"));
         }
         let Some(replica) = self.replicas.get_mut(n) else { return };
         if let Phase::Ending(since) = replica.phase
@@ -781,9 +780,11 @@ impl World {
     /// A list begins.
     fn begin(&mut self, n: usize, stream: usize) {
         let now = self.now;
+        let shown = self.shown_by(n, stream);
         let Some((generation, shows)) = self.with_stream(n, stream, |stream| {
             stream.generation += 1;
             (stream.state, stream.silent, stream.ticking) = (State::Listing, None, false);
+            stream.shown = shown;
             (stream.generation, stream.shows.clone())
         }) else {
             return;
@@ -1081,14 +1082,18 @@ impl World {
     fn shown(&self, n: usize) -> Duration {
         let Some(replica) = self.replicas.get(n) else { return Duration::ZERO };
         let robots = replica.streams.iter().enumerate().filter(|(_, stream)| matches!(stream.shows, Shows::Robots(_)));
-        let shown = robots.map(|(at, stream)| {
-            let next = self.next_shown(n, at).and_then(|(place, _)| self.cluster.log.get(place));
-            match (stream.state, next) {
-                (_, Some((at, _))) => at.saturating_sub(Duration::from_nanos(1)),
-                _ => self.now,
-            }
-        });
-        shown.min().unwrap_or_default()
+        robots.map(|(at, _)| self.shown_by(n, at)).min().unwrap_or_default()
+    }
+
+    fn shown_by(&self, n: usize, stream: usize) -> Duration {
+        let Some(now) = self.replicas.get(n).and_then(|replica| replica.streams.get(stream)) else {
+            return Duration::ZERO;
+        };
+        if now.state == State::Listing {
+            return now.shown;
+        }
+        let next = self.next_shown(n, stream).and_then(|(place, _)| self.cluster.log.get(place));
+        next.map_or(self.now, |(at, _)| at.saturating_sub(Duration::from_nanos(1)))
     }
 
     fn knew(&self, n: usize) -> Knew {
@@ -1128,9 +1133,10 @@ impl World {
                     .map(|(at, _)| at)
                     .collect();
                 for stream in streams {
+                    let shown = self.shown_by(n, stream);
                     let generation = self.with_stream(n, stream, |stream| {
                         stream.generation += 1;
-                        stream.state = State::Listing;
+                        (stream.state, stream.shown) = (State::Listing, shown);
                         stream.generation
                     });
                     let begin = Event::Stream(n, process, stream, generation.unwrap_or_default(), Do::Begin);
