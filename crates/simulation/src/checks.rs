@@ -194,7 +194,7 @@ impl Checks {
         }
         life.may_be_there |= robot.creation_policy == CreationPolicy::Adopt
             || matches!(ready, Some("Unknown" | "True"));
-        life.is_there |= robot.creation_policy == CreationPolicy::Adopt || ready == Some("True");
+        life.is_there |= ready == Some("True");
         let live = robot.deleting_since.is_none();
         let heir = live
             && robot.finalizers.ours.is_some()
@@ -419,7 +419,7 @@ impl Checks {
             return;
         }
         let minutes = match class {
-            Class::Invalid | Class::RobotPermission => 62,
+            Class::Invalid | Class::RobotPermission => 75,
             Class::Retry | Class::Throttled => 6,
             _ => 11,
         };

@@ -295,7 +295,7 @@ impl World {
         self.run(end);
         self.heal();
         // A deletion that was refused because of its own spec is tried again after an hour.
-        let bound = if self.slow_classes { 75 * MINUTE } else { 16 * MINUTE };
+        let bound = if self.slow_classes { 80 * MINUTE } else { 16 * MINUTE };
         let waits = |world: &Self| {
             let mut unfinished = world.checks.unfinished.iter().filter_map(|uid| world.checks.lives.get(uid));
             unfinished.find(|life| life.is_deleting()).map(|life| life.key.clone())
@@ -332,7 +332,8 @@ impl World {
     /// In a world in which everything is settled nothing is written and nobody is called, a restart included.
     fn quiet(&mut self) {
         self.run(self.now + 100 * SECOND);
-        let settled = self.checks.unfinished.is_empty();
+        let ready = |app: &Rc<App>| promises::is_true(&app.json, "Ready");
+        let settled = self.checks.unfinished.is_empty() && self.cluster.applications.values().all(ready);
         if self.checks.violation.is_some() || !settled || self.checks.lives.values().all(|life| life.is_gone()) {
             return;
         }
@@ -1349,7 +1350,9 @@ impl World {
         let limit = self.most_rate * u32::from(self.setup.shards());
         // What a process leaves behind on its way the next one cannot know of.
         let left_behind = now > flight.sent + flight.way
-            && self.replicas.get(flight.replica).is_none_or(|replica| replica.process != flight.process);
+            && self.replicas.get(flight.replica).is_none_or(|replica| {
+                replica.process != flight.process || replica.phase != Phase::Running || !replica.engine.elected()
+            });
         if !left_behind {
             self.checks.arrives(sdk, call.operation, limit, now);
         }
