@@ -151,7 +151,8 @@ pub fn never_added(robot: &Robot, memory: &Memory) -> bool {
         };
     robot.creation_policy == CreationPolicy::Create
         && match memory.additions {
-            Additions::None => true,
+            // Unless another process says that it has added it all the same.
+            Additions::None => !robot.conditions.is_true(Kind::Ready),
             Additions::Untold => stored,
             Additions::Refused | Additions::InDoubt => false,
         }

@@ -135,10 +135,12 @@ impl Engine {
         let seat = self.seats.get(name)?;
         let probe = seat.application.probe_at(operation);
         let may_go = match probe {
-            Some(at) => now.since_start >= at && !self.prepares_probe(seat),
+            Some(at) => now.since_start >= at,
             None => seat.application.may_call(operation, now.since_start),
         };
-        if !may_go {
+        // It finds out whether what stands in the way of the others still does.
+        let probes = probe.is_some() || self.unheard(seat, operation);
+        if !may_go || probes && self.prepares_probe(seat, operation) {
             return None;
         }
         if !self.has_share(seat, operation)
@@ -158,12 +160,12 @@ impl Engine {
             if entry.state != State::CallQueued(operation) {
                 continue;
             }
-            let step = self.step_under(id, now.since_start, probe.is_none());
+            let step = self.step_under(id, now.since_start, !probes);
             if step == Some(Step::Call(operation)) {
                 return Some(id);
             }
             self.set_state(id, State::Idle);
-            if probe.is_some() && matches!(step, Some(Step::Report(_))) {
+            if probes && matches!(step, Some(Step::Report(_))) {
                 // It was never called for: that a call may follow has to be stored first.
                 self.seats.get_mut(name)?.prober = Some(id);
                 self.touch(id, now);
@@ -234,8 +236,11 @@ impl Engine {
         (full, until)
     }
 
-    /// Whether a robot is being foretold that a call may follow, to be the next probe.
-    fn prepares_probe(&self, seat: &Seat) -> bool {
+    /// Whether a robot is being foretold that a call may follow, to be the next probe. Deletions need not be.
+    fn prepares_probe(&self, seat: &Seat, operation: Operation) -> bool {
+        if operation == Operation::DeleteRobot {
+            return false;
+        }
         let prober = seat.prober.and_then(|id| self.index.get(id));
         prober.is_some_and(|entry| matches!(entry.state, State::WriteQueued(_) | State::Writing))
     }
@@ -501,7 +506,12 @@ impl Engine {
                     {
                         return None;
                     }
-                    Some(_) if self.prepares_probe(seat) => return None,
+                    probe
+                        if (probe.is_some() || self.unheard(seat, operation))
+                            && self.prepares_probe(seat, operation) =>
+                    {
+                        return None;
+                    }
                     _ if line.only(&full) => until?,
                     Some(at) => at,
                     None if application.may_call(operation, now) => Duration::ZERO,

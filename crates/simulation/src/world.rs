@@ -26,7 +26,7 @@ use std::{
     fmt::Write as _,
     rc::Rc,
     sync::Arc,
-    time::Duration,
+    time::{Duration, Instant},
 };
 
 mod people;
@@ -63,6 +63,10 @@ pub struct Report {
     pub events: u64,
     /// Simulated time.
     pub time: Duration,
+    /// Machine time of the engines.
+    pub engines: Duration,
+    /// How often a RoomRobot was looked at for each input.
+    pub looks: f64,
     /// Which promise was broken, and how.
     pub broken: Option<String>,
     /// What happened, in words, where it was asked for.
@@ -198,9 +202,11 @@ struct World {
     slow_classes: bool,
     leaderless: u32,
     app_untold: BTreeMap<String, u32>,
-    broad: u64,
     inputs: u64,
     told: Option<Vec<String>>,
+    engines: Duration,
+    /// Looks of processes that are gone.
+    looked: u64,
     wrote: u64,
     called: u64,
 }
@@ -214,6 +220,8 @@ pub fn run(story: &Story, tell: bool) -> Report {
         deletions: world.checks.deletions,
         events: world.handled,
         time: world.now,
+        engines: world.engines,
+        looks: world.looks() as f64 / (world.inputs.max(1)) as f64,
         broken: world.checks.violation,
         told: world.told.unwrap_or_default(),
     }
@@ -263,9 +271,10 @@ impl World {
             slow_classes: false,
             leaderless: 0,
             app_untold: BTreeMap::new(),
-            broad: 0,
             inputs: 0,
             told: tell.then(Vec::new),
+            engines: Duration::ZERO,
+            looked: 0,
             wrote: 0,
             called: 0,
         };
@@ -322,11 +331,15 @@ impl World {
             }
         }
         self.checks.verify_rooms();
-        let looks: u64 = self.replicas.iter().map(|replica| replica.engine.reconciles()).sum();
-        let most = 60 * (self.inputs + 100) + self.broad * 4 * (self.checks.lives.len() as u64 + 1);
+        let looks = self.looks();
+        let most = 5 * self.inputs + 1_000;
         if looks > most {
             self.checks.broken(format!("RoomRobots were looked at {looks} times for {} inputs", self.inputs));
         }
+    }
+
+    fn looks(&self) -> u64 {
+        self.looked + self.replicas.iter().map(|replica| replica.engine.reconciles()).sum::<u64>()
     }
 
     /// In a world in which everything is settled nothing is written and nobody is called, a restart included.
@@ -528,6 +541,7 @@ impl World {
         if replica.alive() {
             return;
         }
+        self.looked += replica.engine.reconciles();
         replica.start(&setup, now);
         self.say(|_| format!("  replica {n} starts"));
         let first = self.replicas.get_mut(n).filter(|_| !setup.elects()).map(|replica| replica.right.take_for_ever());
@@ -561,6 +575,7 @@ impl World {
         }
         let boot = replica.boot_moment(now);
         let moment = replica.moment(now);
+        let begun = Instant::now();
         let fed = input.is_some();
         if fed {
             self.inputs += 1;
@@ -572,18 +587,6 @@ impl World {
             if matches!(input, Input::Answered(_)) {
                 replica.answered = Some(now);
             }
-            // These concern every RoomRobot of an application or a namespace, or all that there are.
-            self.broad += u64::from(matches!(
-                input,
-                Input::Leading(_)
-                    | Input::Secret(..)
-                    | Input::Application(_)
-                    | Input::ApplicationGone(_)
-                    | Input::ApplicationsListed(_)
-                    | Input::RobotsListed(_)
-                    | Input::Namespace(..)
-                    | Input::ApplicationWritten(..)
-            ));
             if matches!(input, Input::Leading(_)) {
                 replica.elected = now;
             }
@@ -591,6 +594,7 @@ impl World {
         }
         let looks = replica.engine.reconciles();
         let effects = replica.engine.advance(moment);
+        self.engines += begun.elapsed();
         let busy = fed || !effects.is_empty() || replica.engine.reconciles() != looks;
         let moved = std::mem::replace(&mut replica.looked, now) < now;
         replica.idle = if busy || moved { 0 } else { replica.idle + 1 };

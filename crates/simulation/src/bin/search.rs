@@ -52,6 +52,9 @@ fn main() -> ExitCode {
                 while !over.load(Ordering::Relaxed) && begun.elapsed() < limit {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     let (report, story) = search::case(seed, Duration::from_secs(60));
+                    if std::env::var_os("LOOKS").is_some() && report.looks > 3.0 {
+                        println!("case {seed}: {:.1} looks for each of {} events, {} deletions", report.looks, report.events, report.deletions);
+                    }
                     deletions.fetch_add(report.deletions, Ordering::Relaxed);
                     events.fetch_add(report.events, Ordering::Relaxed);
                     simulated.fetch_add(report.time.as_secs(), Ordering::Relaxed);
