@@ -194,7 +194,11 @@ impl Checks {
         }
         life.may_be_there |= robot.creation_policy == CreationPolicy::Adopt
             || matches!(ready, Some("Unknown" | "True"));
-        life.is_there |= ready == Some("True");
+        let wiped = by.is_none()
+            && before.is_some_and(|before| before.json.get("status").is_some())
+            && after.json.get("status").is_none();
+        life.wiped |= wiped;
+        life.is_there = (life.is_there && !wiped) || ready == Some("True");
         let live = robot.deleting_since.is_none();
         let heir = live
             && robot.finalizers.ours.is_some()
@@ -227,7 +231,6 @@ impl Checks {
         }
         if by.is_none() {
             life.repeated = 0;
-            life.wiped |= before.is_some_and(|before| before.json.get("status").is_some()) && after.json.get("status").is_none();
         }
         life.last = Rc::clone(after);
         let held = robot.finalizers.ours.is_some();
