@@ -89,7 +89,8 @@ pub fn left(last: &Value, calls: &[Call]) -> Result<End, String> {
             // A process that had to stop acting may have recorded an earlier call after that.
             let known = calls.iter().position(|call| call.request_id == id);
             let later = calls.iter().skip(known.unwrap_or(usize::MAX));
-            let named = message.ends_with(id) || later.into_iter().any(|call| message.ends_with(&call.request_id));
+            let named =
+                message.ends_with(id) || later.into_iter().any(|call| message.ends_with(&call.request_id));
             if !named {
                 return Err(format!("{name} left and does not name its last call, {id}: {message}"));
             }

@@ -136,7 +136,13 @@ impl Checks {
     }
 
     /// Something of RoomRobots is stored: by a person, or by a process that knew so much when it decided.
-    pub fn stored(&mut self, changed: &Changed, by: Option<Knew>, identity: impl Fn(&Object) -> Identity, now: Duration) {
+    pub fn stored(
+        &mut self,
+        changed: &Changed,
+        by: Option<Knew>,
+        identity: impl Fn(&Object) -> Identity,
+        now: Duration,
+    ) {
         let Changed::Robot { before, after } = changed else { return };
         let Some(object) = after.as_ref().or(before.as_ref()) else { return };
         let uid = object.uid().to_owned();
@@ -181,7 +187,14 @@ impl Checks {
         }
     }
 
-    fn changes(&mut self, uid: &str, before: Option<&Object>, after: &Rc<Object>, by: Option<Knew>, now: Duration) {
+    fn changes(
+        &mut self,
+        uid: &str,
+        before: Option<&Object>,
+        after: &Rc<Object>,
+        by: Option<Knew>,
+        now: Duration,
+    ) {
         let Some(life) = self.lives.get_mut(uid) else { return };
         let robot = &after.robot;
         let mut broken = None;
@@ -192,8 +205,8 @@ impl Checks {
         if was && !life.accepted && by.is_some() {
             broken = Some(format!("{} was accepted and is not any more", life.key));
         }
-        life.may_be_there |= robot.creation_policy == CreationPolicy::Adopt
-            || matches!(ready, Some("Unknown" | "True"));
+        life.may_be_there |=
+            robot.creation_policy == CreationPolicy::Adopt || matches!(ready, Some("Unknown" | "True"));
         let wiped = by.is_none()
             && before.is_some_and(|before| before.json.get("status").is_some())
             && after.json.get("status").is_none();
@@ -223,7 +236,8 @@ impl Checks {
             let same = promises::reads_the_same(&before.json, &after.json);
             life.repeated += u32::from(same);
             if life.repeated > 24 {
-                broken = Some(format!("{} was told the same {} times in other words", life.key, life.repeated));
+                broken =
+                    Some(format!("{} was told the same {} times in other words", life.key, life.repeated));
             }
             if let Err(why) = promises::discreet(&after.json, &NAMESPACES) {
                 broken = Some(why);
@@ -307,7 +321,9 @@ impl Checks {
                     .filter_map(|other| self.lives.get(other))
                     .any(|other| other.heir.since(from));
                 if !heir {
-                    self.broken(format!("{key} left its robot to another one, and there is none that would delete it"));
+                    self.broken(format!(
+                        "{key} left its robot to another one, and there is none that would delete it"
+                    ));
                 }
             }
         }
@@ -381,12 +397,21 @@ impl Checks {
         }
         let arrived = times.len();
         if arrived > limit as usize {
-            self.broken(format!("{arrived} calls of {operation} arrive within a second, {limit} are allowed"));
+            self.broken(format!(
+                "{arrived} calls of {operation} arrive within a second, {limit} are allowed"
+            ));
         }
     }
 
     /// The room engine carries a call out, or answers it; the answer may still be lost.
-    pub fn carried_out(&mut self, uid: &str, operation: Operation, effect: bool, code: Option<i64>, request_id: &str) -> bool {
+    pub fn carried_out(
+        &mut self,
+        uid: &str,
+        operation: Operation,
+        effect: bool,
+        code: Option<i64>,
+        request_id: &str,
+    ) -> bool {
         let Some(life) = self.lives.get_mut(uid) else { return false };
         let add = operation == Operation::AddRobot;
         life.calls.push(Call { add, code, request_id: request_id.to_owned() });
@@ -403,7 +428,14 @@ impl Checks {
     }
 
     /// A process hears what became of its call.
-    pub fn heard(&mut self, uid: &str, operation: Operation, class: Option<Class>, process: Process, now: Duration) {
+    pub fn heard(
+        &mut self,
+        uid: &str,
+        operation: Operation,
+        class: Option<Class>,
+        process: Process,
+        now: Duration,
+    ) {
         let Some(life) = self.lives.get_mut(uid) else { return };
         if operation == Operation::DeleteRobot
             && let Some(place) = life.asking.iter().position(|asking| *asking == process)
@@ -455,7 +487,9 @@ impl Checks {
             let owned = owner.is_some_and(|life| life.end.is_some());
             if owned && !chosen {
                 let key = owner.map(|life| life.key.clone()).unwrap_or_default();
-                broken = Some(format!("the robot {identity:?} of {key} is still in its room, and everything is gone"));
+                broken = Some(format!(
+                    "the robot {identity:?} of {key} is still in its room, and everything is gone"
+                ));
             }
         }
         if let Some(broken) = broken {

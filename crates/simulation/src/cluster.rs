@@ -2,7 +2,10 @@
 //! means is the operator's own code.
 
 use k8s_openapi::jiff::Timestamp;
-use kube::core::{Status, response::{StatusCause, StatusDetails}};
+use kube::core::{
+    Status,
+    response::{StatusCause, StatusDetails},
+};
 use roomrobot_operator::{
     application::{Labels, Spec},
     crd::{ROBOT_FINALIZER, RtcApplication},
@@ -116,7 +119,14 @@ impl Cluster {
     // RoomRobots.
 
     /// Stores a new RoomRobot; false where the API server refuses it.
-    pub fn create(&mut self, namespace: &str, name: &str, spec: Value, finalizers: &[&str], shard: u8) -> bool {
+    pub fn create(
+        &mut self,
+        namespace: &str,
+        name: &str,
+        spec: Value,
+        finalizers: &[&str],
+        shard: u8,
+    ) -> bool {
         let key = format!("{namespace}/{name}");
         let open = self.namespaces.get(namespace).is_some_and(|namespace| !namespace.terminating);
         if !open || self.robots.contains_key(&key) {
@@ -228,7 +238,9 @@ impl Cluster {
     }
 
     pub fn delete_application(&mut self, name: &str) {
-        self.edit_application(name, |app| app["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into());
+        self.edit_application(name, |app| {
+            app["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into()
+        });
     }
 
     fn put_application(&mut self, name: &str, before: &Rc<App>, mut json: Value) -> Rc<App> {
@@ -237,7 +249,9 @@ impl Cluster {
         }
         let version = self.next();
         json["metadata"]["resourceVersion"] = version.to_string().into();
-        if json["spec"] != before.json["spec"] || json["metadata"].get("deletionTimestamp").is_some() != before.spec.deleting {
+        if json["spec"] != before.json["spec"]
+            || json["metadata"].get("deletionTimestamp").is_some() != before.spec.deleting
+        {
             json["metadata"]["generation"] = (before.spec.generation + 1).into();
         }
         let after = Rc::new(App::new(json));
@@ -247,7 +261,10 @@ impl Cluster {
         } else {
             self.applications.insert(name.to_owned(), Rc::clone(&after));
         }
-        self.changed(Changed::Application { name: name.to_owned(), after: (!gone).then(|| Rc::clone(&after)) });
+        self.changed(Changed::Application {
+            name: name.to_owned(),
+            after: (!gone).then(|| Rc::clone(&after)),
+        });
         after
     }
 
@@ -317,7 +334,9 @@ pub fn refusal(how: crate::story::Refusal) -> Option<Status> {
         ),
         Refusal::Forbidden => status(403, "Forbidden", "roomrobots.roomrobot.dev is forbidden: no right"),
         Refusal::Unauthorized => status(401, "Unauthorized", "Unauthorized"),
-        Refusal::Webhook => status(409, "Conflict", "admission webhook \"w.example.org\" denied the request: no"),
+        Refusal::Webhook => {
+            status(409, "Conflict", "admission webhook \"w.example.org\" denied the request: no")
+        }
         Refusal::WebhookFails => {
             status(500, "InternalError", "Internal error occurred: failed calling webhook \"w.example.org\"")
         }
@@ -356,7 +375,11 @@ fn patched(before: &Value, uid: &str, change: &Change, finalizer: &str) -> Resul
     }
     let version = |object: &Value| object["metadata"]["resourceVersion"].clone();
     if version(&after) != version(before) {
-        return Err(status(409, "Conflict", "the object has been modified; please apply your changes to the latest version"));
+        return Err(status(
+            409,
+            "Conflict",
+            "the object has been modified; please apply your changes to the latest version",
+        ));
     }
     if let Change::Status(_) = change {
         let told = after["status"].take();

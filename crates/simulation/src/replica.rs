@@ -1,6 +1,7 @@
 //! One replica: the real engine and the real election of one process after another, its clocks, and what it watches.
 
 use crate::{checks::Knew, story::Setup};
+use k8s_openapi::jiff::Timestamp;
 use roomrobot_operator::{
     clock::Moment,
     election::Election,
@@ -8,7 +9,6 @@ use roomrobot_operator::{
     engine::{Engine, Now, Settings},
     right::Right,
 };
-use k8s_openapi::jiff::Timestamp;
 use std::{collections::HashMap, sync::Arc, time::Duration};
 
 /// Unix seconds at which every story begins.

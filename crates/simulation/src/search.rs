@@ -40,7 +40,8 @@ pub struct Found {
 pub fn run(story: &Story, tell: bool) -> Report {
     let run = catch_unwind(AssertUnwindSafe(|| world::run(story, tell)));
     run.unwrap_or_else(|panic| {
-        let text = panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
+        let text =
+            panic.downcast_ref::<String>().map(String::as_str).or(panic.downcast_ref::<&str>().copied());
         let broken = Some(format!("a panic: {}", text.unwrap_or("of another kind")));
         Report { broken, ..Report::default() }
     })
@@ -93,6 +94,12 @@ fn leave_out(best: &mut Story, why: &mut String, tried: &mut u32, end: Instant) 
     }
 }
 
+/// The story of a seed.
+#[must_use]
+pub fn story(seed: u64) -> Story {
+    tree(seed).current()
+}
+
 /// The story of a seed, which can be made shorter.
 fn tree(seed: u64) -> impl ValueTree<Value = Story> {
     let mut bytes = [0; 32];
@@ -131,7 +138,8 @@ fn setup() -> impl Strategy<Value = Setup> {
         prop::bool::weighted(0.25),
         prop::bool::weighted(0.15),
     );
-    let size = (prop_oneof![Just(50_u8), Just(5), Just(20), Just(200)], prop_oneof![Just(16_u8), Just(4), Just(64)]);
+    let size =
+        (prop_oneof![Just(50_u8), Just(5), Just(20), Just(200)], prop_oneof![Just(16_u8), Just(4), Just(64)]);
     let times = (
         prop_oneof![3 => Just(4_u16), 1 => 1..150_u16],
         prop_oneof![3 => Just(20_u16), 1 => 1..600_u16],
@@ -142,7 +150,21 @@ fn setup() -> impl Strategy<Value = Setup> {
     (shape, size, times).prop_map(|(shape, (rate, concurrency), (api, room, lag, list, skew))| {
         let (replicas, sharded, by_namespace, twin, selective, alone) = shape;
         let by_namespace = by_namespace && !sharded;
-        Setup { replicas, sharded, by_namespace, twin, selective, alone, rate, concurrency, api, room, lag, list, skew }
+        Setup {
+            replicas,
+            sharded,
+            by_namespace,
+            twin,
+            selective,
+            alone,
+            rate,
+            concurrency,
+            api,
+            room,
+            lag,
+            list,
+            skew,
+        }
     })
 }
 
@@ -159,7 +181,16 @@ fn kinds() -> Vec<(u32, BoxedStrategy<Action>)> {
     let brief = || prop_oneof![3 => 1..3_000_u16, 2 => 3_000..20_000_u16, 1 => 20_000..60_000_u16];
     let times = || prop_oneof![2 => 1..4_u8, 1 => 4..40_u8, 2 => Just(u8::MAX)];
     let of = || prop_oneof![2 => Just(Of::Its), 3 => (0..2_u8).prop_map(Of::Shared)];
-    let create = (ns(), name(), of(), app(), any::<bool>(), prop::bool::weighted(0.15), any::<bool>(), prop::bool::weighted(0.1))
+    let create = (
+        ns(),
+        name(),
+        of(),
+        app(),
+        any::<bool>(),
+        prop::bool::weighted(0.15),
+        any::<bool>(),
+        prop::bool::weighted(0.1),
+    )
         .prop_map(|(ns, name, of, app, create, retain, born, suspend)| Action::Create {
             ns,
             name,
@@ -204,8 +235,26 @@ fn kinds() -> Vec<(u32, BoxedStrategy<Action>)> {
         Refusal::Overtaken,
     ]);
     let code = prop::sample::select(vec![
-        100_001_u32, 100_004, 100_005, 100_006, 100_002, 60010, 60011, 60017, 60020, 70398, 72000, 70001, 70003, 70009, 70050,
-        20004, 60008, 100_007, 100_013, 424_242,
+        100_001_u32,
+        100_004,
+        100_005,
+        100_006,
+        100_002,
+        60010,
+        60011,
+        60017,
+        60020,
+        70398,
+        72000,
+        70001,
+        70003,
+        70009,
+        70050,
+        20004,
+        60008,
+        100_007,
+        100_013,
+        424_242,
     ]);
     let meets = prop_oneof![
         6 => code.prop_map(Meets::Code),
@@ -223,17 +272,30 @@ fn kinds() -> Vec<(u32, BoxedStrategy<Action>)> {
         (24, create.boxed()),
         (14, one().prop_map(|(ns, name)| Action::Delete { ns, name }).boxed()),
         (3, ns().prop_map(|ns| Action::DeleteAll { ns }).boxed()),
-        (3, (ns(), 1..12_u8, app(), prop::bool::weighted(0.3), prop::bool::weighted(0.15)).prop_map(|(ns, tens, app, create, shared)| {
-            Action::Crowd { ns, tens, app, create, shared }
-        }).boxed()),
+        (
+            3,
+            (ns(), 1..12_u8, app(), prop::bool::weighted(0.3), prop::bool::weighted(0.15))
+                .prop_map(|(ns, tens, app, create, shared)| Action::Crowd { ns, tens, app, create, shared })
+                .boxed(),
+        ),
         (8, (ns(), name(), name()).prop_map(|(ns, from, to)| Action::Rename { ns, from, to }).boxed()),
         (6, (one(), any::<bool>()).prop_map(|((ns, name), on)| Action::Retain { ns, name, on }).boxed()),
         (4, (one(), any::<bool>()).prop_map(|((ns, name), on)| Action::Suspend { ns, name, on }).boxed()),
-        (3, (one(), any::<bool>()).prop_map(|((ns, name), create)| Action::Creation { ns, name, create }).boxed()),
+        (
+            3,
+            (one(), any::<bool>())
+                .prop_map(|((ns, name), create)| Action::Creation { ns, name, create })
+                .boxed(),
+        ),
         (4, (one(), app()).prop_map(|((ns, name), app)| Action::Restore { ns, name, app }).boxed()),
         (4, one().prop_map(|(ns, name)| Action::Move { ns, name }).boxed()),
         (2, one().prop_map(|(ns, name)| Action::Strip { ns, name }).boxed()),
-        (3, (one(), any::<bool>()).prop_map(|((ns, name), on)| Action::OtherFinalizer { ns, name, on }).boxed()),
+        (
+            3,
+            (one(), any::<bool>())
+                .prop_map(|((ns, name), on)| Action::OtherFinalizer { ns, name, on })
+                .boxed(),
+        ),
         (3, one().prop_map(|(ns, name)| Action::OtherCondition { ns, name }).boxed()),
         (2, one().prop_map(|(ns, name)| Action::WipeStatus { ns, name }).boxed()),
         (2, ns().prop_map(|ns| Action::DeleteNamespace { ns }).boxed()),
@@ -251,19 +313,62 @@ fn kinds() -> Vec<(u32, BoxedStrategy<Action>)> {
         (3, (replica(), brief()).prop_map(|(replica, time)| Action::Sleep { replica, time }).boxed()),
         (2, (replica(), -900..900_i16).prop_map(|(replica, by)| Action::Clock { replica, by }).boxed()),
         (2, Just(Action::DeleteLease).boxed()),
-        (5, (0..4_u8, any::<bool>(), brief()).prop_map(|(replica, hangs, time)| Action::Cut { replica, hangs, time }).boxed()),
-        (5, (replica(), any::<bool>(), 0..8_000_u16).prop_map(|(replica, gone, mute)| Action::Watches { replica, gone, mute }).boxed()),
+        (
+            5,
+            (0..4_u8, any::<bool>(), brief())
+                .prop_map(|(replica, hangs, time)| Action::Cut { replica, hangs, time })
+                .boxed(),
+        ),
+        (
+            5,
+            (replica(), any::<bool>(), 0..8_000_u16)
+                .prop_map(|(replica, gone, mute)| Action::Watches { replica, gone, mute })
+                .boxed(),
+        ),
         (3, (10..5_000_u16, brief()).prop_map(|(takes, time)| Action::SlowLists { takes, time }).boxed()),
-        (9, (0..4_u8, which(), refusal, times(), brief()).prop_map(|(ns, which, how, times, time)| {
-            Action::Writes { ns, which, how, times, time }
-        }).boxed()),
+        (
+            9,
+            (0..4_u8, which(), refusal, times(), brief())
+                .prop_map(|(ns, which, how, times, time)| Action::Writes { ns, which, how, times, time })
+                .boxed(),
+        ),
         (3, (10..3_000_u16, brief()).prop_map(|(takes, time)| Action::SlowWrites { takes, time }).boxed()),
-        (9, (app(), add, meets, times(), far).prop_map(|(app, add, how, times, time)| {
-            Action::Room { app, add, how, times, time }
-        }).boxed()),
+        (
+            9,
+            (app(), add, meets, times(), far)
+                .prop_map(|(app, add, how, times, time)| Action::Room { app, add, how, times, time })
+                .boxed(),
+        ),
         (3, brief().prop_map(|time| Action::Stall { time }).boxed()),
         (3, (1..4_500_u16, brief()).prop_map(|(takes, time)| Action::SlowCalls { takes, time }).boxed()),
         (2, one().prop_map(|(ns, name)| Action::Leave { ns, name }).boxed()),
         (4, Just(Action::Wait).boxed()),
     ]
+}
+
+/// Whether a deletion costs as much among many that stand for the same robot as among few: machine time of the engine.
+///
+/// # Errors
+/// How much more.
+pub fn linear() -> Result<(), String> {
+    let crowd = |hundreds: u8| {
+        let crowds = (0..hundreds).map(|_| Step {
+            after: 0,
+            action: Action::Crowd { ns: 0, tens: 10, app: 0, create: false, shared: true },
+        });
+        let rest = [
+            Step { after: 60_000, action: Action::DeleteAll { ns: 0 } },
+            Step { after: 120_000, action: Action::Wait },
+        ];
+        let setup = Setup { rate: 200, concurrency: 64, ..crate::story::HEALTHY };
+        let story = Story { setup, steps: crowds.chain(rest).collect() };
+        let least = (0..2).map(|_| world::run(&story, false).engines).min().unwrap_or_default();
+        least.as_secs_f64() / (f64::from(hundreds) * 100.0)
+    };
+    let (few, many) = (crowd(2), crowd(30));
+    if many > 3.0 * few {
+        let [few, many] = [few, many].map(|time| time * 1e6);
+        return Err(format!("one of 200 costs {few:.0} µs, one of 3000 {many:.0} µs"));
+    }
+    Ok(())
 }

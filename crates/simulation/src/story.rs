@@ -549,7 +549,9 @@ impl fmt::Display for Action {
                     Of::Shared(n) => write!(f, " for the shared robot {}", n % 3)?,
                 }
                 write!(f, ", {}", if create { "Create" } else { "Adopt" })?;
-                for (is, word) in [(retain, ", Retain"), (born, ", born with the finalizer"), (suspend, ", suspended")] {
+                for (is, word) in
+                    [(retain, ", Retain"), (born, ", born with the finalizer"), (suspend, ", suspended")]
+                {
                     f.write_str(if is { word } else { "" })?;
                 }
                 Ok(())
@@ -588,13 +590,17 @@ impl fmt::Display for Action {
             Self::OtherCondition { ns, name } => {
                 write!(f, "another writer puts its condition in front of those of {}", key(ns, name))
             }
-            Self::WipeStatus { ns, name } => write!(f, "another writer removes the status of {}", key(ns, name)),
+            Self::WipeStatus { ns, name } => {
+                write!(f, "another writer removes the status of {}", key(ns, name))
+            }
             Self::DeleteNamespace { ns } => write!(f, "namespace {} is deleted", namespace(ns)),
             Self::ForceNamespace { ns, back } => {
                 write!(f, "namespace {} is removed by force, and made again {back} s later", namespace(ns))
             }
             Self::Label { ns, on } => write!(f, "the label of namespace {} is {}", namespace(ns), on_off(on)),
-            Self::Brake { app, on } => write!(f, "suspend of application {} is {}", application(app), on_off(on)),
+            Self::Brake { app, on } => {
+                write!(f, "suspend of application {} is {}", application(app), on_off(on))
+            }
             Self::Rate { app, rate } => {
                 write!(f, "requestsPerSecond of application {} is {}", application(app), rate.max(1))
             }
@@ -654,7 +660,9 @@ impl fmt::Display for Action {
                 application(app),
                 span(time)
             ),
-            Self::Stall { time } => write!(f, "calls are held up for {}, and arrive at once then", span(time)),
+            Self::Stall { time } => {
+                write!(f, "calls are held up for {}, and arrive at once then", span(time))
+            }
             Self::SlowCalls { takes, time } => {
                 write!(f, "calls take {} each way for the next {}", span(takes), span(time))
             }

@@ -4,6 +4,7 @@
 use crate::{
     checks::{Checks, Identity, Knew},
     cluster::{self, App, Changed, Cluster, Namespace, Object},
+    orders::{self, Orders},
     replica::{Open, Phase, Replica, START, Shows, State, Stream},
     story::{self, Action, Meets, Of, Refusal, Secret, Setup, Step, Story, Which},
 };
@@ -13,7 +14,10 @@ use roomrobot_operator::{
     codes::Operation,
     crd::ROBOT_FINALIZER,
     election,
-    engine::{Answer, ApplicationWrite, Call, Change, Effect, Input, LAST_SECOND, Write, WriteError, application_finalizer},
+    engine::{
+        Answer, ApplicationWrite, Call, Change, Effect, Input, LAST_SECOND, Write, WriteError,
+        application_finalizer,
+    },
     kubernetes,
     right::Standing,
     room_engine::{Outcome, Reply, Trouble, TroubleKind},
@@ -24,6 +28,7 @@ use std::{
     cmp::Reverse,
     collections::{BTreeMap, BinaryHeap},
     fmt::Write as _,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
     rc::Rc,
     sync::Arc,
     time::{Duration, Instant},
@@ -146,6 +151,39 @@ struct RoomFault {
 
 struct Due(Duration, u64, Event);
 
+impl Event {
+    /// Tells what is on its way from other things.
+    fn fingerprint(&self) -> u64 {
+        let text = match self {
+            Self::Step(n) => format!("step {n}"),
+            Self::Start(n) => format!("start {n}"),
+            Self::Wake(n, _) => format!("wake {n}"),
+            Self::Election(n, _, input) => format!("election {n} {input:?}"),
+            Self::Told(n, _, input) => format!("told {n} {input:?}"),
+            Self::Stream(n, _, stream, generation, what) => {
+                format!("stream {n} {stream} {generation} {what:?}")
+            }
+            Self::Request(request) => match &request.what {
+                What::Robot(write) => format!("request {} {write:?}", request.replica),
+                What::Application(write) => format!("request {} {write:?}", request.replica),
+            },
+            Self::Reply(n, _, _, input) => format!("reply {n} {input:?}"),
+            Self::GiveUp(n, ..) => format!("give up {n}"),
+            Self::Lease(n, _, _, request) => format!("lease {n} {request:?}"),
+            Self::Arrive(flight) => format!("arrive {:?}", flight.call.key),
+            Self::CallGiveUp(flight) => format!("call given up {:?}", flight.call.key),
+            Self::Heard(flight, outcome) => format!("heard {:?} {outcome:?}", flight.call.key),
+            Self::Resign(n, _) => format!("resign {n}"),
+            Self::Controller(name) => format!("controller {name}"),
+            Self::NamespaceBack(name) => format!("namespace {name}"),
+            Self::Sample => "sample".to_owned(),
+        };
+        let mut hasher = DefaultHasher::new();
+        text.hash(&mut hasher);
+        hasher.finish()
+    }
+}
+
 impl PartialEq for Due {
     fn eq(&self, other: &Self) -> bool {
         (self.0, self.1) == (other.0, other.1)
@@ -204,6 +242,7 @@ struct World {
     app_untold: BTreeMap<String, u32>,
     inputs: u64,
     told: Option<Vec<String>>,
+    orders: Orders,
     engines: Duration,
     /// Looks of processes that are gone.
     looked: u64,
@@ -214,9 +253,16 @@ struct World {
 /// Lets a story take place, and looks whether every promise is kept.
 #[must_use]
 pub fn run(story: &Story, tell: bool) -> Report {
+    run_in(story, Orders::default(), tell).0
+}
+
+/// The same, where what is due at the same moment comes in one of many orders.
+#[must_use]
+pub fn run_in(story: &Story, orders: Orders, tell: bool) -> (Report, Orders) {
     let mut world = World::new(story, tell);
+    world.orders = orders;
     world.whole();
-    Report {
+    let report = Report {
         deletions: world.checks.deletions,
         events: world.handled,
         time: world.now,
@@ -224,7 +270,8 @@ pub fn run(story: &Story, tell: bool) -> Report {
         looks: world.looks() as f64 / (world.inputs.max(1)) as f64,
         broken: world.checks.violation,
         told: world.told.unwrap_or_default(),
-    }
+    };
+    (report, world.orders)
 }
 
 impl World {
@@ -273,6 +320,7 @@ impl World {
             app_untold: BTreeMap::new(),
             inputs: 0,
             told: tell.then(Vec::new),
+            orders: Orders::default(),
             engines: Duration::ZERO,
             looked: 0,
             wrote: 0,
@@ -302,6 +350,9 @@ impl World {
     fn whole(&mut self) {
         let end = 2 * SECOND + MS * self.steps.iter().map(|step| step.after).sum::<u32>();
         self.run(end);
+        if self.orders.known {
+            return;
+        }
         self.heal();
         // A deletion that was refused because of its own spec is tried again after an hour.
         let bound = if self.slow_classes { 80 * MINUTE } else { 16 * MINUTE };
@@ -327,7 +378,8 @@ impl World {
         for replica in &self.replicas {
             if replica.alive() && replica.engine.robots().len() > 0 {
                 let kept = replica.engine.robots().len();
-                self.checks.broken(format!("replica {} keeps {kept} RoomRobots that are gone", replica.number));
+                self.checks
+                    .broken(format!("replica {} keeps {kept} RoomRobots that are gone", replica.number));
             }
         }
         self.checks.verify_rooms();
@@ -347,7 +399,10 @@ impl World {
         self.run(self.now + 100 * SECOND);
         let ready = |app: &Rc<App>| promises::is_true(&app.json, "Ready");
         let settled = self.checks.unfinished.is_empty() && self.cluster.applications.values().all(ready);
-        if self.checks.violation.is_some() || !settled || self.checks.lives.values().all(|life| life.is_gone()) {
+        if self.checks.violation.is_some()
+            || !settled
+            || self.checks.lives.values().all(|life| life.is_gone())
+        {
             return;
         }
         let (wrote, called) = (self.wrote, self.called);
@@ -366,9 +421,11 @@ impl World {
             if self.now >= end {
                 let last = self.cluster.robots.get(&who).map(|object| object.json["status"].to_string());
                 let about = last.unwrap_or_default();
-                self.checks.broken(format!("{who} still waits for {what} after {bound:?} of a healthy world: {about}"));
+                self.checks.broken(format!(
+                    "{who} still waits for {what} after {bound:?} of a healthy world: {about}"
+                ));
             }
-            if self.checks.violation.is_some() {
+            if self.checks.violation.is_some() || self.orders.known {
                 return;
             }
             self.run(self.now + 2 * SECOND);
@@ -377,8 +434,9 @@ impl World {
 
     fn run(&mut self, end: Duration) {
         while self.checks.violation.is_none()
+            && !self.orders.known
             && self.events.peek().is_some_and(|Reverse(due)| due.0 <= end)
-            && let Some(Reverse(Due(at, _, event))) = self.events.pop()
+            && let Some((at, event)) = self.next()
         {
             self.now = self.now.max(at);
             self.cluster.now = self.now;
@@ -391,6 +449,62 @@ impl World {
             self.now = self.now.max(end);
             self.cluster.now = self.now;
         }
+    }
+
+    /// What happens next: the first thing that is due, or where orders are gone through, one of those.
+    fn next(&mut self) -> Option<(Duration, Event)> {
+        let Reverse(Due(at, number, event)) = self.events.pop()?;
+        if at < self.orders.from || at > self.orders.to {
+            return Some((at, event));
+        }
+        let mut due = vec![Due(at, number, event)];
+        while self.events.peek().is_some_and(|Reverse(next)| next.0 == at)
+            && let Some(Reverse(next)) = self.events.pop()
+        {
+            due.push(next);
+        }
+        // People do one thing after the other.
+        let mut steps = 0;
+        let (mut open, shut): (Vec<_>, Vec<_>) = due.into_iter().partition(|due| {
+            steps += usize::from(matches!(due.2, Event::Step(_)));
+            !matches!(due.2, Event::Step(_)) || steps == 1
+        });
+        let chosen = if open.len() > 1 {
+            let many = open.len();
+            let mut orders = std::mem::take(&mut self.orders);
+            let chosen = orders.choose(many, || self.state(&open));
+            self.orders = orders;
+            chosen?
+        } else {
+            0
+        };
+        let Due(at, _, event) = open.remove(chosen);
+        self.events.extend(open.into_iter().chain(shut).map(Reverse));
+        Some((at, event))
+    }
+
+    /// Everything that what follows depends on.
+    fn state(&self, open: &[Due]) -> u64 {
+        let mut hasher = DefaultHasher::new();
+        (self.now, &self.leases.len(), self.checks.members.len()).hash(&mut hasher);
+        for object in self.cluster.robots.values() {
+            object.json.to_string().hash(&mut hasher);
+        }
+        for app in self.cluster.applications.values() {
+            app.json.to_string().hash(&mut hasher);
+        }
+        for replica in &self.replicas {
+            orders::canonical(&format!("{:#?}", replica.engine)).hash(&mut hasher);
+            format!("{:?}{:?}{:?}", replica.phase, replica.paused, replica.election).hash(&mut hasher);
+            for stream in &replica.streams {
+                (stream.at, stream.generation, stream.ticking, stream.state as u8).hash(&mut hasher);
+            }
+        }
+        let mut waiting: Vec<u64> = open.iter().map(|due| due.2.fingerprint()).collect();
+        waiting.sort_unstable();
+        waiting.hash(&mut hasher);
+        (self.events.len(), self.writes.len(), self.rooms.len(), self.overtaken.len()).hash(&mut hasher);
+        hasher.finish()
     }
 
     fn at(&mut self, at: Duration, event: Event) {
@@ -526,7 +640,10 @@ impl World {
                 format!("  application {name} is stored, {ready}, finalizers {:?}", app.spec.finalizer_names)
             }
             Changed::Namespace { name, after: Some(namespace) } => {
-                format!("  namespace {name} is stored{}", if namespace.terminating { ", being deleted" } else { "" })
+                format!(
+                    "  namespace {name} is stored{}",
+                    if namespace.terminating { ", being deleted" } else { "" }
+                )
             }
             Changed::Namespace { name, after: None } => format!("  namespace {name} is gone"),
             Changed::Secret { name } => format!("  Secret {name} is stored"),
@@ -544,7 +661,8 @@ impl World {
         self.looked += replica.engine.reconciles();
         replica.start(&setup, now);
         self.say(|_| format!("  replica {n} starts"));
-        let first = self.replicas.get_mut(n).filter(|_| !setup.elects()).map(|replica| replica.right.take_for_ever());
+        let first =
+            self.replicas.get_mut(n).filter(|_| !setup.elects()).map(|replica| replica.right.take_for_ever());
         if let Some(first) = first {
             self.tell(n, Some(first));
         }
@@ -604,7 +722,8 @@ impl World {
         self.schedule(n);
         let Some(replica) = self.replicas.get_mut(n) else { return };
         if replica.idle > 50 && replica.wake.is_some_and(|wake| wake <= now) {
-            self.checks.broken(format!("replica {n} says that something is due and does nothing: it would spin"));
+            self.checks
+                .broken(format!("replica {n} says that something is due and does nothing: it would spin"));
         }
         let Some(replica) = self.replicas.get_mut(n) else { return };
         if let Phase::Ending(since) = replica.phase
@@ -629,7 +748,10 @@ impl World {
         let runs = matches!(replica.phase, Phase::Running | Phase::Ending(_));
         let due = replica.engine.next_due(replica.since_start(now)).filter(|_| runs);
         let due = due.map(|due| due + replica.started + replica.slept);
-        let election = replica.election.as_ref().map(|election| replica.true_time(election.due()) + Duration::from_nanos(2000));
+        let election = replica
+            .election
+            .as_ref()
+            .map(|election| replica.true_time(election.due()) + Duration::from_nanos(2000));
         let end = if let Phase::Ending(since) = replica.phase { Some(since + DRAIN) } else { None };
         let Some(next) = due.into_iter().chain(election).chain(end).min() else { return };
         let next = next.max(now);
@@ -650,7 +772,10 @@ impl World {
         for effect in effects {
             match effect {
                 election::Effect::Send(ticket, request) => {
-                    self.later(MS * u32::from(self.setup.api), Event::Lease(n, process, ticket, Box::new(request)));
+                    self.later(
+                        MS * u32::from(self.setup.api),
+                        Event::Lease(n, process, ticket, Box::new(request)),
+                    );
                 }
                 election::Effect::Unanswered => {}
                 election::Effect::Lead { until, before, term } => {
@@ -700,7 +825,10 @@ impl World {
         // Who starts or wakes up while there is no Lease cannot know that somebody has deleted it under its holder.
         let new = |deleted: Duration| {
             self.now < deleted + 20 * SECOND
-                && self.replicas.iter().any(|one| one.started.max(one.paused).max(one.cut.0) + 5 * SECOND > deleted)
+                && self
+                    .replicas
+                    .iter()
+                    .any(|one| one.started.max(one.paused).max(one.cut.0) + 12 * SECOND > deleted)
         };
         if self.lease_deleted.is_some_and(new) {
             return None;
@@ -720,7 +848,8 @@ impl World {
 
     fn lease(&mut self, n: usize, process: u32, ticket: election::Ticket, request: &election::Request) {
         let back = MS * u32::from(self.setup.api);
-        let answer = |answer| Event::Election(n, process, Box::new(election::Input::Answered(ticket, answer)));
+        let answer =
+            |answer| Event::Election(n, process, Box::new(election::Input::Answered(ticket, answer)));
         match self.can_reach(n) {
             Err(true) => return,
             Err(false) => return self.later(MS, answer(election::Answer::Failed)),
@@ -739,7 +868,9 @@ impl World {
                 let spec = election::Request::created(holder, wall);
                 election::Record {
                     holder: spec.holder_identity,
-                    lasts: Duration::from_secs(spec.lease_duration_seconds.unwrap_or_default().unsigned_abs().into()),
+                    lasts: Duration::from_secs(
+                        spec.lease_duration_seconds.unwrap_or_default().unsigned_abs().into(),
+                    ),
                     renewed: spec.renew_time.map(|time| time.0),
                     ..election::Record::default()
                 }
@@ -754,7 +885,9 @@ impl World {
         };
         self.cluster.revision += 1;
         let record = election::Record { version: self.cluster.revision.to_string(), ..next };
-        self.say(|_| format!("  the Lease is stored, held by {}", record.holder.as_deref().unwrap_or("nobody")));
+        self.say(|_| {
+            format!("  the Lease is stored, held by {}", record.holder.as_deref().unwrap_or("nobody"))
+        });
         self.leases.insert(shard, record.clone());
         self.show_lease(shard, &election::Shown::Version(record.version.clone()));
         self.later(back, answer(election::Answer::Stored(Some(record))));
@@ -818,7 +951,8 @@ impl World {
 
     fn stream(&mut self, n: usize, stream: usize, generation: u32, what: Do) {
         let now = self.now;
-        let Some((current, state)) = self.with_stream(n, stream, |stream| (stream.generation, stream.state)) else {
+        let Some((current, state)) = self.with_stream(n, stream, |stream| (stream.generation, stream.state))
+        else {
             return;
         };
         if current != generation || state == State::Over {
@@ -868,7 +1002,8 @@ impl World {
             Do::Unanswered => {
                 let unread = self.with_stream(n, stream, |stream| !std::mem::replace(&mut stream.read, true));
                 if unread == Some(true)
-                    && let Some(Shows::Secret(name)) = self.with_stream(n, stream, |stream| stream.shows.clone())
+                    && let Some(Shows::Secret(name)) =
+                        self.with_stream(n, stream, |stream| stream.shows.clone())
                 {
                     let why = "the API server has not answered for 6 s".to_owned();
                     self.tell(n, Some(Input::Secret(name, Credentials::Unreadable(why))));
@@ -924,7 +1059,10 @@ impl World {
 
     /// Everything that the snapshot shows, and that the list is complete.
     fn deliver(&mut self, n: usize, stream: usize) {
-        let Some((shows, at)) = self.with_stream(n, stream, |stream| (stream.shows.clone(), stream.at)) else { return };
+        let Some((shows, at)) = self.with_stream(n, stream, |stream| (stream.shows.clone(), stream.at))
+        else {
+            return;
+        };
         if self.can_reach(n).is_err() {
             let Some(replica) = self.replicas.get(n) else { return };
             let process = replica.process;
@@ -939,7 +1077,9 @@ impl World {
                 let mut then: BTreeMap<String, Rc<Object>> = self.cluster.robots.clone();
                 for (_, changed) in self.cluster.log.iter().skip(at).rev() {
                     if let Changed::Robot { before, after } = changed {
-                        let Some(key) = before.as_ref().or(after.as_ref()).map(|object| object.key()) else { continue };
+                        let Some(key) = before.as_ref().or(after.as_ref()).map(|object| object.key()) else {
+                            continue;
+                        };
                         match before {
                             Some(before) => drop(then.insert(key, Rc::clone(before))),
                             None => drop(then.remove(&key)),
@@ -961,7 +1101,11 @@ impl World {
             }
             Shows::Namespaces => {
                 for (name, namespace) in &self.cluster.namespaces {
-                    inputs.push(Input::Namespace(name.as_str().into(), namespace.labels.clone(), namespace.terminating));
+                    inputs.push(Input::Namespace(
+                        name.as_str().into(),
+                        namespace.labels.clone(),
+                        namespace.terminating,
+                    ));
                 }
                 let names = self.cluster.namespaces.keys().map(|name| Arc::from(name.as_str()));
                 inputs.push(Input::NamespacesListed(names.collect()));
@@ -1067,7 +1211,9 @@ impl World {
                         (None, None) => continue,
                     }
                 }
-                (Changed::Application { after: Some(app), .. }, _) => Input::Application(Box::new(app.spec.clone())),
+                (Changed::Application { after: Some(app), .. }, _) => {
+                    Input::Application(Box::new(app.spec.clone()))
+                }
                 (Changed::Application { name, after: None }, _) => Input::ApplicationGone(name.into()),
                 (Changed::Namespace { name, after: Some(namespace) }, _) => {
                     Input::Namespace(name.into(), namespace.labels, namespace.terminating)
@@ -1086,7 +1232,8 @@ impl World {
     /// Until when everything that was stored has been shown to this replica.
     fn shown(&self, n: usize) -> Duration {
         let Some(replica) = self.replicas.get(n) else { return Duration::ZERO };
-        let robots = replica.streams.iter().enumerate().filter(|(_, stream)| matches!(stream.shows, Shows::Robots(_)));
+        let robots =
+            replica.streams.iter().enumerate().filter(|(_, stream)| matches!(stream.shows, Shows::Robots(_)));
         robots.map(|(at, _)| self.shown_by(n, at)).min().unwrap_or_default()
     }
 
@@ -1227,8 +1374,12 @@ impl World {
             match (what, fault.which) {
                 (What::Application(_), which) => which == Which::Applications,
                 (What::Robot(write), Which::Robots) => within(write),
-                (What::Robot(write), Which::Finalizers) => within(write) && !matches!(write.change, Change::Status(_)),
-                (What::Robot(write), Which::Statuses) => within(write) && matches!(write.change, Change::Status(_)),
+                (What::Robot(write), Which::Finalizers) => {
+                    within(write) && !matches!(write.change, Change::Status(_))
+                }
+                (What::Robot(write), Which::Statuses) => {
+                    within(write) && matches!(write.change, Change::Status(_))
+                }
                 (What::Robot(_), Which::Applications) => false,
             }
         })?;
@@ -1269,7 +1420,9 @@ impl World {
     }
 
     fn reply(&mut self, n: usize, id: u64, input: Input) {
-        let Some(open) = self.replicas.get_mut(n).and_then(|replica| replica.open.remove(&id)) else { return };
+        let Some(open) = self.replicas.get_mut(n).and_then(|replica| replica.open.remove(&id)) else {
+            return;
+        };
         let failed = match &input {
             Input::Written(_, result) => result.as_ref().as_ref().err(),
             _ => None,
@@ -1327,7 +1480,10 @@ impl World {
         let way = if until > now { takes } else { MS * u32::from(self.setup.room) };
         let flight = InFlight { replica: n, process, id, call: Rc::from(call), way, sent: now };
         let unsent = self.rooms.iter().any(|fault| {
-            fault.how == Meets::Refused && fault.until > now && fault.times > 0 && fault.app == *flight.call.application
+            fault.how == Meets::Refused
+                && fault.until > now
+                && fault.times > 0
+                && fault.app == *flight.call.application
         });
         if unsent {
             self.room_trouble(&flight.call.application, None, MINUTE);
@@ -1355,7 +1511,9 @@ impl World {
         // What a process leaves behind on its way the next one cannot know of.
         let left_behind = now > flight.sent + flight.way
             && self.replicas.get(flight.replica).is_none_or(|replica| {
-                replica.process != flight.process || replica.phase != Phase::Running || !replica.engine.elected()
+                replica.process != flight.process
+                    || replica.phase != Phase::Running
+                    || !replica.engine.elected()
             });
         if !left_behind {
             self.checks.arrives(sdk, call.operation, limit, now);
@@ -1363,7 +1521,9 @@ impl World {
         let add = call.operation == Operation::AddRobot;
         self.rooms.retain(|fault| fault.until > now && fault.times > 0);
         let fault = self.rooms.iter_mut().find(|fault| {
-            fault.app == *call.application && fault.add.is_none_or(|of| of == add) && fault.how != Meets::Refused
+            fault.app == *call.application
+                && fault.add.is_none_or(|of| of == add)
+                && fault.how != Meets::Refused
         });
         let how = fault.map(|fault| {
             if fault.times < u8::MAX {
@@ -1388,27 +1548,36 @@ impl World {
         };
         if let Some(code) = code {
             let class = roomrobot_operator::codes::class(call.operation, code);
-            self.slow_classes |= matches!(class, roomrobot_operator::codes::Class::Invalid | roomrobot_operator::codes::Class::RobotPermission);
+            self.slow_classes |= matches!(
+                class,
+                roomrobot_operator::codes::Class::Invalid | roomrobot_operator::codes::Class::RobotPermission
+            );
             if class.is_final() {
                 // The room is gone, or the robot is: whatever was there is there no more.
                 self.checks.carried_out(&uid, Operation::DeleteRobot, true, None, "");
             }
             self.checks.carried_out(&uid, call.operation, false, Some(code), &request_id);
             let trouble = if class.stops_application() { 12 * MINUTE } else { 45 * SECOND };
-            let whole = class == roomrobot_operator::codes::Class::Credentials || class == roomrobot_operator::codes::Class::Expired;
-            if !class.is_final() && (class.stops_application() || class == roomrobot_operator::codes::Class::Throttled) {
+            let whole = class == roomrobot_operator::codes::Class::Credentials
+                || class == roomrobot_operator::codes::Class::Expired;
+            if !class.is_final()
+                && (class.stops_application() || class == roomrobot_operator::codes::Class::Throttled)
+            {
                 self.room_trouble(&call.application.clone(), if whole { None } else { Some(add) }, trouble);
             }
             return self.answered(flight, reply(code), flight.way);
         }
         match how {
             Some(Meets::Http(status)) => {
-                let trouble = Trouble { kind: TroubleKind::Http, http_status: Some(status), request_id: None };
+                let trouble =
+                    Trouble { kind: TroubleKind::Http, http_status: Some(status), request_id: None };
                 self.slow_classes |= status == 413;
                 self.room_trouble(&call.application.clone(), None, 12 * MINUTE);
                 return self.answered(flight, Outcome::Trouble(trouble), flight.way);
             }
-            Some(Meets::Broken) => return self.answered(flight, Outcome::failed(TroubleKind::Broken), flight.way),
+            Some(Meets::Broken) => {
+                return self.answered(flight, Outcome::failed(TroubleKind::Broken), flight.way);
+            }
             Some(Meets::Lost) => {
                 self.room_trouble(&call.application.clone(), None, 3 * MINUTE);
                 return;
@@ -1420,9 +1589,13 @@ impl World {
         let there = self.checks.carried_out(&uid, call.operation, true, None, "");
         let code = if there { 0 } else { 100_005 };
         self.checks.carried_out(&uid, call.operation, false, told.map(|_| code), id);
-        self.say(|_| format!("  the room engine carries {} out for {}: {code}", flight.call.operation, flight.call.key));
+        self.say(|_| {
+            format!("  the room engine carries {} out for {}: {code}", flight.call.operation, flight.call.key)
+        });
         match how {
-            Some(Meets::BrokenAfter) => self.answered(flight, Outcome::failed(TroubleKind::Broken), flight.way),
+            Some(Meets::BrokenAfter) => {
+                self.answered(flight, Outcome::failed(TroubleKind::Broken), flight.way)
+            }
             Some(Meets::LostAfter) => self.room_trouble(&flight.call.application.clone(), None, 3 * MINUTE),
             _ => self.answered(flight, reply(code), flight.way),
         }
@@ -1457,7 +1630,9 @@ impl World {
         let unrecorded = self.checks.unrecorded((*n, *process), &app);
         let held_up = self.stalled + 3 * SECOND > now;
         if !held_up && unrecorded as f64 > f64::from(most) + on_the_way {
-            self.checks.broken(format!("{unrecorded} final answers of {app} wait for their records: a kill would lose them"));
+            self.checks.broken(format!(
+                "{unrecorded} final answers of {app} wait for their records: a kill would lose them"
+            ));
         }
         let input = Input::Answered(Answer {
             id: call.id,

@@ -1,7 +1,10 @@
 //! Searches for stories that break a promise, for some time; prints the shortest one of the first that is found.
 
 use clap::Parser;
-use simulation::search::{self, Found};
+use simulation::{
+    orders,
+    search::{self, Found},
+};
 use std::{
     process::ExitCode,
     sync::{
@@ -30,13 +33,45 @@ struct Args {
     /// Goes on after a failure.
     #[arg(long)]
     keep_going: bool,
+    /// Goes through every order of small worlds, each for so many minutes at most.
+    #[arg(long)]
+    orders: bool,
+}
+
+/// Goes through every order of each small world.
+fn orders(patience: Duration) -> ExitCode {
+    let mut all_well = true;
+    for (name, story) in orders::small_worlds() {
+        let begun = Instant::now();
+        let count = orders::every(&name, &story, Duration::from_millis(2_500), patience);
+        let complete = if count.complete { "every order" } else { "not every order" };
+        println!(
+            "{}: {complete}, {} runs, {} states, {:.1} s",
+            count.name,
+            count.orders,
+            count.states,
+            begun.elapsed().as_secs_f64()
+        );
+        if let Some((story, why, told)) = count.broken {
+            all_well = false;
+            println!("{}\n\nA promise is broken: {why}\n\n{}", told.join("\n"), story.as_test("order", &why));
+        }
+    }
+    if all_well { ExitCode::SUCCESS } else { ExitCode::FAILURE }
 }
 
 fn main() -> ExitCode {
     let args = Args::parse();
+    if args.orders {
+        return orders(Duration::from_secs_f64(args.minutes * 60.0));
+    }
     let day = SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |time| time.as_secs() / 86_400);
     let first = args.case.or(args.seed).unwrap_or(day * 1_000_000_000);
-    let jobs = args.case.map(|_| 1).or(args.jobs).unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
+    let jobs = args
+        .case
+        .map(|_| 1)
+        .or(args.jobs)
+        .unwrap_or_else(|| thread::available_parallelism().map_or(1, usize::from));
     let (next, over) = (AtomicU64::new(first), AtomicBool::new(false));
     let (deletions, events, simulated) = (AtomicU64::new(0), AtomicU64::new(0), AtomicU64::new(0));
     let found: Mutex<Vec<Found>> = Mutex::default();
@@ -46,15 +81,18 @@ fn main() -> ExitCode {
         // A panic is told with its story.
         std::panic::set_hook(Box::new(|_| {}));
     }
+    if args.case.is_none()
+        && let Err(why) = search::linear()
+    {
+        println!("A promise is broken: what one deletion costs grows with those for the same robot: {why}");
+        return ExitCode::FAILURE;
+    }
     thread::scope(|scope| {
         for _ in 0..jobs {
             scope.spawn(|| {
                 while !over.load(Ordering::Relaxed) && begun.elapsed() < limit {
                     let seed = next.fetch_add(1, Ordering::Relaxed);
                     let (report, story) = search::case(seed, Duration::from_secs(60));
-                    if std::env::var_os("LOOKS").is_some() && report.looks > 3.0 {
-                        println!("case {seed}: {:.1} looks for each of {} events, {} deletions", report.looks, report.events, report.deletions);
-                    }
                     deletions.fetch_add(report.deletions, Ordering::Relaxed);
                     events.fetch_add(report.events, Ordering::Relaxed);
                     simulated.fetch_add(report.time.as_secs(), Ordering::Relaxed);
@@ -74,7 +112,8 @@ fn main() -> ExitCode {
     });
     let took = begun.elapsed().as_secs_f64();
     let stories = next.load(Ordering::Relaxed) - first;
-    let [deletions, events, simulated] = [&deletions, &events, &simulated].map(|count| count.load(Ordering::Relaxed));
+    let [deletions, events, simulated] =
+        [&deletions, &events, &simulated].map(|count| count.load(Ordering::Relaxed));
     println!(
         "{stories} stories from case {first} on in {took:.0} s with {jobs} threads: {events} events, {deletions} deletions \
          ({:.0} a second and thread), {} hours of simulated time",
@@ -82,13 +121,18 @@ fn main() -> ExitCode {
         simulated / 3600
     );
     let found = found.into_inner().unwrap_or_else(PoisonError::into_inner);
-    let Some(first) = found.iter().min_by_key(|found| found.story.steps.len()) else { return ExitCode::SUCCESS };
+    let Some(first) = found.iter().min_by_key(|found| found.story.steps.len()) else {
+        return ExitCode::SUCCESS;
+    };
     println!("\nThis is what happens:\n");
     for line in first.told.iter().filter(|line| line.len() > 16) {
         println!("{line}");
     }
     println!("\nA promise is broken: {}\n", first.why);
-    println!("The story, after {} attempts to make it shorter, as a test for crates/simulation/tests/corpus.rs:\n", first.tried);
+    println!(
+        "The story, after {} attempts to make it shorter, as a test for crates/simulation/tests/corpus.rs:\n",
+        first.tried
+    );
     println!("{}", first.story.as_test(&format!("case_{}", first.seed), &first.why));
     ExitCode::FAILURE
 }

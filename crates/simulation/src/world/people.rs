@@ -27,7 +27,7 @@ impl World {
                 self.crowds += 1;
                 for n in 0..u32::from(tens.clamp(1, 40)) * 10 {
                     let name = format!("crowd-{}-{n}", self.crowds);
-                    let member = if shared { format!("crowd-{}", self.crowds) } else { name.clone() };
+                    let member = if shared { "crowd".to_owned() } else { name.clone() };
                     let spec = json!({
                         "roomId": "room", "memberAccount": member,
                         "applicationRef": {"name": story::application(app)},
@@ -43,7 +43,8 @@ impl World {
                 }
             }
             Action::Rename { ns, from, to } => {
-                let found = self.cluster.robots.get(&story::key(ns, from)).map(|object| object.json["spec"].clone());
+                let found =
+                    self.cluster.robots.get(&story::key(ns, from)).map(|object| object.json["spec"].clone());
                 if let Some(spec) = found {
                     self.create(ns, &format!("r{}", to % 8), spec, false, to % 2);
                     self.cluster.delete(&story::key(ns, from));
@@ -53,10 +54,14 @@ impl World {
                 let policy = if on { "Retain" } else { "Delete" };
                 self.edit(ns, name, |object| object["spec"]["deletionPolicy"] = policy.into());
             }
-            Action::Suspend { ns, name, on } => self.edit(ns, name, |object| object["spec"]["suspend"] = on.into()),
+            Action::Suspend { ns, name, on } => {
+                self.edit(ns, name, |object| object["spec"]["suspend"] = on.into())
+            }
             Action::Creation { ns, name, create } => {
                 let policy = if create { "Create" } else { "Adopt" };
-                if let Some(object) = self.cluster.robots.get(&story::key(ns, name)).filter(|object| !object.robot.accepted()) {
+                if let Some(object) =
+                    self.cluster.robots.get(&story::key(ns, name)).filter(|object| !object.robot.accepted())
+                {
                     // Whoever says so before anybody has looked says that nobody else brings the robot in.
                     let who = identity(object, self.setup.twin);
                     if create && self.checks.members.get(&who).is_some_and(|uid| uid == object.uid()) {
@@ -193,7 +198,11 @@ impl World {
                         if let Some(replica) = self.replicas.get_mut(n) {
                             replica.cut = (until, hangs);
                         }
-                        self.fail_watches(n, if hangs { MS * u32::from(time) } else { Duration::ZERO }, false);
+                        self.fail_watches(
+                            n,
+                            if hangs { MS * u32::from(time) } else { Duration::ZERO },
+                            false,
+                        );
                     }
                 }
                 self.trouble(None, MS * u32::from(time) + 35 * SECOND);
@@ -290,14 +299,16 @@ impl World {
         self.room_trouble(story::application(app), None, 12 * SECOND);
         let before = self.secrets.insert(name.clone(), secret);
         // What cannot be listed is not shown by a watch either.
-        let listed = |secret| matches!(secret, Secret::Right | Secret::Wrong | Secret::Empty | Secret::Missing);
+        let listed =
+            |secret| matches!(secret, Secret::Right | Secret::Wrong | Secret::Empty | Secret::Missing);
         if listed(secret) && before != Some(secret) {
             self.cluster.changed(Changed::Secret { name });
         }
     }
 
     fn delete_namespace(&mut self, name: &'static str) {
-        if let Some(namespace) = self.cluster.namespaces.get(name).filter(|namespace| !namespace.terminating) {
+        if let Some(namespace) = self.cluster.namespaces.get(name).filter(|namespace| !namespace.terminating)
+        {
             let next = Namespace { terminating: true, ..namespace.clone() };
             self.cluster.set_namespace(name, Some(next));
             self.later(30 * MS, Event::Controller(name));
@@ -306,7 +317,9 @@ impl World {
 
     fn pause(&mut self, replica: u8, time: u16, asleep: bool) {
         let (n, now) = (self.which(replica), self.now);
-        let Some(replica) = self.replicas.get_mut(n).filter(|replica| replica.alive() && replica.paused <= now) else {
+        let Some(replica) =
+            self.replicas.get_mut(n).filter(|replica| replica.alive() && replica.paused <= now)
+        else {
             return;
         };
         replica.paused = now + MS * u32::from(time);
@@ -394,7 +407,9 @@ impl World {
         let stable: Vec<bool> = (0..shards)
             .map(|shard| {
                 let mut all = self.replicas.iter().filter(|replica| replica.shard == shard);
-                all.any(|replica| replica.acts_since(now.saturating_sub(20 * SECOND)) && replica.paused <= now)
+                all.any(|replica| {
+                    replica.acts_since(now.saturating_sub(20 * SECOND)) && replica.paused <= now
+                })
             })
             .collect();
         let uids: Vec<String> = self.checks.unfinished.iter().cloned().collect();
@@ -408,7 +423,9 @@ impl World {
             let robot = &object.robot;
             let namespace = story::NAMESPACES.iter().find(|name| **name == &*robot.key.namespace);
             let local = namespace.and_then(|name| self.api_trouble.get(name)).copied().unwrap_or_default();
-            let well = calm && local < now && stable.get(usize::from(object.shard) % stable.len().max(1)) == Some(&true);
+            let well = calm
+                && local < now
+                && stable.get(usize::from(object.shard) % stable.len().max(1)) == Some(&true);
             if !well || robot.finalizers.ours.is_none() && robot.deleting_since.is_some() {
                 continue;
             }
@@ -426,7 +443,11 @@ impl World {
                 }
                 Err(_) => {}
             }
-            let trouble = self.app_trouble.get(&(robot.application.to_string(), !deleting)).copied().unwrap_or_default();
+            let trouble = self
+                .app_trouble
+                .get(&(robot.application.to_string(), !deleting))
+                .copied()
+                .unwrap_or_default();
             let secret = app.and_then(|app| self.secrets.get(&*app.spec.secret));
             let able = app.is_some_and(|app| !app.spec.suspend) && secret == Some(&Secret::Right);
             let clear = deleting && life.tainted < now && !robot.suspend && able && trouble < now;
@@ -435,7 +456,10 @@ impl World {
                 life.limit = life.limit.max(limit);
                 if life.waited > life.limit {
                     let status = object.json["status"].to_string();
-                    broken = Some(format!("{} waits for {} s, and nothing stands in its way: {status}", life.key, life.waited));
+                    broken = Some(format!(
+                        "{} waits for {} s, and nothing stands in its way: {status}",
+                        life.key, life.waited
+                    ));
                 }
             }
         }
@@ -452,13 +476,17 @@ impl World {
     /// Where nothing stands in the way, some replica leads.
     fn look_for_a_leader(&mut self, calm: bool) {
         let now = self.now;
-        let up = self.replicas.iter().all(|replica| replica.phase == Phase::Running && replica.started + CALM < now);
+        let up = self
+            .replicas
+            .iter()
+            .all(|replica| replica.phase == Phase::Running && replica.started + CALM < now);
         let led = (0..self.setup.shards()).all(|shard| {
             self.replicas.iter().any(|replica| replica.shard == shard && replica.engine.elected())
         });
         self.leaderless = if calm && up && !led { self.leaderless + 1 } else { 0 };
         if self.leaderless > 40 {
-            self.checks.broken(format!("nobody leads for {} s, and nothing stands in the way", self.leaderless));
+            self.checks
+                .broken(format!("nobody leads for {} s, and nothing stands in the way", self.leaderless));
         }
     }
 
@@ -466,7 +494,9 @@ impl World {
     fn look_at_applications(&mut self, calm: bool) {
         for name in story::APPLICATIONS {
             let untold = self.cluster.applications.get(name).is_some_and(|app: &Rc<App>| {
-                promises::condition(&app.json, "Ready").is_none() && !self.setup.sharded && !self.setup.by_namespace
+                promises::condition(&app.json, "Ready").is_none()
+                    && !self.setup.sharded
+                    && !self.setup.by_namespace
             });
             let count = self.app_untold.entry(name.to_owned()).or_default();
             *count = if untold && calm { *count + 1 } else { 0 };
