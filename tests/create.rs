@@ -22,7 +22,7 @@ use std::{
 };
 use testbed::{
     proxy::{Action, Proxy, Rule},
-    simulator::{Call, Fault, Kind, most_in},
+    simulator::{Call, Fault, Kind},
 };
 
 const ADD: &str = "add_robot";
@@ -124,7 +124,7 @@ impl World {
         assert_eq!(self.simulator.repeated_randoms(), 0);
         for command in [ADD, DELETE] {
             let calls = self.simulator.calls().into_iter().filter(|call| call.command == command);
-            let fullest = most_in(&calls.map(|call| call.at).collect::<Vec<_>>(), 1_000_000);
+            let fullest = promises::most_in(&calls.map(|call| call.at).collect::<Vec<_>>(), 1_000_000);
             assert!(fullest <= 200, "{fullest} calls of {command} in a second");
         }
     }
@@ -625,7 +625,7 @@ async fn additions_and_deletions_have_a_quota_each() {
     // One quota for both would hold the two together to 20.
     let mut together = [additions.as_slice(), deletions.as_slice()].concat();
     together.sort_unstable();
-    let fullest = most_in(&together, 1_000_000);
+    let fullest = promises::most_in(&together, 1_000_000);
     assert!(fullest > 20, "{fullest} additions and deletions in the fullest second");
     assert!(additions[0] < deletions[59] && deletions[0] < additions[59], "one waited for the other");
     assert!(world.simulator.most_in_a_second() <= 20, "{} in a second", world.simulator.most_in_a_second());

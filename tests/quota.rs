@@ -9,7 +9,7 @@ use std::{
     net::SocketAddr,
     time::{Duration, Instant},
 };
-use testbed::simulator::{Fault, Kind, Simulator, most_in};
+use testbed::simulator::{Fault, Kind, Simulator};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},
     net::{TcpListener, TcpStream},
@@ -152,9 +152,9 @@ async fn two_shards_share_the_quota_and_leave_each_others_applications_alone() {
         let times: Vec<u64> = of.map(|call| call.at).collect();
         assert_eq!(times.len(), 20, "shard {shard}");
         assert!(
-            most_in(&times, 1_000_000) <= 10,
+            promises::most_in(&times, 1_000_000) <= 10,
             "shard {shard}: {} in a second",
-            most_in(&times, 1_000_000)
+            promises::most_in(&times, 1_000_000)
         );
     }
     assert!(world.simulator.most_in_a_second() <= 20, "{} in a second", world.simulator.most_in_a_second());
@@ -279,7 +279,7 @@ impl Stalled {
 
     fn check(&self, world: &World) {
         let times = self.calls(world);
-        let most = most_in(&times, 1_000_000);
+        let most = promises::most_in(&times, 1_000_000);
         println!(
             "a stall of {:?}, {} applications at {}: {most} arrivals in a second, {} calls for {} robots",
             self.stall,

@@ -19,11 +19,8 @@ use std::{
 };
 use testbed::{
     audit::Entry,
-    simulator::{Call, Simulator, most_in},
+    simulator::{Call, Simulator},
 };
-
-/// ErrorCodes that end a deletion.
-const FINAL: [i64; 3] = [0, 100_004, 100_005];
 
 /// The most calls of a command that an application may make in a second.
 const QUOTA: usize = 200;
@@ -76,7 +73,7 @@ impl World {
             by_quota.entry((call.sdk_app_id, &call.command)).or_default().push(call.at);
         }
         for (quota, times) in by_quota {
-            let most = most_in(&times, 1_000_000);
+            let most = promises::most_in(&times, 1_000_000);
             let gaps: Vec<u64> = times.windows(2).map(|pair| pair[1] - pair[0]).collect();
             assert!(
                 most <= QUOTA,
@@ -200,24 +197,13 @@ fn last_request(robot: &RoomRobot) -> Option<&str> {
 
 /// A robot leaves with the answer that the room engine gave for it, or because a person chose so.
 fn verify_end(robot: &RoomRobot, calls: &[Call]) {
-    let name = robot.name_any();
-    let last = condition(robot, "RobotDeleted").unwrap_or_else(|| panic!("{name} left without a word"));
-    match last.reason.as_str() {
-        "Retained" | "StillClaimed" => {}
-        "NotInRoom" if last.message.contains("was never sent") => {
-            let called = calls.iter().any(|call| call.command == "add_robot" && is_about(call, robot));
-            assert!(!called, "{name} was added");
-        }
-        "Deleted" | "RoomNotFound" | "NotInRoom" => {
-            let id = last_request(robot).unwrap_or_default();
-            let answers = |call: &&Call| call.request_id == id && is_about(call, robot);
-            let call = calls.iter().find(answers).unwrap_or_else(|| panic!("{name}: nobody gave {id:?}"));
-            assert!(call.code.is_some_and(|code| FINAL.contains(&code)), "{name}: {call:?}");
-            let ending = if id.is_empty() { "no RequestId" } else { id };
-            assert!(last.message.ends_with(ending), "{name}: {}", last.message);
-        }
-        other => panic!("{name} left with {other}: {}", last.message),
-    }
+    let about = calls.iter().filter(|call| is_about(call, robot)).map(|call| promises::Call {
+        add: call.command == "add_robot",
+        code: call.code,
+        request_id: call.request_id.clone(),
+    });
+    let end = promises::left(&serde_json::to_value(robot).unwrap(), &about.collect::<Vec<_>>());
+    assert!(end.is_ok(), "{end:?}");
 }
 
 fn is_about(call: &Call, robot: &RoomRobot) -> bool {
@@ -244,7 +230,7 @@ fn calls_after_the_end(robots: &[RoomRobot], seen: &Seen, calls: &[Call]) -> Vec
         for call in calls {
             more += usize::from(answered);
             most = most.max(more);
-            answered |= call.delivered && call.code.is_some_and(|code| FINAL.contains(&code));
+            answered |= call.delivered && call.code.is_some_and(|code| promises::FINAL.contains(&code));
             if answered && recorded.contains(call.request_id.as_str()) {
                 left = left.map(|left| left.saturating_sub(1));
                 (answered, more) = (left == Some(0), 0);

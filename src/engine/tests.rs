@@ -10,7 +10,6 @@ mod breaker;
 mod claims;
 mod end;
 mod events;
-mod everything;
 mod gauges;
 mod lease;
 mod lists;
@@ -34,7 +33,6 @@ use crate::{
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
-use std::{cell::RefCell, rc::Rc};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);

@@ -235,7 +235,7 @@ impl Simulator {
         for call in self.calls() {
             by_quota.entry((call.sdk_app_id, call.command)).or_default().push(call.at);
         }
-        by_quota.values().map(|times| most_in(times, 1_000_000)).max().unwrap_or_default()
+        by_quota.values().map(|times| promises::most_in(times, 1_000_000)).max().unwrap_or_default()
     }
 }
 
@@ -243,20 +243,6 @@ impl Drop for Simulator {
     fn drop(&mut self) {
         self.task.abort();
     }
-}
-
-/// The most of the ascending `times` in any window of `span`.
-#[must_use]
-pub fn most_in(times: &[u64], span: u64) -> usize {
-    let mut first = 0;
-    let mut most = 0;
-    for (last, time) in times.iter().enumerate() {
-        while times.get(first).is_some_and(|first| time - first >= span) {
-            first += 1;
-        }
-        most = most.max(last + 1 - first);
-    }
-    most
 }
 
 /// ErrorInfo: what the code means, from the operator's own table, and what this very request lacks.
@@ -367,7 +353,7 @@ impl State {
 
 #[cfg(test)]
 mod tests {
-    use super::{App, Request, Settings, State, administrators, error_info, most_in};
+    use super::{App, Request, Settings, State, administrators, error_info};
     use roomrobot_operator::codes;
 
     /// The simulator answers with codes that the operator's table explains, in the table's words.
@@ -394,10 +380,4 @@ mod tests {
         assert_eq!(error_info(None, ""), "");
     }
 
-    #[test]
-    fn the_fullest_second_is_found() {
-        assert_eq!(most_in(&[], 10), 0);
-        assert_eq!(most_in(&[0, 9, 10, 11, 30], 10), 3);
-        assert_eq!(most_in(&[0, 10, 20], 10), 1);
-    }
 }

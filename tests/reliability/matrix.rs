@@ -34,7 +34,7 @@ fn every_case_from_the_field_names_tests_that_there_are() {
     let whole = page();
     let (_, cases) = whole.split_once(FIELD).unwrap();
     let mut found = Vec::new();
-    for folder in ["src", "tests"] {
+    for folder in ["src", "tests", "crates"] {
         modules(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
     }
     let names: Vec<&str> = cases.split('`').skip(1).step_by(2).filter(|name| name.contains("::")).collect();

@@ -397,7 +397,9 @@ impl World {
     /// In a world in which everything is settled nothing is written and nobody is called, a restart included.
     fn quiet(&mut self) {
         self.run(self.now + 100 * SECOND);
-        let ready = |app: &Rc<App>| promises::is_true(&app.json, "Ready");
+        let ready = |app: &Rc<App>| {
+            promises::condition(&app.json, "Ready").is_none_or(|ready| ready["status"] != "False")
+        };
         let settled = self.checks.unfinished.is_empty() && self.cluster.applications.values().all(ready);
         if self.checks.violation.is_some()
             || !settled

@@ -105,6 +105,8 @@ fn a_lease_that_somebody_deletes_is_not_taken_before_its_holder_knows() {
                     suspend: false,
                 },
             },
+            // The watches of replica 0, which leads, tell nothing for 6 s.
+            Step { after: 0, action: Watches { replica: 0, gone: false, mute: 6_000 } },
             // Somebody deletes the Lease.
             Step { after: 0, action: DeleteLease },
         ],

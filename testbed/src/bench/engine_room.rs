@@ -94,5 +94,5 @@ pub fn most_in_a_second(calls: &[Call]) -> usize {
     for call in calls {
         by_quota.entry((call.sdk_app_id, &call.command)).or_default().push(call.at);
     }
-    by_quota.values().map(|times| crate::simulator::most_in(times, 1_000_000)).max().unwrap_or_default()
+    by_quota.values().map(|times| promises::most_in(times, 1_000_000)).max().unwrap_or_default()
 }

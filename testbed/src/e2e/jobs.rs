@@ -10,7 +10,6 @@ use crate::{
     Error, Result,
     observe::{Departures, all_ready, told},
     report::ensure,
-    simulator::most_in,
 };
 use kube::api::{DeleteParams, ListParams};
 use serde_json::{Value, json};
@@ -143,7 +142,7 @@ pub async fn drain(cluster: &Cluster, engine: &RoomEngine<'_>) -> Result<Vec<Str
     ensure(ends.len() == DRAIN && wrong.is_empty(), || format!("{} left, not well: {wrong:?}", ends.len()))?;
     ensure(engine.population("drain-").await? == 0, || "robots are left in rooms".to_owned())?;
     let times: Vec<u64> = calls.iter().map(|call| call.at).collect();
-    let most = most_in(&times, 1_000_000);
+    let most = promises::most_in(&times, 1_000_000);
     ensure(most <= REQUESTS_PER_SECOND, || {
         format!("{most} calls in one second; {REQUESTS_PER_SECOND} are allowed; {}", fullest(&times))
     })?;
