@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit matrix fuzz fmt fmt-check lint assets test-assets crds docs manifests deny simulator plugin picture bench image e2e clean
+.PHONY: help demo test unit matrix search orders fuzz fmt fmt-check lint assets test-assets crds docs manifests deny simulator plugin picture bench image e2e clean
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -27,6 +27,12 @@ matrix: assets ## Run the reliability matrix ROUNDS times in a row, 10 unless to
 	  took=$$(($$(date +%s) - start)); echo "round $$round took $$took s"; \
 	  [ $$took -le 1200 ] || exit 1; \
 	done
+
+search: ## Search simulated worlds for a broken promise for MINUTES, 10 unless told; ARGS="--case N" tells one story
+	cargo run --locked -q --profile search -p simulation --bin search -- --minutes $(or $(MINUTES),10) $(ARGS)
+
+orders: ## Go through every order of small worlds, each for MINUTES at most, 2 unless told
+	cargo run --locked -q --profile search -p simulation --bin search -- --orders --minutes $(or $(MINUTES),2)
 
 # Coverage as libFuzzer reads it, which every rustc can put in. No sanitizer, which would need another toolchain: unsafe
 # code is forbidden here.

@@ -260,12 +260,15 @@ impl Engine {
     }
 
     /// Whether the status is this operator's to write: of several shards that use an application, the one whose finalizer
-    /// stands first tells about it. What each of them counts differs, and they would write for ever.
+    /// stands first tells about it. What each of them counts differs, and they would write for ever. Where none holds it,
+    /// each of them may tell that a complaint is over.
     fn tells_about(&self, seat: &Seat) -> bool {
         let spec = &seat.application.spec;
         let first = spec.finalizer_names.iter().position(|name| name.starts_with(APPLICATION_FINALIZER));
         let used = self.tallies.contains_key(&spec.name);
-        let ours = first.map_or(used || self.settings.shard.is_none(), |first| spec.finalizers.ours == Some(first));
+        let complains = spec.conditions.is(Kind::Ready) == Some(Is::False);
+        let unheld = used || complains || self.settings.shard.is_none();
+        let ours = first.map_or(unheld, |first| spec.finalizers.ours == Some(first));
         seat.application.known() && ours
     }
 

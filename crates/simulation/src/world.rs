@@ -361,6 +361,10 @@ impl World {
             unfinished.find(|life| life.is_deleting()).map(|life| life.key.clone())
         };
         self.run_until(bound, "its deletion", waits);
+        self.run_until(bound, "what Ready says", |world| {
+            let mut unfinished = world.checks.unfinished.iter().filter_map(|uid| world.checks.lives.get(uid));
+            unfinished.find(|life| world.can_be_ready(&life.last)).map(|life| life.key.clone())
+        });
         self.quiet();
         for key in self.cluster.robots.keys().cloned().collect::<Vec<_>>() {
             self.cluster.delete(&key);
@@ -394,9 +398,47 @@ impl World {
         self.looked + self.replicas.iter().map(|replica| replica.engine.reconciles()).sum::<u64>()
     }
 
+    /// Whether nothing stands in the way of a RoomRobot that is not being deleted, in a healthy world.
+    fn can_be_ready(&self, object: &Object) -> bool {
+        let robot = &object.robot;
+        let Some(app) = self.cluster.applications.get(&*robot.application) else { return false };
+        let labelled = |name: &str| {
+            self.cluster
+                .namespaces
+                .get(name)
+                .is_some_and(|namespace| namespace.labels.contains_key(cluster::TEAM))
+        };
+        let admitted = !self.setup.selective
+            || app.spec.allowed_namespaces == Ok(None)
+            || labelled(&robot.key.namespace);
+        robot.deleting_since.is_none() && !app.spec.deleting && admitted
+    }
+
+    /// What was wrong is not told any more when it is over.
+    fn look_for_old_complaints(&mut self) {
+        const OVER: [&str; 6] = [
+            "WriteRefused",
+            "SecretNotFound",
+            "SecretInvalid",
+            "Suspended",
+            "EndpointNotAllowed",
+            "DeletionsStalled",
+        ];
+        let told =
+            |app: &Rc<App>| promises::reason(&app.json, "Ready").is_some_and(|reason| OVER.contains(&reason));
+        let found = self.cluster.applications.values().find(|app| told(app));
+        if let Some(app) = found {
+            let ready = promises::condition(&app.json, "Ready").map(Value::to_string).unwrap_or_default();
+            self.checks.broken(format!("RtcApplication {} tells of what is over: {ready}", app.spec.name));
+        }
+    }
+
     /// In a world in which everything is settled nothing is written and nobody is called, a restart included.
     fn quiet(&mut self) {
         self.run(self.now + 100 * SECOND);
+        if self.checks.unfinished.is_empty() {
+            self.look_for_old_complaints();
+        }
         let ready = |app: &Rc<App>| {
             promises::condition(&app.json, "Ready").is_none_or(|ready| ready["status"] != "False")
         };

@@ -279,6 +279,51 @@ fn a_refusal_of_what_is_not_needed_any_more_is_over() {
     );
 }
 
+/// A shard that uses an application no more left its last complaint behind.
+#[test]
+fn a_complaint_about_an_application_that_no_shard_uses_any_more_is_over() {
+    let setup = Setup { sharded: true, ..HEALTHY };
+    holds(
+        setup,
+        &[
+            // RoomRobot team-b/r0 is created under app, Adopt
+            Step {
+                after: 0,
+                action: Create {
+                    ns: 1,
+                    name: 0,
+                    of: Of::Its,
+                    app: 0,
+                    create: false,
+                    retain: false,
+                    born: false,
+                    suspend: false,
+                },
+            },
+            // RoomRobot team-a/r0 is created under app, Adopt
+            Step {
+                after: 0,
+                action: Create {
+                    ns: 0,
+                    name: 0,
+                    of: Of::Its,
+                    app: 1,
+                    create: false,
+                    retain: false,
+                    born: false,
+                    suspend: false,
+                },
+            },
+            // RoomRobot team-b/r0 is deleted.
+            Step { after: 0, action: Delete { ns: 1, name: 0 } },
+            // The Secret of application app is now Empty.
+            Step { after: 0, action: Change { app: 0, secret: Secret::Empty } },
+            // Nothing.
+            Step { after: 2_000, action: Wait },
+        ],
+    );
+}
+
 /// Robots whose last write had met another version were not counted among those whose answers wait for a record.
 #[test]
 fn answers_wait_for_their_records_within_bounds_whatever_failed_before() {
