@@ -761,6 +761,13 @@ impl Engine {
         }
     }
 
+    fn recount_where(&mut self, now: Now, which: impl Fn(&Entry) -> bool) {
+        let ids: Vec<Id> = self.index.iter().filter(|(_, entry)| which(entry)).map(|(id, _)| id).collect();
+        for id in ids {
+            self.recount(id, now);
+        }
+    }
+
     fn recount_and_touch_where(&mut self, now: Now, which: impl Fn(&Entry) -> bool) {
         let ids: Vec<Id> = self.index.iter().filter(|(_, entry)| which(entry)).map(|(id, _)| id).collect();
         for id in ids {

@@ -60,6 +60,8 @@ impl Engine {
             self.lead_again(now);
         } else {
             self.active = true;
+            // What an application holds was counted when its robots were seen; it may have changed since.
+            self.recount_where(now, |_| true);
             self.touch_everything(now);
         }
     }

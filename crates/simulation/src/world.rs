@@ -2,7 +2,7 @@
 //! clock that jumps from one thing that is due to the next. Nothing in it is drawn by chance.
 
 use crate::{
-    checks::{Checks, Identity, Knew},
+    checks::{Arrival, Checks, Identity, Knew},
     cluster::{self, App, Changed, Cluster, Namespace, Object},
     orders::{self, Orders},
     replica::{Open, Phase, Replica, START, Shows, State, Stream},
@@ -1552,16 +1552,9 @@ impl World {
         let call = &flight.call;
         let sdk = call.caller.sdk_app_id;
         let limit = self.most_rate * u32::from(self.setup.shards());
-        // What a process leaves behind on its way the next one cannot know of.
-        let left_behind = now > flight.sent + flight.way
-            && self.replicas.get(flight.replica).is_none_or(|replica| {
-                replica.process != flight.process
-                    || replica.phase != Phase::Running
-                    || !replica.engine.elected()
-            });
-        if !left_behind {
-            self.checks.arrives(sdk, call.operation, limit, now);
-        }
+        let held_up = now > flight.sent + flight.way;
+        let process = (flight.replica, flight.process);
+        self.checks.arrives(sdk, call.operation, limit, Arrival { at: now, process, held_up });
         let add = call.operation == Operation::AddRobot;
         self.rooms.retain(|fault| fault.until > now && fault.times > 0);
         let fault = self.rooms.iter_mut().find(|fault| {

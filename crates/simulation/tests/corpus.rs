@@ -324,6 +324,52 @@ fn a_complaint_about_an_application_that_no_shard_uses_any_more_is_over() {
     );
 }
 
+/// A standby counted who holds an application while that was being deleted, and did not count again when it was created anew:
+/// as the leader, it never put the finalizer on it, and the RoomRobot waited without a word.
+#[test]
+fn who_takes_over_counts_again_who_holds_an_application() {
+    let setup = Setup { replicas: 3, lag: 731, ..HEALTHY };
+    holds(
+        setup,
+        &[
+            // RoomRobot team-b/r0 is created under app, Adopt
+            Step {
+                after: 30_255,
+                action: Create {
+                    ns: 1,
+                    name: 0,
+                    of: Of::Its,
+                    app: 0,
+                    create: false,
+                    retain: false,
+                    born: false,
+                    suspend: false,
+                },
+            },
+            // Application app is deleted.
+            Step { after: 740, action: DeleteApplication { app: 0 } },
+            // RoomRobot team-b/r0 is deleted.
+            Step { after: 165, action: Delete { ns: 1, name: 0 } },
+            // RoomRobot team-a/r0 is created under app, Adopt
+            Step {
+                after: 484,
+                action: Create {
+                    ns: 0,
+                    name: 0,
+                    of: Of::Its,
+                    app: 0,
+                    create: false,
+                    retain: false,
+                    born: false,
+                    suspend: false,
+                },
+            },
+            // Replica 0 is ended, the next one starts 3 s later.
+            Step { after: 307, action: End { replica: 0, down: 3_000 } },
+        ],
+    );
+}
+
 /// Robots whose last write had met another version were not counted among those whose answers wait for a record.
 #[test]
 fn answers_wait_for_their_records_within_bounds_whatever_failed_before() {
