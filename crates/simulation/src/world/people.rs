@@ -362,7 +362,7 @@ impl World {
         self.rooms.clear();
         (self.slow_calls, self.slow_writes, self.slow_lists) = Default::default();
         for replica in &mut self.replicas {
-            replica.cut = (now, false);
+            replica.cut.0 = replica.cut.0.min(now);
             for stream in &mut replica.streams {
                 stream.mute = now;
             }
