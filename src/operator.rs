@@ -268,11 +268,12 @@ impl Operator {
     /// What the engine is told about the right to act.
     fn act(&mut self, inputs: impl IntoIterator<Item = Input>) {
         for input in inputs {
-            match &input {
-                Input::Leading(before) => tracing::info!(?before, "this replica leads"),
-                _ => tracing::warn!(
+            if let Input::Leading(before) = &input {
+                tracing::info!(?before, "this replica leads");
+            } else {
+                tracing::warn!(
                     "the Lease was lost: no call from now on; what was answered is still recorded"
-                ),
+                );
             }
             self.engine.handle(input, self.now());
         }

@@ -379,5 +379,4 @@ mod tests {
         assert_eq!(error_info(Some(424_242), ""), "");
         assert_eq!(error_info(None, ""), "");
     }
-
 }

@@ -239,7 +239,7 @@ impl Cluster {
 
     pub fn delete_application(&mut self, name: &str) {
         self.edit_application(name, |app| {
-            app["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into()
+            app["metadata"]["deletionTimestamp"] = "2026-01-01T00:00:00Z".into();
         });
     }
 

@@ -19,6 +19,10 @@
     clippy::indexing_slicing,
     reason = "a world that is wrong is to end"
 )]
+#![allow(clippy::result_large_err, reason = "a refusal is as large as the API server makes it")]
+#![allow(clippy::similar_names, reason = "a life and its limit, a stream and its streams")]
+#![allow(clippy::needless_pass_by_value, reason = "what is made on the spot")]
+#![allow(clippy::wildcard_imports, reason = "parts of one world")]
 #![allow(missing_docs, reason = "inside of one program")]
 
 mod checks;

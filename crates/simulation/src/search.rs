@@ -362,7 +362,10 @@ pub fn linear() -> Result<String, String> {
         ];
         let setup = Setup { rate: 200, concurrency: 64, ..crate::story::HEALTHY };
         let story = Story { setup, steps: crowds.chain(rest).collect() };
-        let least = (0..if hundreds < 10 { 8 } else { 2 }).map(|_| world::run(&story, false).engines).min().unwrap_or_default();
+        let least = (0..if hundreds < 10 { 8 } else { 2 })
+            .map(|_| world::run(&story, false).engines)
+            .min()
+            .unwrap_or_default();
         least.as_secs_f64() / (f64::from(hundreds) * 100.0)
     };
     let (few, many) = (crowd(4) * 1e6, crowd(40) * 1e6);

@@ -1,5 +1,7 @@
 //! Searches for stories that break a promise, for some time; prints the shortest one of the first that is found.
 
+#![allow(clippy::cast_precision_loss, reason = "counts for people")]
+
 use clap::Parser;
 use simulation::{
     orders,

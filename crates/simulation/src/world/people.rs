@@ -6,6 +6,7 @@ use super::*;
 const CALM: Duration = Duration::from_secs(3);
 
 impl World {
+    #[expect(clippy::too_many_lines, reason = "a few lines for each of them")]
     pub(super) fn act(&mut self, action: Action) {
         match action {
             Action::Wait => {}
@@ -55,7 +56,7 @@ impl World {
                 self.edit(ns, name, |object| object["spec"]["deletionPolicy"] = policy.into());
             }
             Action::Suspend { ns, name, on } => {
-                self.edit(ns, name, |object| object["spec"]["suspend"] = on.into())
+                self.edit(ns, name, |object| object["spec"]["suspend"] = on.into());
             }
             Action::Creation { ns, name, create } => {
                 let policy = if create { "Create" } else { "Adopt" };
