@@ -244,7 +244,7 @@ impl Checks {
         {
             let same = promises::reads_the_same(&before.json, &after.json);
             life.repeated += u32::from(same);
-            if life.repeated > 24 {
+            if life.repeated > 5 {
                 broken =
                     Some(format!("{} was told the same {} times in other words", life.key, life.repeated));
             }

@@ -267,7 +267,7 @@ fn kinds() -> Vec<(u32, BoxedStrategy<Action>)> {
         1 => Just(Meets::Alternating),
     ];
     let add = prop_oneof![Just(None), Just(Some(true)), Just(Some(false))];
-    let far = prop_oneof![2 => 100..10_000_u32, 2 => 10_000..120_000_u32];
+    let far = prop_oneof![4 => 100..10_000_u32, 4 => 10_000..120_000_u32, 1 => 120_000..900_000_u32];
     vec![
         (24, create.boxed()),
         (14, one().prop_map(|(ns, name)| Action::Delete { ns, name }).boxed()),

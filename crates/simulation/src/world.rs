@@ -2,7 +2,7 @@
 //! clock that jumps from one thing that is due to the next. Nothing in it is drawn by chance.
 
 use crate::{
-    checks::{Arrival, Checks, Identity, Knew, Life},
+    checks::{Arrival, Checks, Identity, Knew, Life, Process},
     cluster::{self, App, Changed, Cluster, Namespace, Object},
     orders::{self, Orders},
     replica::{Open, Phase, Replica, START, Shows, State, Stream},
@@ -26,7 +26,7 @@ use roomrobot_operator::{
 use serde_json::{Value, json};
 use std::{
     cmp::Reverse,
-    collections::{BTreeMap, BinaryHeap},
+    collections::{BTreeMap, BinaryHeap, HashMap},
     fmt::Write as _,
     hash::{DefaultHasher, Hash as _, Hasher as _},
     rc::Rc,
@@ -247,6 +247,12 @@ struct World {
     inputs: u64,
     told: Option<Vec<String>>,
     orders: Orders,
+    /// Commands that are refused for the whole application, as a process has heard it: since when, and its last call since.
+    refusals: HashMap<(Process, String, bool), (Duration, Duration)>,
+    /// When a process last began afresh with all of them.
+    afresh: HashMap<Process, Duration>,
+    /// The generation of each application that a process was shown.
+    generations: HashMap<(Process, String), i64>,
     engines: Duration,
     /// Looks of processes that are gone.
     looked: u64,
@@ -325,6 +331,9 @@ impl World {
             inputs: 0,
             told: tell.then(Vec::new),
             orders: Orders::default(),
+            refusals: HashMap::new(),
+            afresh: HashMap::new(),
+            generations: HashMap::new(),
             engines: Duration::ZERO,
             looked: 0,
             wrote: 0,

@@ -1,6 +1,7 @@
 //! Calls to the room engine, and how it meets them.
 
 use super::*;
+use roomrobot_operator::codes::Class;
 
 impl World {
     pub(super) fn call(&mut self, n: usize, call: Box<Call>, knew: Knew) {
@@ -15,6 +16,16 @@ impl World {
             self.checks.broken(format!("replica {n} calls for {} while replica {other} leads", call.key));
         }
         self.called += 1;
+        let add = call.operation == Operation::AddRobot;
+        if let Some((since, last)) = self.refusals.get_mut(&((n, process), call.application.to_string(), add))
+        {
+            let gap = now - (*last).max(*since);
+            *last = now;
+            if gap < PROBE {
+                let about = format!("{} for {}", call.operation, call.key);
+                self.checks.broken(format!("{about}: the room engine refused its application {gap:?} ago"));
+            }
+        }
         self.say(|_| format!("  replica {n} calls {} for {}", call.operation, call.key));
         self.checks.calls(&call.uid, call.operation, knew, now);
         self.last_call.insert(call.caller.sdk_app_id, now);
@@ -88,21 +99,15 @@ impl World {
         };
         if let Some(code) = code {
             let class = roomrobot_operator::codes::class(call.operation, code);
-            self.slow_classes |= matches!(
-                class,
-                roomrobot_operator::codes::Class::Invalid | roomrobot_operator::codes::Class::RobotPermission
-            );
+            self.slow_classes |= matches!(class, Class::Invalid | Class::RobotPermission);
             if class.is_final() {
                 // The room is gone, or the robot is: whatever was there is there no more.
                 self.checks.carried_out(&uid, Operation::DeleteRobot, true, None, "");
             }
             self.checks.carried_out(&uid, call.operation, false, Some(code), &request_id);
             let trouble = if class.stops_application() { 12 * MINUTE } else { 45 * SECOND };
-            let whole = class == roomrobot_operator::codes::Class::Credentials
-                || class == roomrobot_operator::codes::Class::Expired;
-            if !class.is_final()
-                && (class.stops_application() || class == roomrobot_operator::codes::Class::Throttled)
-            {
+            let whole = class == Class::Credentials || class == Class::Expired;
+            if !class.is_final() && (class.stops_application() || class == Class::Throttled) {
                 self.room_trouble(&call.application.clone(), if whole { None } else { Some(add) }, trouble);
             }
             return self.answered(flight, reply(code), flight.way);
@@ -163,6 +168,7 @@ impl World {
             let words = outcome.code().map_or_else(|| format!("{outcome:?}"), |code| code.to_string());
             format!("  {} for {} is answered: {words}", call.operation, call.key)
         });
+        self.learn(flight, &outcome);
         self.checks.heard(&call.uid, call.operation, Some(class), (*n, *process), now);
         let rate = self.most_rate;
         let most = 2 * (rate / 10).max(8) + 4;
@@ -185,4 +191,30 @@ impl World {
         });
         self.tell(*n, Some(input));
     }
+
+    /// A refusal that concerns the whole application stops its calls until one that was sent afterwards is not refused.
+    fn learn(&mut self, flight: &InFlight, outcome: &Outcome) {
+        let call = &flight.call;
+        let process = (flight.replica, flight.process);
+        let app = call.application.to_string();
+        let class = outcome.class(call.operation);
+        if self.afresh.get(&process).is_some_and(|afresh| flight.sent <= *afresh) {
+            return;
+        }
+        if class.stops_application() {
+            for add in [false, true] {
+                let whole = matches!(class, Class::Credentials | Class::Expired);
+                if whole || add == (call.operation == Operation::AddRobot) {
+                    let now = self.now;
+                    self.refusals.entry((process, app.clone(), add)).or_insert((now, now));
+                }
+            }
+        } else if matches!(outcome, Outcome::Reply(_)) {
+            self.refusals
+                .retain(|(of, name, _), (since, _)| *of != process || *name != app || flight.sent <= *since);
+        }
+    }
 }
+
+/// A probe goes out a minute after the one before.
+const PROBE: Duration = Duration::from_secs(55);

@@ -52,6 +52,20 @@ impl World {
         if let Some(lost) = replica.right.pass(replica.engine.elected(), boot) {
             replica.engine.handle(lost, moment);
         }
+        let process = replica.process();
+        let afresh = match &input {
+            Some(Input::Application(spec)) => {
+                let known = self.generations.insert((process, spec.name.to_string()), spec.generation);
+                known != Some(spec.generation)
+            }
+            Some(Input::Secret(..) | Input::ApplicationGone(_) | Input::Leading(_)) => true,
+            _ => false,
+        };
+        if afresh {
+            // What was refused before is tried at once.
+            self.refusals.retain(|(of, ..), _| *of != process);
+            self.afresh.insert(process, now);
+        }
         if let Some(input) = input {
             if matches!(input, Input::Answered(_)) {
                 replica.answered = Some(now);
