@@ -423,3 +423,87 @@ fn a_late_reply_about_the_one_before_does_not_take_the_place_of_the_one_after() 
     assert!(world.robots.is_empty());
     assert_eq!(world.engine.seats["app"].application.spec.sdk_app_id, 77);
 }
+
+/// Each robot that comes or goes has its application looked at.
+#[test]
+fn writes_to_an_application_that_fail_wait_whatever_its_robots_do() {
+    let mut world = World::led();
+    world.failing(|name, _, _| (name == "app").then(|| Fault::Refused(WriteError::Other("down".into()))));
+    let before = world.application_writes.len();
+    for n in 0..300 {
+        world.robot(&format!("team/r-{n}"), json!({}));
+        world.run(SECOND);
+    }
+    let tries = world.application_writes.len() - before;
+    assert!((15..=60).contains(&tries), "{tries} tries in five minutes");
+}
+
+#[test]
+fn an_application_is_not_held_for_a_robot_that_it_does_not_take() {
+    let mut world = World::led();
+    world.configure("app", json!({"allowedNamespaces": {"selector": {"matchLabels": {"rtc": "yes"}}}}));
+    world.run(SECOND);
+    world.robot("no/r", json!({}));
+    world.run(MINUTE);
+    assert_eq!(world.condition("no/r", "Accepted"), Some(("False".into(), "NamespaceNotAllowed".into())));
+    assert!(!world.application_changes("app").contains(&"hold"));
+}
+
+/// Somebody else's finalizer keeps the object; for the application it is over.
+#[test]
+fn an_application_is_let_go_when_its_last_robot_is_not_this_operator_s_any_more() {
+    let mut world = World::led();
+    world.robot_of("team/r", json!({"finalizers": ["example.com/a", ROBOT_FINALIZER]}), json!({}));
+    world.run(MINUTE);
+    world.answering(|_, _| Says::Hangs);
+    world.delete("team/r");
+    world.run(MINUTE);
+    world.edit("team/r", json!({"metadata": {"finalizers": ["example.com/a"]}}));
+    world.run(1100 * MS);
+    assert_eq!(world.applications["app"]["metadata"].get("finalizers"), None);
+}
+
+/// It does not hold the application, and is counted as one of its deletions for as long as its finalizer is on.
+#[test]
+fn the_count_of_deletions_follows_a_robot_that_was_refused() {
+    let mut world = World::led();
+    world.configure("app", json!({"allowedNamespaces": {"selector": {"matchLabels": {"rtc": "yes"}}}}));
+    world.run(SECOND);
+    world.robot_of("no/r", json!({"finalizers": ["example.com/a", ROBOT_FINALIZER]}), json!({}));
+    world.run(MINUTE);
+    world.failing(|name, _, _| (name != "app").then(|| Fault::Refused(WriteError::Other("down".into()))));
+    world.delete("no/r");
+    let deleting = |world: &World| world.applications["app"]["status"]["deleting"].clone();
+    world.run(MINUTE);
+    assert_eq!(deleting(&world), 1);
+    world.healthy();
+    world.run(2 * MINUTE);
+    assert_eq!(world.robots["no/r"]["metadata"]["finalizers"], json!(["example.com/a"]));
+    assert_eq!(deleting(&world), 0);
+}
+
+/// Thousands that are at rest cost nothing when their application or namespace changes.
+#[test]
+fn only_robots_that_wait_for_what_has_changed_are_looked_at() {
+    let mut world = World::led();
+    world.crowd("team/r", 50, json!({}));
+    world.robot("team/waits", json!({"creationPolicy": "Create", "suspend": true}));
+    world.configure("app", json!({"allowedNamespaces": {"selector": {"matchLabels": {"rtc": "yes"}}}}));
+    for n in 0..50 {
+        world.robot(&format!("refused/r-{n}"), json!({}));
+    }
+    world.run(MINUTE);
+    let looks = |world: &mut World| {
+        world.engine.looks = 0;
+        world.run(SECOND);
+        world.engine.looks
+    };
+    world.secret("app-secret", key("another"));
+    assert!(looks(&mut world) < 10, "{} looks for a new key", world.engine.looks);
+    world.namespace("other", &[("rtc", "no")], false);
+    assert!(looks(&mut world) < 10, "{} looks for another namespace", world.engine.looks);
+    world.namespace("team", &[("rtc", "no")], false);
+    assert!(looks(&mut world) < 10, "{} looks for labels of robots that are accepted", world.engine.looks);
+    world.namespace("refused", &[("rtc", "no")], false);
+    assert!(looks(&mut world) >= 50, "{} looks for those that may be accepted", world.engine.looks);
+}

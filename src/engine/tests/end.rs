@@ -125,3 +125,19 @@ fn an_engine_that_never_led_is_drained() {
     world.run(SECOND);
     assert!(world.engine.drained());
 }
+
+/// A robot's writes and an application's are counted apart.
+#[test]
+fn a_write_to_an_application_is_waited_for() {
+    let mut world = World::led();
+    world.run(MINUTE);
+    world.write_takes = 5 * SECOND;
+    world.configure("app", json!({"suspend": true}));
+    world.run(SECOND);
+    assert_eq!(world.application_changes("app"), ["status", "status"]);
+    world.input(Input::Stop);
+    world.run(SECOND);
+    assert!(!world.engine.drained());
+    world.run(5 * SECOND);
+    assert!(world.engine.drained());
+}

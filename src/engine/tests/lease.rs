@@ -24,6 +24,18 @@ fn waiting(count: usize) -> (World, Vec<String>) {
 }
 
 #[test]
+fn a_process_counts_as_elected_until_it_has_lost() {
+    let mut world = World::new();
+    assert!(!world.engine.elected());
+    world.lead();
+    world.run(SECOND);
+    assert!(world.engine.elected());
+    world.input(Input::Lost);
+    world.run(SECOND);
+    assert!(!world.engine.elected());
+}
+
+#[test]
 fn without_an_election_no_call_goes_out_in_the_first_second() {
     let (mut world, _) = waiting(3);
     let from = world.now;
@@ -237,5 +249,19 @@ fn a_call_that_was_not_sent_goes_out_when_it_may() {
         assert_eq!(world.calls.len(), 1, "{policy}");
         let breaker = world.engine.seats["app"].application.breaker();
         assert_eq!(breaker, crate::application::Breaker::Closed);
+    }
+}
+
+/// What a process has forgotten is counted as it was.
+#[test]
+fn who_leads_again_counts_each_deletion_once() {
+    let (mut world, _) = waiting(3);
+    world.answering(|_, _| Says::Hangs);
+    for _ in 0..2 {
+        world.input(Input::Leading(Before::Vanished));
+        world.run(2 * MINUTE);
+        assert_eq!(world.applications["app"]["status"]["deleting"], 3);
+        world.input(Input::Lost);
+        world.run(SECOND);
     }
 }
