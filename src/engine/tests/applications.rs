@@ -337,6 +337,8 @@ fn deletions_that_wait_for_a_person_or_long_show_on_the_application() {
     assert_eq!(world.application_ready("app"), ("True".into(), "Verified".into()));
     world.run(2 * MINUTE);
     assert_eq!(world.application_ready("app"), ("False".into(), "DeletionsStalled".into()));
+    let told = text(&condition(&world.applications["app"], "Ready").unwrap()["message"]);
+    assert!(!told.contains("more"), "{told}");
     world.edit(&keys[1], json!({"spec": {"suspend": true}}));
     world.delete(&keys[1]);
     world.run(MINUTE);
@@ -482,6 +484,75 @@ fn the_count_of_deletions_follows_a_robot_that_was_refused() {
     assert_eq!(deleting(&world), 0);
 }
 
+/// The watch may leave out that the one before is gone.
+#[test]
+fn an_application_that_was_created_again_unseen_is_tried_at_once() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.answering(|_, _| Says::Code(70009));
+    world.delete_all();
+    world.run(SECOND);
+    assert_eq!(world.calls.len(), 1);
+    world.healthy();
+    world.applications.remove("app");
+    world.application("app", json!({}));
+    world.run(SECOND);
+    world.assert_gone("team/r-0000", "Deleted");
+}
+
+#[test]
+fn what_another_writes_over_is_told_again() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.run(MINUTE);
+    let status = world.applications["app"]["status"].clone();
+    for change in [json!({"robots": 7}), json!({"conditions": []})] {
+        let version = world.next_version();
+        let object = world.applications.get_mut("app").unwrap();
+        merge(&mut object["status"], &change);
+        renew(object, version, false);
+        world.show_application("app");
+        world.run(MINUTE);
+        let now = &world.applications["app"]["status"];
+        assert_eq!(now["robots"], status["robots"], "after {change}");
+        assert_eq!(now["conditions"][0]["reason"], status["conditions"][0]["reason"], "after {change}");
+    }
+}
+
+/// The API server takes no new finalizer there.
+#[test]
+fn a_finalizer_is_not_put_back_on_an_application_that_is_being_deleted() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.applications.get_mut("app").unwrap()["metadata"]["finalizers"] =
+        json!(["example.com/a", APPLICATION_FINALIZER]);
+    world.delete_application("app");
+    world.run(SECOND);
+    let holds =
+        |world: &World| world.application_changes("app").iter().filter(|change| **change == "hold").count();
+    let before = holds(&world);
+    let version = world.next_version();
+    let object = world.applications.get_mut("app").unwrap();
+    object["metadata"]["finalizers"] = json!(["example.com/a"]);
+    renew(object, version, false);
+    world.show_application("app");
+    world.run(MINUTE);
+    assert_eq!(holds(&world), before);
+}
+
+#[test]
+fn who_leads_no_more_writes_to_no_application() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.run(MINUTE);
+    world.input(Input::Lost);
+    world.run(SECOND);
+    let before = world.application_writes.len();
+    world.configure("app", json!({"suspend": true}));
+    world.run(MINUTE);
+    assert_eq!(world.application_writes.len(), before);
+}
+
 /// Thousands that are at rest cost nothing when their application or namespace changes.
 #[test]
 fn only_robots_that_wait_for_what_has_changed_are_looked_at() {
@@ -500,6 +571,12 @@ fn only_robots_that_wait_for_what_has_changed_are_looked_at() {
     };
     world.secret("app-secret", key("another"));
     assert!(looks(&mut world) < 10, "{} looks for a new key", world.engine.looks);
+    world.configure("app", json!({"requestsPerSecond": 100}));
+    let looked = looks(&mut world);
+    assert!(
+        (50..60).contains(&looked),
+        "{looked} looks for another spec, which may take those that are refused"
+    );
     world.namespace("other", &[("rtc", "no")], false);
     assert!(looks(&mut world) < 10, "{} looks for another namespace", world.engine.looks);
     world.namespace("team", &[("rtc", "no")], false);
