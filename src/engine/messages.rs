@@ -237,3 +237,23 @@ pub struct Announcement {
     /// When.
     pub at: Timestamp,
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_fails_says_why() {
+        let words = "denied".to_owned();
+        for error in [
+            WriteError::Refused(words.clone()),
+            WriteError::Conflict(words.clone()),
+            WriteError::Unreachable(words.clone()),
+            WriteError::Other(words.clone()),
+        ] {
+            assert_eq!(error.reason(), Some("denied"), "{error:?}");
+        }
+        assert_eq!(WriteError::Late.reason(), Some("the API server did not answer in time"));
+        assert_eq!(WriteError::NotFound.reason(), None);
+    }
+}

@@ -116,6 +116,23 @@ fn without_the_watch_of_robots_the_one_that_vanished_is_waited_for() {
     }
 }
 
+/// Whatever it tells first: more may be on its way.
+#[test]
+fn the_first_word_of_a_watch_that_comes_back_is_not_taken_for_the_last() {
+    for scope in [None, Some("team")] {
+        let (mut world, keys) = waiting(3);
+        world.input(Input::Leading(Before::Vanished));
+        world.run(10 * MS);
+        world.input(Input::RobotsCut(scope.map(Arc::from)));
+        world.run(5 * SECOND);
+        world.edit(&keys[0], json!({"metadata": {"labels": {"any": "thing"}}}));
+        let seen = world.now;
+        world.run(MINUTE);
+        let first = world.calls[0].at - seen;
+        assert!((SECOND..1200 * MS).contains(&first), "{scope:?}: {first:?}");
+    }
+}
+
 #[test]
 fn one_that_never_comes_to_an_end_is_waited_for_ten_seconds() {
     let (mut world, keys) = waiting(100);

@@ -181,3 +181,17 @@ fn an_application_whose_finalizer_hangs_is_told_and_one_whose_status_hangs_is_no
     world.run(5 * MINUTE);
     assert_eq!(events(&world), 0);
 }
+
+#[test]
+fn the_way_to_the_api_server_is_open_again_with_the_first_write_that_gets_through() {
+    let mut world = World::led();
+    world.crowd("team/r", 5, json!({}));
+    world.failing(|_, _, _| Some(Fault::Refused(WriteError::Unreachable("no route".into()))));
+    world.delete_all();
+    world.run(MINUTE);
+    assert!(world.engine.cut_off.is_some());
+    world.healthy();
+    world.run(2 * SECOND);
+    assert!(world.engine.cut_off.is_none());
+    assert!(world.robots.is_empty());
+}
