@@ -367,7 +367,7 @@ impl Engine {
         if let Some((entry, reason)) = stalled.next() {
             let more = stalled.count();
             let mut text = format!("The deletion of RoomRobot {} waits ({reason})", entry.robot.key);
-            if more > 0 {
+            if more != 0 {
                 let _ = write!(text, ", and {more} more");
             }
             text.push_str("; see its RobotDeleted condition");
