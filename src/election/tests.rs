@@ -228,6 +228,18 @@ fn who_answers_every_write_with_a_conflict_is_not_asked_again_and_again() {
 }
 
 #[test]
+fn a_conflict_after_a_write_that_failed_is_no_race() {
+    let mut replica = Replica::start();
+    replica.stored(Some(free("1")));
+    replica.answer(Answer::Failed);
+    replica.wait(SECOND);
+    replica.stored(Some(free("1")));
+    assert!(matches!(replica.sent, Some(Request::Claim { .. })));
+    replica.answer(Answer::Conflict);
+    assert_eq!(replica.sent, None, "it waits as after any failure");
+}
+
+#[test]
 fn what_fails_is_tried_again_after_half_a_second_and_half_as_much_again_at_most() {
     let mut replica = Replica::start();
     let mut waits = BTreeSet::new();

@@ -540,6 +540,33 @@ fn a_finalizer_is_not_put_back_on_an_application_that_is_being_deleted() {
     assert_eq!(holds(&world), before);
 }
 
+/// That it is refused cannot be written down.
+#[test]
+fn an_application_that_is_being_deleted_does_not_wait_for_a_robot_that_it_cannot_refuse() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.delete_application("app");
+    world.failing(|name, _, _| {
+        (name == "team/late").then(|| Fault::Refused(WriteError::Other("down".into())))
+    });
+    world.robot("team/late", json!({}));
+    world.run(SECOND);
+    world.delete("team/r-0000");
+    world.run(10 * SECOND);
+    assert!(world.applications.is_empty());
+}
+
+#[test]
+fn a_change_that_concerns_no_count_makes_nothing_due() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.run(2 * MINUTE);
+    assert_eq!(world.engine.next_due(world.now), None);
+    world.edit("team/r-0000", json!({"metadata": {"labels": {"any": "thing"}}}));
+    world.run(SECOND);
+    assert_eq!(world.engine.next_due(world.now), None);
+}
+
 #[test]
 fn who_leads_no_more_writes_to_no_application() {
     let mut world = World::led();

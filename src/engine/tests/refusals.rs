@@ -111,6 +111,14 @@ fn a_refused_command_is_probed_by_whoever_is_left() {
     for n in 0..5 {
         assert_eq!(world.condition(&format!("team/r-{n}"), "Ready").unwrap().1, "Added");
     }
+    // For the probe, too, it was stored before that a call may follow.
+    for call in world.calls.iter().filter(|call| call.operation == Operation::AddRobot) {
+        let foretells = |write: &&Wrote| {
+            let Change::Status(patch) = &write.change else { return false };
+            write.name == call.robot && write.at <= call.at && json!(patch).to_string().contains("Adding")
+        };
+        assert!(world.writes.iter().any(|write| foretells(&write)), "{call:?}");
+    }
 }
 
 /// After a restart the process knows of the last call only what is stored.
