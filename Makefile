@@ -61,13 +61,13 @@ deny: ## Check licenses, versions and advisories of the dependencies; needs carg
 MUTANTS_VERSION := 27.1.0
 MUTANTS := $(abspath $(or $(CARGO_TARGET_DIR),target))/mutants
 
-mutants: ## Change what decides, one mutant at a time, and see that unit tests notice; ONLY="src/plan.rs src/engine" picks, SHARD=0/8 too
+mutants: ## Change what decides, one mutant at a time, and see that unit tests notice; ONLY="src/plan.rs src/engine" or SHARD=0/8 picks
 	@$(MUTANTS)/bin/cargo-mutants --version 2>/dev/null | grep -qF ' $(MUTANTS_VERSION)' \
 	  || cargo install --locked --root $(MUTANTS) --version $(MUTANTS_VERSION) cargo-mutants
 	rm -rf $(MUTANTS)/tree && mkdir -p $(MUTANTS)/tree
 	git ls-files -z | tar -c --null -T - | tar -x -C $(MUTANTS)/tree
 	sed -i '/^testbed = /d; s/^members = .*/members = []/' $(MUTANTS)/tree/Cargo.toml
-	cd $(MUTANTS)/tree && env -u CARGO_TARGET_DIR $(MUTANTS)/bin/cargo-mutants mutants -j $(or $(JOBS),2) -o $(MUTANTS) \
+	cd $(MUTANTS)/tree && CARGO_TARGET_DIR=$(MUTANTS)/target $(MUTANTS)/bin/cargo-mutants mutants --in-place -o $(MUTANTS) \
 	  $(foreach file,$(ONLY),-f '$(file)' -f '$(file)/*.rs') $(if $(SHARD),--shard $(SHARD) --sharding round-robin) || [ $$? = 3 ]
 
 simulator: ## Run the room engine simulator; ARGS="--app 1400000000=KEY" gives it an application
