@@ -460,7 +460,9 @@ mod tests {
         let mut line = CallLine::default();
         line.push(&a, ids[0], false);
         assert!(line.only(&[Arc::clone(&a)]) && line.only(&[Arc::clone(&a), Arc::clone(&b)]));
-        assert!(!line.only(&[]) && !line.only(&[b.clone()]) && !line.only(&[b.clone(), c.clone()]));
+        assert!(
+            !line.only(&[]) && !line.only(std::slice::from_ref(&b)) && !line.only(&[b.clone(), c.clone()])
+        );
         line.push(&b, ids[1], false);
         assert!(line.only(&[a.clone(), b.clone()]) && !line.only(&[a, c]));
     }
