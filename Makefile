@@ -2,7 +2,7 @@
 
 .DEFAULT_GOAL := help
 .NOTPARALLEL:
-.PHONY: help demo test unit matrix search orders fuzz fmt fmt-check lint assets test-assets crds docs manifests deny simulator plugin picture bench image e2e clean
+.PHONY: help demo test unit matrix search orders fuzz mutants fmt fmt-check lint assets test-assets crds docs manifests deny simulator plugin picture bench image e2e clean
 
 BIN := $(or $(CARGO_TARGET_DIR),target)/debug
 
@@ -71,6 +71,20 @@ manifests: assets ## Write deploy/, the chart's README and the health tests from
 
 deny: ## Check licenses, versions and advisories of the dependencies; needs cargo-deny
 	cargo deny --locked check
+
+# cargo-mutants, in a copy of the tree without the testbed: that needs the library, which would be built twice for each
+# mutant. A mutant that makes the tests run without end counts as caught (exit status 3).
+MUTANTS_VERSION := 27.1.0
+MUTANTS := $(abspath $(or $(CARGO_TARGET_DIR),target))/mutants
+
+mutants: ## Change what decides, one mutant at a time, and see that unit tests notice; ONLY="src/plan.rs src/engine" or SHARD=0/8 picks
+	@$(MUTANTS)/bin/cargo-mutants --version 2>/dev/null | grep -qF ' $(MUTANTS_VERSION)' \
+	  || cargo install --locked --root $(MUTANTS) --version $(MUTANTS_VERSION) cargo-mutants
+	rm -rf $(MUTANTS)/tree && mkdir -p $(MUTANTS)/tree
+	git ls-files -z | tar -c --null -T - | tar -x -C $(MUTANTS)/tree
+	sed -i '/^testbed = /d; s/^members = .*/members = []/' $(MUTANTS)/tree/Cargo.toml
+	cd $(MUTANTS)/tree && CARGO_TARGET_DIR=$(MUTANTS)/target $(MUTANTS)/bin/cargo-mutants mutants --in-place -o $(MUTANTS) \
+	  $(foreach file,$(ONLY),-f '$(file)' -f '$(file)/*.rs') $(if $(SHARD),--shard $(SHARD) --sharding round-robin) || [ $$? = 3 ]
 
 simulator: ## Run the room engine simulator; ARGS="--app 1400000000=KEY" gives it an application
 	cargo run --locked -q -p testbed --bin room-engine-simulator -- $(ARGS)

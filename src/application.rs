@@ -674,7 +674,7 @@ impl Application {
         // The same refusal again is no news: waiting robots keep what they say.
         let before = self.said.get_mut(if credentials { 2 } else { operation as usize });
         let hold = match before {
-            Some(Some((known, hold))) if *known == code && hold.reason == reason => hold.clone(),
+            Some(Some((known, hold))) if *known == code => hold.clone(),
             place => {
                 let hold = Hold { reason, message: latest.clone(), refusal: true, person: true };
                 if let Some(place) = place {

@@ -515,10 +515,8 @@ impl Engine {
             self.tell_robots(now);
             self.send_writes(now);
             self.send_calls(now);
-            if self.lines.waiting() > 0 {
-                // Who was next to be called for may need a write instead.
-                self.send_writes(now);
-            }
+            // Who was next to be called for may need a write instead.
+            self.send_writes(now);
         }
         std::mem::take(&mut self.effects)
     }

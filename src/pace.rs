@@ -549,6 +549,54 @@ mod tests {
     }
 
     #[test]
+    fn starts_are_spaced_a_little_wider_than_the_quota_asks() {
+        let mut pace = Pace::new(200);
+        assert!(pace.take(SECOND));
+        assert_eq!(pace.next(), Some(SECOND + Duration::from_secs_f64(1.0 / 199.0)));
+        pace.throttled(SECOND, SECOND);
+        assert_eq!(pace.next(), Some(SECOND + Duration::from_secs_f64(1.0 / 99.5)));
+        // A call that went out as the pace had been halved says that it is too fast still.
+        pace.throttled(SECOND, 2 * SECOND);
+        assert!((pace.rate() - 50.0).abs() < 1e-9);
+        // Late by as much as timers are: the schedule stays. Later than that: a new one begins.
+        for (late, from) in [(50, 0), (51, 51)] {
+            let mut pace = Pace::new(200);
+            assert!(pace.take(SECOND));
+            let second = SECOND + Duration::from_secs_f64(1.0 / 199.0);
+            assert!(pace.take(second + late * MS));
+            assert_eq!(
+                pace.next(),
+                Some(second + from * MS + Duration::from_secs_f64(1.0 / 199.0)),
+                "{late}"
+            );
+        }
+    }
+
+    #[test]
+    fn a_throttle_answer_counts_however_long_all_went_well() {
+        let mut pace = Pace::new(10);
+        assert!(pace.take(SECOND) && pace.take(5 * SECOND));
+        pace.throttled(SECOND, 5 * SECOND);
+        assert!((pace.rate() - 5.0).abs() < 1e-9);
+    }
+
+    /// What keeps one call may let a later one by: only who started after it was given up proves that it is over.
+    #[test]
+    fn what_was_given_up_has_arrived_when_one_that_started_later_is_answered() {
+        let given_up =
+            |pace: &Pace| pace.recent.iter().filter(|sent| matches!(sent.at, Place::GivenUp(_))).count();
+        let mut pace = Pace::new(40);
+        let second = 1100 * MS;
+        assert!(pace.take(SECOND) && pace.take(second));
+        pace.ended(second, Arrival::Unknown, 8 * SECOND);
+        pace.ended(SECOND, Arrival::Known, 9 * SECOND);
+        assert_eq!(given_up(&pace), 1);
+        assert!(pace.take(12 * SECOND));
+        pace.ended(12 * SECOND, Arrival::Known, 13 * SECOND);
+        assert_eq!(given_up(&pace), 0);
+    }
+
+    #[test]
     fn it_never_stops_altogether() {
         let mut pace = Pace::new(200);
         for second in 0..60 {

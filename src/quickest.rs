@@ -66,7 +66,9 @@ mod tests {
         assert_eq!((quickest.took(), quickest.of()), (30 * MS, 3), "that of the span before");
         quickest.learn(60 * MS, 3000 * MS);
         assert_eq!((quickest.took(), quickest.of()), (40 * MS, 2), "which is forgotten then");
+        quickest.learn(65 * MS, 5000 * MS);
+        assert_eq!((quickest.took(), quickest.of()), (65 * MS, 1), "and both after a rest");
         quickest.learn(70 * MS, 9000 * MS);
-        assert_eq!((quickest.took(), quickest.of()), (70 * MS, 1), "and both after a rest");
+        assert_eq!((quickest.took(), quickest.of()), (70 * MS, 1), "however long that was");
     }
 }

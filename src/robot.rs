@@ -353,4 +353,31 @@ mod tests {
         assert_eq!((odd.resource_version, odd.generation), (7, 2));
         assert!(odd.deleting_since.is_some() && !odd.accepted());
     }
+
+    /// `kube` asks by these for the objects.
+    #[test]
+    fn stored_objects_are_asked_for_as_room_robots() {
+        assert_eq!(Stored::kind(&()), "RoomRobot");
+        assert_eq!(Stored::group(&()), "roomrobot.dev");
+        assert_eq!(Stored::version(&()), "v1alpha1");
+        assert_eq!(Stored::plural(&()), "roomrobots");
+        let mut stored: Stored =
+            serde_json::from_value(serde_json::json!({"metadata": {"name": "a", "namespace": "b"}})).unwrap();
+        assert_eq!(stored.meta().name.as_deref(), Some("a"));
+        stored.meta_mut().name = Some("c".to_owned());
+        assert_eq!(stored.meta().name.as_deref(), Some("c"));
+    }
+
+    /// Anybody who may write a status may fill it.
+    #[test]
+    fn of_the_conditions_of_others_nothing_is_kept() {
+        let other = |n: usize| serde_json::json!({"type": format!("Other{n}"), "status": "True"});
+        let mut conditions: Vec<_> = (0..1000).map(other).collect();
+        conditions.insert(500, serde_json::json!({"type": "Ready", "status": "True", "reason": "Adopted"}));
+        let stored: Stored =
+            serde_json::from_value(serde_json::json!({"status": {"conditions": conditions}})).unwrap();
+        let list = stored.status.unwrap().conditions.unwrap();
+        assert_eq!(list.count, 1001);
+        assert_eq!(list.ours.iter().map(|(at, _)| *at).collect::<Vec<_>>(), [500]);
+    }
 }

@@ -627,6 +627,17 @@ mod tests {
     }
 
     #[test]
+    fn conditions_of_others_stay_where_none_of_ours_is_stored_yet() {
+        let wanted = [ready(Is::True, Reason::Adopted)];
+        let mut object = json!({"status": {"conditions": [{"type": "First"}, {"type": "Second"}]}});
+        let patch = Conditions::read_sparse([], 2).patch(&wanted, 2, [], at(200));
+        json_patch::patch(&mut object, &serde_json::from_value::<json_patch::Patch>(json!(patch)).unwrap())
+            .unwrap();
+        let kinds: Vec<_> = object["status"]["conditions"].as_array().unwrap().iter().collect();
+        assert_eq!(kinds.len(), 3, "{kinds:?}");
+    }
+
+    #[test]
     fn a_condition_that_is_kept_changes_its_generation_only() {
         let list = Conditions::default().with(&[ready(Is::True, Reason::Added)], 1, at(100));
         let kept = Conditions::read(Some(list.clone())).kept(Kind::Ready).unwrap();
@@ -638,9 +649,14 @@ mod tests {
     #[test]
     fn a_status_that_is_not_there_is_made() {
         let wanted = [ready(Is::True, Reason::Adopted)];
-        for (stored, object) in
-            [(Conditions::default(), json!({})), (Conditions::none(), json!({"status": {"robots": 1}}))]
-        {
+        let nobody = json!({"status": {"robots": 1, "conditions": []}});
+        for (stored, object) in [
+            (Conditions::default(), json!({})),
+            (Conditions::none(), json!({"status": {"robots": 1}})),
+            (Conditions::read(Some([])), nobody.clone()),
+            (Conditions::read_sparse([], 0), nobody),
+        ] {
+            let robots = object["status"]["robots"].clone();
             let patch = stored.patch(&wanted, 2, [("observedGeneration", json!(2))], at(200));
             let mut object = object;
             json_patch::patch(
@@ -649,6 +665,7 @@ mod tests {
             )
             .unwrap();
             assert_eq!(object["status"]["observedGeneration"], 2);
+            assert_eq!(object["status"]["robots"], robots, "what else is stored stays");
             let list: Vec<Condition> = serde_json::from_value(object["status"]["conditions"].take()).unwrap();
             assert!(Conditions::read(Some(list)).say(&wanted, 2));
         }

@@ -21,6 +21,11 @@ fn reply(code: i64) -> Outcome {
     Outcome::Reply(Reply { code, info: String::new(), request_id: Some(format!("Id-{code}")) })
 }
 
+/// The same code, answered another time.
+fn reply_with(code: i64, request_id: &str) -> Outcome {
+    Outcome::Reply(Reply { code, info: String::new(), request_id: Some(request_id.to_owned()) })
+}
+
 fn timeout() -> Outcome {
     Outcome::failed(TroubleKind::Timeout)
 }
@@ -423,6 +428,95 @@ fn one_probe_goes_out_after_a_minute_and_not_before() {
     assert!(desk.application.hold(Operation::DeleteRobot).unwrap().message.contains("ErrorCode 70013"));
 }
 
+/// Thousands may wait: each RequestId of a probe would be a write to each of them.
+#[test]
+fn waiting_robots_keep_the_words_of_the_first_refusal_of_a_code() {
+    for code in [70009, 60010, 60020] {
+        let mut desk = Desk::new();
+        desk.ask(&reply_with(code, "first"));
+        let hold = desk.application.hold(Operation::DeleteRobot);
+        desk.now += PROBE;
+        assert_eq!(desk.ask(&reply_with(code, "second")), Effect::None);
+        assert_eq!(desk.application.hold(Operation::DeleteRobot), hold, "{code}");
+        // What a person changed did not help.
+        desk.application.start_afresh();
+        assert_eq!(desk.ask(&reply_with(code, "third")), Effect::Changed);
+        assert_eq!(desk.application.hold(Operation::DeleteRobot), hold, "{code}");
+        let told = desk.application.wanted(&Told::default());
+        assert!(told[0].message.ends_with("RequestId third"), "the application tells the latest: {told:?}");
+    }
+}
+
+#[test]
+fn calls_that_were_under_way_together_are_told_as_one_refusal() {
+    for code in [70009, 60010] {
+        let mut desk = Desk::new();
+        desk.ask(&reply(0));
+        let numbers = [desk.call().unwrap(), desk.call().unwrap()];
+        assert_eq!(desk.answer(numbers[0], &reply_with(code, "first")), Effect::Changed);
+        assert_eq!(desk.answer(numbers[1], &reply_with(code, "second")), Effect::None, "{code}");
+        let told = desk.application.wanted(&Told::default());
+        assert!(told[0].message.ends_with("RequestId first"), "{told:?}");
+    }
+}
+
+#[test]
+fn another_refusal_is_told_in_its_own_words() {
+    for (code, another) in [(70009, 70013), (60010, 60021)] {
+        let mut desk = Desk::new();
+        desk.ask(&reply(code));
+        desk.now += PROBE;
+        assert_eq!(desk.ask(&reply(another)), Effect::Changed);
+        let told = desk.application.wanted(&Told::default());
+        assert!(told[0].message.ends_with(&format!("RequestId Id-{another}")), "{told:?}");
+    }
+}
+
+/// What refuses the credentials and what refuses a command are two things, each with a minute of its own.
+#[test]
+fn a_refusal_of_another_kind_has_its_probe_a_minute_after_its_own_answer() {
+    for (first, second) in [(70009, 60010), (60010, 70009)] {
+        let mut desk = Desk::new();
+        desk.ask(&reply(0));
+        let numbers = [desk.call().unwrap(), desk.call().unwrap()];
+        desk.answer(numbers[0], &reply(first));
+        desk.now += PROBE / 2;
+        assert_eq!(desk.answer(numbers[1], &reply(second)), Effect::Changed);
+        assert_eq!(desk.application.probe_at(Operation::DeleteRobot), Some(desk.now + PROBE), "{first}");
+    }
+}
+
+#[test]
+fn a_call_that_was_sent_as_the_refusal_came_proves_nothing() {
+    for code in [70009, 60010] {
+        let mut desk = Desk::new();
+        desk.ask(&reply(0));
+        let numbers = [desk.call().unwrap(), desk.call().unwrap()];
+        let refused = desk.now;
+        desk.answer(numbers[0], &reply(code));
+        desk.now += SECOND;
+        desk.answer_to(numbers[1], refused, &reply(0));
+        assert!(desk.application.hold(Operation::DeleteRobot).is_some(), "{code}");
+    }
+}
+
+/// Whatever else is so: without what a call needs, no call goes out.
+#[test]
+fn the_breaker_shows_whether_calls_go_out() {
+    let mut desk = Desk::new();
+    assert_eq!(desk.application.breaker(), Breaker::Trial);
+    desk.ask(&reply(0));
+    assert_eq!(desk.application.breaker(), Breaker::Closed);
+    for code in [70009, 60010] {
+        let mut refused = Desk::new();
+        refused.ask(&reply(0));
+        refused.ask(&reply(code));
+        assert_eq!(refused.application.breaker(), Breaker::Open, "{code}");
+    }
+    desk.application.set_credentials(Credentials::Missing);
+    assert_eq!(desk.application.breaker(), Breaker::Off);
+}
+
 #[test]
 fn a_probe_without_a_verdict_is_repeated_after_another_minute() {
     for outcome in [timeout(), throttled(), reply(60011)] {
@@ -707,6 +801,23 @@ fn verified_ends_where_another_caller_begins() {
         desk.application.set_credentials(key(KEY));
         let expected = if still { Reason::Verified } else { Reason::CredentialsLoaded };
         assert_eq!(desk.ready(), (Is::True, expected), "{changes}");
+    }
+}
+
+#[test]
+fn verified_is_read_from_ready_alone() {
+    for (of, is, reason) in [
+        (Kind::Stalled, Is::True, Reason::Verified),
+        (Kind::Ready, Is::False, Reason::Verified),
+        (Kind::Ready, Is::True, Reason::CredentialsLoaded),
+    ] {
+        let mut object = stored(json!({}));
+        let now = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
+        object.status = Some(crate::crd::RtcApplicationStatus {
+            conditions: Conditions::default().with(&[Wanted::new(of, is, reason, "told before")], 1, now),
+            ..Default::default()
+        });
+        assert!(!Spec::read(object, &Allowed::default()).verified, "{of:?} {is:?} {reason:?}");
     }
 }
 

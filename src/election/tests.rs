@@ -228,6 +228,44 @@ fn who_answers_every_write_with_a_conflict_is_not_asked_again_and_again() {
 }
 
 #[test]
+fn a_conflict_after_a_write_that_failed_is_no_race() {
+    let mut replica = Replica::start();
+    replica.stored(Some(free("1")));
+    replica.answer(Answer::Failed);
+    replica.wait(SECOND);
+    replica.stored(Some(free("1")));
+    assert!(matches!(replica.sent, Some(Request::Claim { .. })));
+    replica.answer(Answer::Conflict);
+    assert_eq!(replica.sent, None, "it waits as after any failure");
+}
+
+#[test]
+fn what_fails_is_tried_again_after_half_a_second_and_half_as_much_again_at_most() {
+    let mut replica = Replica::start();
+    let mut waits = BTreeSet::new();
+    for _ in 0..100 {
+        replica.answer(Answer::Failed);
+        assert_eq!(replica.sent, None);
+        let failed = replica.now;
+        replica.wait(10 * SECOND);
+        waits.insert(replica.now - failed);
+    }
+    assert!(waits.iter().all(|wait| (RETRY..=RETRY * 3 / 2).contains(wait)), "{waits:?}");
+    assert!(waits.len() > 50, "not all replicas at once: {waits:?}");
+}
+
+#[test]
+fn that_a_lease_is_gone_which_was_never_there_brings_no_look_forward() {
+    let mut replica = Replica::start();
+    replica.stored(None);
+    replica.answer(Answer::Failed);
+    replica.tell(Input::Changed(Shown::Deleted));
+    assert_eq!(replica.sent, None);
+    replica.tell(Input::Changed(version("1")));
+    assert_eq!(replica.sent, Some(Request::Read));
+}
+
+#[test]
 fn a_lease_counts_from_the_moment_in_which_the_write_was_sent() {
     let mut replica = Replica::start();
     replica.stored(Some(free("1")));
@@ -426,6 +464,19 @@ fn who_resigns_frees_its_lease() {
     assert_eq!(doubts.tell(Input::Resign), []);
     assert_eq!(doubts.sent, Some(Request::Read));
     assert_eq!(doubts.stored(Some(free("1"))), [Effect::End(End::NotHeld)]);
+
+    // One that cannot even look any more still has to.
+    let mut cut_off = Replica::start();
+    cut_off.stored(Some(free("1")));
+    cut_off.answer(Answer::Failed);
+    cut_off.wait(SECOND);
+    assert_eq!(cut_off.sent, Some(Request::Read));
+    cut_off.answer(Answer::Failed);
+    assert_eq!(cut_off.tell(Input::Resign), []);
+    assert_eq!(cut_off.sent, Some(Request::Read));
+    let own = cut_off.own("2");
+    assert_eq!(cut_off.stored(Some(own.clone())), []);
+    assert_eq!(cut_off.sent, Some(Request::Release { record: own }));
 }
 
 #[test]
@@ -442,6 +493,7 @@ fn who_resigns_ends_within_three_seconds() {
         let mut leader = Replica::leader();
         let start = leader.now;
         let mut effects = leader.tell(Input::Resign);
+        assert_eq!(leader.election.due(), start + 3 * SECOND, "nothing is due before");
         while effects.is_empty() {
             if !hangs && leader.ticket.is_some() {
                 effects = leader.answer(Answer::Failed);
@@ -455,31 +507,37 @@ fn who_resigns_ends_within_three_seconds() {
 /// What is thought of the one before, by what was seen of the Lease.
 #[test]
 fn whether_the_one_before_has_finished() {
-    type Step = (u64, Option<Record>);
+    type Step = (u32, Option<Record>);
     let theirs = |version| Some(held(version, "other-1"));
-    let cases: [(&str, Vec<Step>, Before); 8] = [
+    let cases: [(&str, Vec<Step>, Before); 10] = [
         ("there was never one", vec![(0, None)], Before::Finished),
         ("it was free from the beginning", vec![(0, Some(free("1")))], Before::Finished),
-        ("given back", vec![(0, theirs("1")), (5, Some(free("2")))], Before::Finished),
-        ("expired", vec![(0, theirs("1")), (16, theirs("1"))], Before::Vanished),
+        ("given back", vec![(0, theirs("1")), (5_000, Some(free("2")))], Before::Finished),
+        ("expired", vec![(0, theirs("1")), (16_000, theirs("1"))], Before::Vanished),
         (
             "freed at its end by an old version",
-            vec![(0, theirs("1")), (14, Some(free("2")))],
+            vec![(0, theirs("1")), (14_000, Some(free("2")))],
             Before::Vanished,
         ),
-        ("freed after its end", vec![(0, theirs("1")), (20, Some(free("2")))], Before::Vanished),
-        ("deleted while it was held", vec![(0, theirs("1")), (5, None)], Before::Vanished),
+        ("given back late", vec![(0, theirs("1")), (13_499, Some(free("2")))], Before::Finished),
+        (
+            "freed so late that its holder has lost it",
+            vec![(0, theirs("1")), (13_500, Some(free("2")))],
+            Before::Vanished,
+        ),
+        ("freed after its end", vec![(0, theirs("1")), (20_000, Some(free("2")))], Before::Vanished),
+        ("deleted while it was held", vec![(0, theirs("1")), (5_000, None)], Before::Vanished),
         (
             "two before: the first vanished, the second gave it back",
-            vec![(0, theirs("1")), (16, Some(held("2", "third-1"))), (20, Some(free("3")))],
+            vec![(0, theirs("1")), (16_000, Some(held("2", "third-1"))), (20_000, Some(free("3")))],
             Before::Finished,
         ),
     ];
     for (case, steps, expected) in cases {
         let mut replica = Replica::start();
         let start = replica.now;
-        for (second, record) in steps {
-            replica.now = start + Duration::from_secs(second);
+        for (ms, record) in steps {
+            replica.now = start + ms * MS;
             if replica.sent.is_none() {
                 replica.tell(Input::Tick);
             }

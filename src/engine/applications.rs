@@ -381,7 +381,7 @@ impl Engine {
         if let Some((entry, reason)) = stalled.iter().min_by_key(|(entry, _)| &entry.robot.key) {
             let more = stalled.len() - 1;
             let mut text = format!("The deletion of RoomRobot {} waits ({reason})", entry.robot.key);
-            if more > 0 {
+            if more != 0 {
                 let _ = write!(text, ", and {more} more");
             }
             text.push_str("; see its RobotDeleted condition");

@@ -454,6 +454,20 @@ mod tests {
     }
 
     #[test]
+    fn whether_nobody_is_in_line_but_under_these_names() {
+        let ids = ids(2);
+        let [a, b, c]: [Arc<str>; 3] = ["a".into(), "b".into(), "c".into()];
+        let mut line = CallLine::default();
+        line.push(&a, ids[0], false);
+        assert!(line.only(&[Arc::clone(&a)]) && line.only(&[Arc::clone(&a), Arc::clone(&b)]));
+        assert!(
+            !line.only(&[]) && !line.only(std::slice::from_ref(&b)) && !line.only(&[b.clone(), c.clone()])
+        );
+        line.push(&b, ids[1], false);
+        assert!(line.only(&[a.clone(), b.clone()]) && !line.only(&[a, c]));
+    }
+
+    #[test]
     fn a_place_is_left_out_and_keeps_its_turn() {
         let ids = ids(6);
         let [a, b]: [Arc<str>; 2] = ["a".into(), "b".into()];

@@ -128,6 +128,15 @@ impl WriteError {
             | Self::Other(reason) => Some(reason),
         }
     }
+
+    /// Why, where that is worth a word after so many failures in a row: once or twice a conflict is only somebody else's
+    /// write that is not seen yet.
+    pub(super) fn news(&self, failures: u32) -> Option<&str> {
+        match self {
+            Self::Conflict(_) if failures < 3 => None,
+            _ => self.reason(),
+        }
+    }
 }
 
 /// Something to do, for the task that has the clients.
@@ -236,4 +245,34 @@ pub struct Announcement {
     pub note: String,
     /// When.
     pub at: Timestamp,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn whatever_fails_says_why() {
+        let words = "denied".to_owned();
+        for error in [
+            WriteError::Refused(words.clone()),
+            WriteError::Conflict(words.clone()),
+            WriteError::Unreachable(words.clone()),
+            WriteError::Other(words.clone()),
+        ] {
+            assert_eq!(error.reason(), Some("denied"), "{error:?}");
+        }
+        assert_eq!(WriteError::Late.reason(), Some("the API server did not answer in time"));
+        assert_eq!(WriteError::NotFound.reason(), None);
+    }
+
+    #[test]
+    fn a_conflict_is_news_the_third_time_in_a_row() {
+        let conflict = WriteError::Conflict("changed".to_owned());
+        assert_eq!(
+            [1, 2, 3, 4].map(|failures| conflict.news(failures)),
+            [None, None, Some("changed"), Some("changed")]
+        );
+        assert_eq!(WriteError::Other("down".to_owned()).news(1), Some("down"));
+    }
 }

@@ -588,17 +588,19 @@ impl World {
                 return self.send(takes, Coming::Input(written));
             }
             Coming::ApplicationWrite(write) => {
-                let result = match (self.faults)(&write.name, &write.change, self.now) {
+                let fault = (self.faults)(&write.name, &write.change, self.now);
+                let takes = if matches!(fault, Some(Fault::Hangs)) { 15 * SECOND } else { self.reply_takes };
+                let result = match fault {
                     None => self.store_application(&write.name, &write.uid, &write.change),
                     Some(Fault::Refused(error)) => Err(error),
                     Some(Fault::ReplyLost) => {
                         drop(self.store_application(&write.name, &write.uid, &write.change));
                         Err(WriteError::Unreachable("the reply was lost".into()))
                     }
-                    Some(Fault::Hangs) => unreachable!("only a robot's writes hang"),
+                    Some(Fault::Hangs) => Err(WriteError::Late),
                 };
                 let written = Input::ApplicationWritten(write.name, Box::new(result));
-                return self.send(self.reply_takes, Coming::Input(written));
+                return self.send(takes, Coming::Input(written));
             }
         };
         if matches!(input, Input::Written(..) | Input::ApplicationWritten(..)) {

@@ -144,6 +144,18 @@ mod tests {
         assert_eq!(window.size(), 4);
     }
 
+    /// An answer after just the time that is soon enough is soon enough.
+    #[test]
+    fn a_window_grows_by_one_with_each_round_of_answers() {
+        let mut window = Window::new(32);
+        let mut sizes = Vec::new();
+        for n in 0..9 {
+            window.answered(SOON, true, true, n * SOON);
+            sizes.push(window.size());
+        }
+        assert_eq!(sizes, [4, 4, 4, 5, 5, 5, 5, 5, 6]);
+    }
+
     #[test]
     fn one_at_a_time_stays_one_at_a_time() {
         let mut window = Window::new(1);

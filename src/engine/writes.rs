@@ -272,9 +272,7 @@ impl Engine {
                 entry.failed_writes = entry.failed_writes.saturating_add(1);
                 entry.blocked_until = now.since_start + retry_delay(entry.failed_writes, jitter);
                 let robot = &entry.robot.key;
-                // Once or twice that is only somebody else's write that is not seen yet.
-                let expected = matches!(error, WriteError::Conflict(_)) && entry.failed_writes < 3;
-                if let Some(reason) = error.reason().filter(|_| !expected) {
+                if let Some(reason) = error.news(entry.failed_writes) {
                     tracing::warn!(%robot, %reason, "could not write to the RoomRobot; trying again");
                 }
                 self.recount(id, now);

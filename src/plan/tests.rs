@@ -588,7 +588,9 @@ fn a_deletion_does_not_overtake_an_addition() {
     assert_eq!(added.deleting().plan(), Step::Call(Operation::DeleteRobot));
     let mut adopted = Scene::new().accepted();
     adopted.settled = adopted.now + SECOND;
-    assert_eq!(adopted.deleting().plan(), Step::Call(Operation::DeleteRobot));
+    assert_eq!(adopted.clone().deleting().plan(), Step::Call(Operation::DeleteRobot));
+    // The policy became Create, and the process before may have called before it could write that down.
+    assert_eq!(adopted.clone().creating().deleting().plan(), Step::Wait(adopted.settled));
 }
 
 #[test]
@@ -677,9 +679,11 @@ fn what_is_told_already_only_drops_the_finalizer() {
 
 #[test]
 fn a_final_answer_is_told_and_then_the_finalizer_goes() {
-    for (code, reason) in
-        [(0, Reason::Deleted), (100_004, Reason::RoomNotFound), (100_005, Reason::NotInRoom)]
-    {
+    for (code, reason, says) in [
+        (0, Reason::Deleted, "The robot was removed from the room"),
+        (100_004, Reason::RoomNotFound, "The room does not exist"),
+        (100_005, Reason::NotInRoom, "The robot is not a member of the room"),
+    ] {
         let answered = Scene::new().accepted().deleting().answered(Operation::DeleteRobot, reply(code));
         // Whatever else has become true meanwhile: the robot is gone, and that is what is told.
         for scene in [
@@ -692,6 +696,7 @@ fn a_final_answer_is_told_and_then_the_finalizer_goes() {
         ] {
             let mut scene = scene;
             let text = message(scene.plan(), Kind::RobotDeleted);
+            assert!(text.starts_with(says), "{text}");
             assert!(text.ends_with(&format!("ErrorCode {code}, RequestId {ID}")), "{text}");
             assert_report(scene.carry_out(), &[ACCEPTED, LEAVING, (Kind::RobotDeleted, Is::True, reason)]);
             assert_eq!(scene.carry_out(), Step::DropFinalizer);
@@ -858,6 +863,46 @@ fn only_who_would_delete_a_robot_that_may_be_there_inherits() {
     assert!(!inherits(Scene::new().creating()), "not in charge");
 }
 
+#[test]
+fn who_is_about_to_be_taken_in_charge_is_to_inherit() {
+    assert!(is_to_inherit(&Scene::new().robot));
+    assert!(is_to_inherit(&Scene::new().finalizer().robot), "its acceptance is due");
+    let mut unheld = Scene::new().accepted();
+    unheld.robot.finalizers = Finalizers::default();
+    assert!(is_to_inherit(&unheld.robot), "somebody took its finalizer, which is put back");
+    for scene in [
+        Scene::new().accepted(),
+        Scene::new().deleting(),
+        Scene::new().accepted().deleting(),
+        Scene::new().retaining(),
+        Scene::new().creating(),
+    ] {
+        assert!(!is_to_inherit(&scene.robot), "{:?}", scene.robot);
+    }
+}
+
+#[test]
+fn no_robot_counts_as_never_added_that_this_process_or_another_has_called_for() {
+    let never = |scene: &Scene| super::never_added(&scene.robot, &scene.memory);
+    assert!(never(&Scene::new().creating().finalizer()));
+    // The status that told of it is gone, as after a restore.
+    let added = Scene::new().creating().finalizer().answered(Operation::AddRobot, reply(0));
+    assert_eq!(added.memory.additions, Additions::Untold, "that it succeeded is told in the condition");
+    assert!(!never(&added));
+    // The process before this one was refused.
+    let mut refused = Scene::new().creating().accepted().answered(Operation::AddRobot, reply(100_002));
+    refused.carry_out();
+    refused.memory = Memory::default();
+    assert_eq!(refused.robot.conditions.is(Kind::Ready), Some(Is::Unknown));
+    assert!(!never(&refused));
+    refused.store(Conditions::default().with(
+        &[accepted(&refused.robot), ready(Is::False, Reason::InvalidParameter, "refused")],
+        1,
+        Timestamp::UNIX_EPOCH,
+    ));
+    assert!(!never(&refused));
+}
+
 /// By whichever process it was made.
 #[test]
 fn who_lets_go_names_the_last_call_that_is_stored() {
@@ -989,6 +1034,25 @@ fn a_robot_that_was_refused_itself_keeps_its_own_request_id() {
         scene.robot.generation += 1;
         assert_eq!(message(scene.plan(), Kind::RobotDeleted), hold(reason).message);
     }
+}
+
+/// Thousands may wait, and each probe that is refused has a RequestId of its own.
+#[test]
+fn a_robot_that_waits_is_told_of_a_refusal_once() {
+    for (reason, person) in
+        [(Reason::CredentialsRejected, true), (Reason::PermissionDenied, true), (Reason::Unreachable, false)]
+    {
+        let mut scene = Scene::new().accepted().deleting().held_back(reason);
+        scene.hold.as_mut().unwrap().person = person;
+        assert_report(scene.carry_out(), &waiting_for(reason, person));
+        scene.hold.as_mut().unwrap().message = "The same: ErrorCode 1, RequestId another".into();
+        assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot), "{reason}");
+    }
+    // It has causes that differ in what a person has to do.
+    let mut scene = Scene::new().accepted().deleting().held_back(Reason::ApplicationNotReady);
+    scene.carry_out();
+    scene.hold.as_mut().unwrap().message = "Another cause".into();
+    assert_eq!(message(scene.plan(), Kind::RobotDeleted), "Another cause");
 }
 
 /// Both have the reason `ApplicationNotReady`, and only a refusal may leave a robot its own message.

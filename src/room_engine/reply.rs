@@ -364,6 +364,14 @@ mod tests {
     }
 
     #[test]
+    fn what_is_told_of_an_answer_is_its_own_text_or_why_there_is_none() {
+        assert_eq!(judge(200, br#"{"ErrorCode": 70009, "ErrorInfo": "bad sig"}"#).info(), Some("bad sig"));
+        assert_eq!(judge(200, br#"{"ErrorCode": 0, "ErrorInfo": ""}"#).info(), None);
+        let timeout = Outcome::failed(TroubleKind::Timeout);
+        assert_eq!(timeout.info(), Some("the endpoint did not answer in time"));
+    }
+
+    #[test]
     fn an_http_error_is_no_success_whatever_its_body_says() {
         let body = br#"{"ErrorCode": 0, "ActionStatus": "OK", "RequestId": "Id-1"}"#;
         for status in [204, 301, 400, 404, 500, 502] {

@@ -337,6 +337,8 @@ fn deletions_that_wait_for_a_person_or_long_show_on_the_application() {
     assert_eq!(world.application_ready("app"), ("True".into(), "Verified".into()));
     world.run(2 * MINUTE);
     assert_eq!(world.application_ready("app"), ("False".into(), "DeletionsStalled".into()));
+    let told = text(&condition(&world.applications["app"], "Ready").unwrap()["message"]);
+    assert!(!told.contains("more"), "{told}");
     world.edit(&keys[1], json!({"spec": {"suspend": true}}));
     world.delete(&keys[1]);
     world.run(MINUTE);
@@ -422,4 +424,190 @@ fn a_late_reply_about_the_one_before_does_not_take_the_place_of_the_one_after() 
     assert_eq!(world.calls.len(), 2);
     assert!(world.robots.is_empty());
     assert_eq!(world.engine.seats["app"].application.spec.sdk_app_id, 77);
+}
+
+/// Each robot that comes or goes has its application looked at.
+#[test]
+fn writes_to_an_application_that_fail_wait_whatever_its_robots_do() {
+    let mut world = World::led();
+    world.failing(|name, _, _| (name == "app").then(|| Fault::Refused(WriteError::Other("down".into()))));
+    let before = world.application_writes.len();
+    for n in 0..300 {
+        world.robot(&format!("team/r-{n}"), json!({}));
+        world.run(SECOND);
+    }
+    let tries = world.application_writes.len() - before;
+    assert!((15..=60).contains(&tries), "{tries} tries in five minutes");
+}
+
+#[test]
+fn an_application_is_not_held_for_a_robot_that_it_does_not_take() {
+    let mut world = World::led();
+    world.configure("app", json!({"allowedNamespaces": {"selector": {"matchLabels": {"rtc": "yes"}}}}));
+    world.run(SECOND);
+    world.robot("no/r", json!({}));
+    world.run(MINUTE);
+    assert_eq!(world.condition("no/r", "Accepted"), Some(("False".into(), "NamespaceNotAllowed".into())));
+    assert!(!world.application_changes("app").contains(&"hold"));
+}
+
+/// Somebody else's finalizer keeps the object; for the application it is over.
+#[test]
+fn an_application_is_let_go_when_its_last_robot_is_not_this_operator_s_any_more() {
+    let mut world = World::led();
+    world.robot_of("team/r", json!({"finalizers": ["example.com/a", ROBOT_FINALIZER]}), json!({}));
+    world.run(MINUTE);
+    world.answering(|_, _| Says::Hangs);
+    world.delete("team/r");
+    world.run(MINUTE);
+    world.edit("team/r", json!({"metadata": {"finalizers": ["example.com/a"]}}));
+    world.run(1100 * MS);
+    assert_eq!(world.applications["app"]["metadata"].get("finalizers"), None);
+}
+
+/// It does not hold the application, and is counted as one of its deletions for as long as its finalizer is on.
+#[test]
+fn the_count_of_deletions_follows_a_robot_that_was_refused() {
+    let mut world = World::led();
+    world.configure("app", json!({"allowedNamespaces": {"selector": {"matchLabels": {"rtc": "yes"}}}}));
+    world.run(SECOND);
+    world.robot_of("no/r", json!({"finalizers": ["example.com/a", ROBOT_FINALIZER]}), json!({}));
+    world.run(MINUTE);
+    world.failing(|name, _, _| (name != "app").then(|| Fault::Refused(WriteError::Other("down".into()))));
+    world.delete("no/r");
+    let deleting = |world: &World| world.applications["app"]["status"]["deleting"].clone();
+    world.run(MINUTE);
+    assert_eq!(deleting(&world), 1);
+    world.healthy();
+    world.run(2 * MINUTE);
+    assert_eq!(world.robots["no/r"]["metadata"]["finalizers"], json!(["example.com/a"]));
+    assert_eq!(deleting(&world), 0);
+}
+
+/// The watch may leave out that the one before is gone.
+#[test]
+fn an_application_that_was_created_again_unseen_is_tried_at_once() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.answering(|_, _| Says::Code(70009));
+    world.delete_all();
+    world.run(SECOND);
+    assert_eq!(world.calls.len(), 1);
+    world.healthy();
+    world.applications.remove("app");
+    world.application("app", json!({}));
+    world.run(SECOND);
+    world.assert_gone("team/r-0000", "Deleted");
+}
+
+#[test]
+fn what_another_writes_over_is_told_again() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.run(MINUTE);
+    let status = world.applications["app"]["status"].clone();
+    for change in [json!({"robots": 7}), json!({"conditions": []})] {
+        let version = world.next_version();
+        let object = world.applications.get_mut("app").unwrap();
+        merge(&mut object["status"], &change);
+        renew(object, version, false);
+        world.show_application("app");
+        world.run(MINUTE);
+        let now = &world.applications["app"]["status"];
+        assert_eq!(now["robots"], status["robots"], "after {change}");
+        assert_eq!(now["conditions"][0]["reason"], status["conditions"][0]["reason"], "after {change}");
+    }
+}
+
+/// The API server takes no new finalizer there.
+#[test]
+fn a_finalizer_is_not_put_back_on_an_application_that_is_being_deleted() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.applications.get_mut("app").unwrap()["metadata"]["finalizers"] =
+        json!(["example.com/a", APPLICATION_FINALIZER]);
+    world.delete_application("app");
+    world.run(SECOND);
+    let holds =
+        |world: &World| world.application_changes("app").iter().filter(|change| **change == "hold").count();
+    let before = holds(&world);
+    let version = world.next_version();
+    let object = world.applications.get_mut("app").unwrap();
+    object["metadata"]["finalizers"] = json!(["example.com/a"]);
+    renew(object, version, false);
+    world.show_application("app");
+    world.run(MINUTE);
+    assert_eq!(holds(&world), before);
+}
+
+/// That it is refused cannot be written down.
+#[test]
+fn an_application_that_is_being_deleted_does_not_wait_for_a_robot_that_it_cannot_refuse() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.delete_application("app");
+    world.failing(|name, _, _| {
+        (name == "team/late").then(|| Fault::Refused(WriteError::Other("down".into())))
+    });
+    world.robot("team/late", json!({}));
+    world.run(SECOND);
+    world.delete("team/r-0000");
+    world.run(10 * SECOND);
+    assert!(world.applications.is_empty());
+}
+
+#[test]
+fn a_change_that_concerns_no_count_makes_nothing_due() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.run(2 * MINUTE);
+    assert_eq!(world.engine.next_due(world.now), None);
+    world.edit("team/r-0000", json!({"metadata": {"labels": {"any": "thing"}}}));
+    world.run(SECOND);
+    assert_eq!(world.engine.next_due(world.now), None);
+}
+
+#[test]
+fn who_leads_no_more_writes_to_no_application() {
+    let mut world = World::led();
+    world.crowd("team/r", 1, json!({}));
+    world.run(MINUTE);
+    world.input(Input::Lost);
+    world.run(SECOND);
+    let before = world.application_writes.len();
+    world.configure("app", json!({"suspend": true}));
+    world.run(MINUTE);
+    assert_eq!(world.application_writes.len(), before);
+}
+
+/// Thousands that are at rest cost nothing when their application or namespace changes.
+#[test]
+fn only_robots_that_wait_for_what_has_changed_are_looked_at() {
+    let mut world = World::led();
+    world.crowd("team/r", 50, json!({}));
+    world.robot("team/waits", json!({"creationPolicy": "Create", "suspend": true}));
+    world.configure("app", json!({"allowedNamespaces": {"selector": {"matchLabels": {"rtc": "yes"}}}}));
+    for n in 0..50 {
+        world.robot(&format!("refused/r-{n}"), json!({}));
+    }
+    world.run(MINUTE);
+    let looks = |world: &mut World| {
+        world.engine.looks = 0;
+        world.run(SECOND);
+        world.engine.looks
+    };
+    world.secret("app-secret", key("another"));
+    assert!(looks(&mut world) < 10, "{} looks for a new key", world.engine.looks);
+    world.configure("app", json!({"requestsPerSecond": 100}));
+    let looked = looks(&mut world);
+    assert!(
+        (50..60).contains(&looked),
+        "{looked} looks for another spec, which may take those that are refused"
+    );
+    world.namespace("other", &[("rtc", "no")], false);
+    assert!(looks(&mut world) < 10, "{} looks for another namespace", world.engine.looks);
+    world.namespace("team", &[("rtc", "no")], false);
+    assert!(looks(&mut world) < 10, "{} looks for labels of robots that are accepted", world.engine.looks);
+    world.namespace("refused", &[("rtc", "no")], false);
+    assert!(looks(&mut world) >= 50, "{} looks for those that may be accepted", world.engine.looks);
 }

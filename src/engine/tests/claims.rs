@@ -214,17 +214,22 @@ fn a_rename_removes_no_robot_from_its_room() {
 /// It will not be taken in charge, or would delete nothing: nobody waits for it.
 #[test]
 fn a_deletion_waits_for_nobody_who_will_not_inherit() {
-    for (spec, refused) in [
-        (json!({"applicationRef": {"name": "nowhere"}}), false),
-        (json!({"deletionPolicy": "Retain"}), false),
-        (json!({"creationPolicy": "Create"}), false),
-        (json!({}), true),
-    ] {
+    type Refused = Option<fn(&Change) -> bool>;
+    let cases: [(Value, Refused); 5] = [
+        (json!({"applicationRef": {"name": "nowhere"}}), None),
+        (json!({"deletionPolicy": "Retain"}), None),
+        (json!({"creationPolicy": "Create"}), None),
+        (json!({}), Some(|_| true)),
+        (json!({}), Some(|change| !matches!(change, Change::Status(_)))),
+    ];
+    for (spec, refused) in cases {
         let mut world = World::led();
         claim(&mut world, "team/old", json!({}));
-        if refused {
+        if let Some(refused) = refused {
             let words = WriteError::Refused("denied".into());
-            world.failing(move |key, _, _| (key == "team/new").then(|| Fault::Refused(words.clone())));
+            world.failing(move |key, change, _| {
+                (key == "team/new" && refused(change)).then(|| Fault::Refused(words.clone()))
+            });
         }
         let mut whole = json!({"roomId": "room", "memberAccount": SHARED, "suspend": true});
         merge(&mut whole, &spec);

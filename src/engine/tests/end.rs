@@ -125,3 +125,34 @@ fn an_engine_that_never_led_is_drained() {
     world.run(SECOND);
     assert!(world.engine.drained());
 }
+
+/// A robot's writes and an application's are counted apart.
+#[test]
+fn a_write_to_an_application_is_waited_for() {
+    let mut world = World::led();
+    world.run(MINUTE);
+    world.write_takes = 5 * SECOND;
+    world.configure("app", json!({"suspend": true}));
+    world.run(SECOND);
+    assert_eq!(world.application_changes("app"), ["status", "status"]);
+    world.input(Input::Stop);
+    world.run(SECOND);
+    assert!(!world.engine.drained());
+    world.run(5 * SECOND);
+    assert!(world.engine.drained());
+}
+
+/// Its answer is told by nobody then, as with every robot that is not this operator's any more.
+#[test]
+fn after_stop_no_finalizer_is_put_back() {
+    let mut world = World::led();
+    world.call_takes = 2 * SECOND;
+    world.robot("team/r", json!({"creationPolicy": "Create"}));
+    world.run(SECOND);
+    assert_eq!(world.calls.len(), 1);
+    world.input(Input::Stop);
+    world.run(100 * MS);
+    world.edit("team/r", json!({"metadata": {"finalizers": null}}));
+    world.run(10 * SECOND);
+    assert_eq!(world.changes("team/r"), ["hold", "status"]);
+}

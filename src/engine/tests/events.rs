@@ -92,3 +92,21 @@ fn events_of_a_change(reply_takes: Duration) {
     let first = ("default", Reason::CredentialsLoaded, false);
     assert_eq!(applications[..2], [first, ("default", Reason::Verified, false)]);
 }
+
+#[test]
+fn an_event_names_what_was_done() {
+    let mut world = World::led();
+    world.robot("team/adopted", json!({}));
+    world.robot("team/created", json!({"creationPolicy": "Create"}));
+    world.robot("team/lost", json!({"creationPolicy": "Create", "applicationRef": {"name": "nowhere"}}));
+    world.run(SECOND);
+    world.delete("team/adopted");
+    world.run(SECOND);
+    let about = |name: &str| -> Vec<(Reason, &str)> {
+        let events = world.events.iter().filter(|event| &*event.name == name);
+        events.map(|event| (event.reason, event.action)).collect()
+    };
+    assert_eq!(about("adopted"), [(Reason::Adopted, "AcceptRobot"), (Reason::Deleted, "DeleteRobot")]);
+    assert_eq!(about("created").last(), Some(&(Reason::Added, "AddRobot")));
+    assert_eq!(about("lost"), [(Reason::ApplicationNotFound, "AcceptRobot")]);
+}

@@ -24,6 +24,18 @@ fn waiting(count: usize) -> (World, Vec<String>) {
 }
 
 #[test]
+fn a_process_counts_as_elected_until_it_has_lost() {
+    let mut world = World::new();
+    assert!(!world.engine.elected());
+    world.lead();
+    world.run(SECOND);
+    assert!(world.engine.elected());
+    world.input(Input::Lost);
+    world.run(SECOND);
+    assert!(!world.engine.elected());
+}
+
+#[test]
 fn without_an_election_no_call_goes_out_in_the_first_second() {
     let (mut world, _) = waiting(3);
     let from = world.now;
@@ -101,6 +113,23 @@ fn without_the_watch_of_robots_the_one_that_vanished_is_waited_for() {
         world.run(20 * SECOND);
         let first = world.calls[0].at - from;
         assert!((wait..wait + 200 * MS).contains(&first), "{before:?}: {first:?}");
+    }
+}
+
+/// Whatever it tells first: more may be on its way.
+#[test]
+fn the_first_word_of_a_watch_that_comes_back_is_not_taken_for_the_last() {
+    for scope in [None, Some("team")] {
+        let (mut world, keys) = waiting(3);
+        world.input(Input::Leading(Before::Vanished));
+        world.run(10 * MS);
+        world.input(Input::RobotsCut(scope.map(Arc::from)));
+        world.run(5 * SECOND);
+        world.edit(&keys[0], json!({"metadata": {"labels": {"any": "thing"}}}));
+        let seen = world.now;
+        world.run(MINUTE);
+        let first = world.calls[0].at - seen;
+        assert!((SECOND..1200 * MS).contains(&first), "{scope:?}: {first:?}");
     }
 }
 
@@ -237,5 +266,19 @@ fn a_call_that_was_not_sent_goes_out_when_it_may() {
         assert_eq!(world.calls.len(), 1, "{policy}");
         let breaker = world.engine.seats["app"].application.breaker();
         assert_eq!(breaker, crate::application::Breaker::Closed);
+    }
+}
+
+/// What a process has forgotten is counted as it was.
+#[test]
+fn who_leads_again_counts_each_deletion_once() {
+    let (mut world, _) = waiting(3);
+    world.answering(|_, _| Says::Hangs);
+    for _ in 0..2 {
+        world.input(Input::Leading(Before::Vanished));
+        world.run(2 * MINUTE);
+        assert_eq!(world.applications["app"]["status"]["deleting"], 3);
+        world.input(Input::Lost);
+        world.run(SECOND);
     }
 }

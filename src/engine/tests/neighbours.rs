@@ -60,6 +60,42 @@ fn names_are_let_go_with_their_last_holder() {
     }
 }
 
+#[test]
+fn names_that_many_hold_are_kept_once_and_let_go_some_time_after_their_last_holder() {
+    let mut world = World::led();
+    let named = |n: usize| json!({"applicationRef": {"name": format!("invented-{n}")}});
+    for n in 0..2 * LEAST_NAMES {
+        world.robot(&format!("team/r-{n}"), named(n));
+    }
+    world.robot("team/goes", json!({}));
+    world.run(SECOND);
+    world.force("team/goes", false);
+    world.run(SECOND);
+    world.robot("team/again", named(1));
+    world.run(SECOND);
+    let name = |key: &str| {
+        let id = world.engine.index.find(&read(&world.robots[key]).key).unwrap();
+        Arc::clone(&world.engine.index.get(id).unwrap().robot.application)
+    };
+    assert!(Arc::ptr_eq(&name("team/r-1"), &name("team/again")));
+    for key in world.robots.keys().cloned().collect::<Vec<_>>() {
+        world.force(&key, false);
+    }
+    // As many again come and go, in bunches.
+    for bunch in 0..40 {
+        let keys: Vec<String> = (0..20).map(|n| format!("team/b-{n}")).collect();
+        for (n, key) in keys.iter().enumerate() {
+            world.robot(key, named((bunch + 50) * 20 + n));
+        }
+        world.run(20 * MS);
+        for key in &keys {
+            world.force(key, false);
+        }
+        world.run(20 * MS);
+    }
+    assert!(world.engine.names.len() < 2 * LEAST_NAMES, "{} names", world.engine.names.len());
+}
+
 /// In a namespace whose writes hang are more robots than answers may wait.
 #[test]
 fn a_namespace_whose_writes_hang_takes_nothing_from_the_calls_of_the_others() {

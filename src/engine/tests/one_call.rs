@@ -357,3 +357,24 @@ fn an_expired_signature_costs_one_more_call_and_no_word() {
     assert_eq!(world.calls[0].robot, world.calls[1].robot, "it goes before the others");
     assert_eq!(world.application_ready("app"), ("True".into(), "Verified".into()));
 }
+
+/// An identity should be immutable, but where it changes all the same an answer about another robot is none about this one.
+#[test]
+fn an_identity_that_changes_under_the_same_uid_is_another_robot() {
+    for change in [json!({"roomId": "another"}), json!({"applicationRef": {"name": "other"}})] {
+        let mut world = World::led();
+        world.application("other", json!({"sdkAppId": 2}));
+        world.crowd("team/r", 1, json!({}));
+        world.failing(|name, _, _| {
+            name.starts_with("team/").then(|| Fault::Refused(WriteError::Other("down".into())))
+        });
+        world.delete_all();
+        world.run(10 * SECOND);
+        assert_eq!(world.calls.len(), 1);
+        world.edit("team/r-0000", json!({"spec": change}));
+        world.healthy();
+        world.run(MINUTE);
+        world.assert_gone("team/r-0000", "Deleted");
+        assert_eq!(world.calls.len(), 2, "{change}");
+    }
+}

@@ -413,3 +413,28 @@ fn a_throttle_answer_halves_the_pace_which_then_recovers() {
     assert!(waits.keys().all(|key| world.calls_about(key) == 2), "no robot backs off by itself");
     assert!(most_in_a_second(&world.called_by("app")) <= 200);
 }
+
+/// Else a drain that comes later presses an API server that nobody has tried.
+#[test]
+fn writes_that_nobody_waits_behind_open_the_way_for_no_more_at_once() {
+    let mut world = World::led();
+    for n in 0..100 {
+        world.robot(&format!("team/r-{n}"), json!({}));
+        world.run(SECOND);
+    }
+    assert_eq!(world.engine.window.size(), 4);
+}
+
+/// Robots that wait need not be looked at because a call of another one was answered.
+#[test]
+fn an_answer_costs_those_in_line_no_look() {
+    let mut world = World::led();
+    world.crowd("team/r", 300, json!({}));
+    world.configure("app", json!({"requestsPerSecond": 1}));
+    world.delete_all();
+    world.run(20 * MS);
+    let looks = world.engine.looks;
+    world.run(SECOND);
+    assert!(world.calls.len() <= 3);
+    assert!(world.engine.looks - looks < 30, "{} looks", world.engine.looks - looks);
+}

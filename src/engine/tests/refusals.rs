@@ -111,6 +111,14 @@ fn a_refused_command_is_probed_by_whoever_is_left() {
     for n in 0..5 {
         assert_eq!(world.condition(&format!("team/r-{n}"), "Ready").unwrap().1, "Added");
     }
+    // For the probe, too, it was stored before that a call may follow.
+    for call in world.calls.iter().filter(|call| call.operation == Operation::AddRobot) {
+        let foretells = |write: &&Wrote| {
+            let Change::Status(patch) = &write.change else { return false };
+            write.name == call.robot && write.at <= call.at && json!(patch).to_string().contains("Adding")
+        };
+        assert!(world.writes.iter().any(|write| foretells(&write)), "{call:?}");
+    }
 }
 
 /// After a restart the process knows of the last call only what is stored.
@@ -198,4 +206,28 @@ fn who_came_between_two_refusals_is_told_of_the_second() {
         world.robots.keys().filter(|key| world.condition(key, "RobotDeleted").is_none()).collect();
     assert_eq!(untold, [""; 0]);
     assert!(world.robots.len() > 200);
+}
+
+/// After a restart many say already why they wait; who does not say so is told in the same go.
+#[test]
+fn who_was_not_told_yet_is_told_beside_many_who_were() {
+    let mut world = World::led();
+    world.answering(|_, _| Says::Code(70009));
+    world.crowd("team/a", 300, json!({}));
+    world.crowd("team/b", 5, json!({}));
+    let told = |world: &World, key: &str| world.condition(key, "RobotDeleted").is_some();
+    for n in 0..300 {
+        world.delete(&format!("team/a-{n:04}"));
+    }
+    world.run(MINUTE);
+    assert!((0..300).all(|n| told(&world, &format!("team/a-{n:04}"))));
+    world.input(Input::Lost);
+    world.run(SECOND);
+    for n in 0..5 {
+        world.delete(&format!("team/b-{n:04}"));
+    }
+    world.run(SECOND);
+    world.restart();
+    world.run(5 * SECOND);
+    assert!((0..5).all(|n| told(&world, &format!("team/b-{n:04}"))));
 }

@@ -153,3 +153,45 @@ fn a_finalizer_whose_writes_hang_is_told() {
     assert!(world.robots.is_empty());
     assert_eq!(world.calls.len(), 1);
 }
+
+/// As with a robot's: once is an accident, and of the status nothing is told in the status.
+#[test]
+fn an_application_whose_finalizer_hangs_is_told_and_one_whose_status_hangs_is_not() {
+    let mut world = World::led();
+    world.run(MINUTE);
+    world.failing(|name, change, _| {
+        (name == "app" && !matches!(change, Change::Status(_))).then_some(Fault::Hangs)
+    });
+    world.robot("team/r", json!({}));
+    world.run(16 * SECOND);
+    assert_eq!(world.application_ready("app"), ("True".into(), "CredentialsLoaded".into()));
+    world.run(16 * SECOND);
+    assert_eq!(world.application_ready("app"), ("False".into(), "WriteRefused".into()));
+    let told = text(&condition(&world.applications["app"], "Ready").unwrap()["message"]);
+    assert!(told.contains("as where an admission webhook hangs"), "{told}");
+    // A refusal and a webhook that hangs say the same thing: it is refused still.
+    world.run(5 * MINUTE);
+    assert_eq!(world.application_ready("app"), ("False".into(), "WriteRefused".into()));
+
+    let mut world = World::led();
+    world.failing(|name, change, _| {
+        (name == "app" && matches!(change, Change::Status(_))).then_some(Fault::Hangs)
+    });
+    world.configure("app", json!({"suspend": true}));
+    world.run(5 * MINUTE);
+    assert_eq!(events(&world), 0);
+}
+
+#[test]
+fn the_way_to_the_api_server_is_open_again_with_the_first_write_that_gets_through() {
+    let mut world = World::led();
+    world.crowd("team/r", 5, json!({}));
+    world.failing(|_, _, _| Some(Fault::Refused(WriteError::Unreachable("no route".into()))));
+    world.delete_all();
+    world.run(MINUTE);
+    assert!(world.engine.cut_off.is_some());
+    world.healthy();
+    world.run(2 * SECOND);
+    assert!(world.engine.cut_off.is_none());
+    assert!(world.robots.is_empty());
+}
