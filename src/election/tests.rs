@@ -526,7 +526,12 @@ fn whether_the_one_before_has_finished() {
             Before::Vanished,
         ),
         ("freed after its end", vec![(0, theirs("1")), (20_000, Some(free("2")))], Before::Vanished),
-        ("deleted while it was held", vec![(0, theirs("1")), (5_000, None)], Before::Vanished),
+        // Its holder does not know yet, and leads until then.
+        (
+            "deleted while it was held",
+            vec![(0, theirs("1")), (5_000, None), (12_000, None), (16_000, None)],
+            Before::Vanished,
+        ),
         (
             "two before: the first vanished, the second gave it back",
             vec![(0, theirs("1")), (16_000, Some(held("2", "third-1"))), (20_000, Some(free("3")))],

@@ -1,6 +1,7 @@
 //! Processes: how they start, what they are told, how they lead and end.
 
 use super::*;
+use roomrobot_operator::application::Spec;
 
 impl World {
     pub(super) fn start(&mut self, n: usize) {
@@ -53,11 +54,14 @@ impl World {
             replica.engine.handle(lost, moment);
         }
         let process = replica.process();
+        let generations = &mut self.generations;
         let afresh = match &input {
-            Some(Input::Application(spec)) => {
-                let known = self.generations.insert((process, spec.name.to_string()), spec.generation);
-                known != Some(spec.generation)
-            }
+            Some(Input::Application(spec)) => is_new(generations, process, spec),
+            // The reply to its own write may show what the watch has not told yet.
+            Some(Input::ApplicationWritten(_, result)) => match result.as_ref() {
+                Ok(spec) => is_new(generations, process, spec),
+                Err(_) => false,
+            },
             Some(Input::Secret(..) | Input::ApplicationGone(_) | Input::Leading(_)) => true,
             _ => false,
         };
@@ -279,4 +283,9 @@ impl World {
     pub(super) fn lag(&self, n: usize) -> Duration {
         MS * u32::from(self.setup.lag) * u32::try_from(n % 3 + 1).unwrap_or(1)
     }
+}
+
+/// Whether a process has not seen this spec before.
+fn is_new(known: &mut HashMap<(Process, String), i64>, process: Process, spec: &Spec) -> bool {
+    known.insert((process, spec.name.to_string()), spec.generation) != Some(spec.generation)
 }
