@@ -464,7 +464,6 @@ impl Election {
         let before = self.seen.replace(Seen { record, since: now });
         if let Some(Seen { record: Some(last), since }) = &before
             && last.holder.as_ref().is_some_and(|holder| *holder != self.identity)
-            && self.holder().is_none()
             && self.seen.as_ref().is_some_and(|seen| seen.record.is_none())
         {
             // Somebody deleted it. Its holder does not know that yet, and leads.

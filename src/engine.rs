@@ -759,24 +759,19 @@ impl Engine {
         }
     }
 
-    fn recount_where(&mut self, now: Now, which: impl Fn(&Entry) -> bool) {
-        let ids: Vec<Id> = self.index.iter().filter(|(_, entry)| which(entry)).map(|(id, _)| id).collect();
-        for id in ids {
-            self.recount(id, now);
-        }
+    fn ids_where(&self, which: impl Fn(&Entry) -> bool) -> Vec<Id> {
+        self.index.iter().filter(|(_, entry)| which(entry)).map(|(id, _)| id).collect()
     }
 
     fn recount_and_touch_where(&mut self, now: Now, which: impl Fn(&Entry) -> bool) {
-        let ids: Vec<Id> = self.index.iter().filter(|(_, entry)| which(entry)).map(|(id, _)| id).collect();
-        for id in ids {
+        for id in self.ids_where(which) {
             self.recount(id, now);
             self.touch(id, now);
         }
     }
 
     fn touch_where(&mut self, now: Now, which: impl Fn(&Entry) -> bool) {
-        let ids: Vec<Id> = self.index.iter().filter(|(_, entry)| which(entry)).map(|(id, _)| id).collect();
-        for id in ids {
+        for id in self.ids_where(which) {
             self.touch(id, now);
         }
     }

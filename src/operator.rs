@@ -7,7 +7,7 @@ use crate::{
     clock::{Moment, Until},
     crash,
     endpoint::Allowed,
-    engine::{Answer, Call, Change, Effect, Engine, Input, LAST_SECOND, Now, Settings, Snapshot},
+    engine::{Call, Change, Effect, Engine, Input, LAST_SECOND, Now, Settings, Snapshot},
     kubernetes,
     leader::{Candidate, lease_name},
     metrics::Metrics,
@@ -425,15 +425,7 @@ impl Hands {
                     metrics.called(&call.application, call.operation, &outcome, begun.elapsed());
                     audit(&call, &outcome, begun.elapsed());
                     traces.called(&call, &outcome, start);
-                    let _ = done.send(Input::Answered(Answer {
-                        id: call.id,
-                        application: call.application,
-                        sdk_app_id: call.caller.sdk_app_id,
-                        operation: call.operation,
-                        signature: call.signature,
-                        started: call.started,
-                        outcome,
-                    }));
+                    let _ = done.send(Input::Answered(call.answered(outcome)));
                 });
             }
             Effect::Write(write) => {

@@ -29,10 +29,9 @@ const LOOKS: usize = 64;
 const LEAST_UNRECORDED: usize = 8;
 
 /// So many answers of one namespace may wait for their records where `requests_per_second` calls go out: those of a tenth
-/// of a second. A
-/// process that is killed takes them with it, and the next one asks again. Where the API server answers a write within
-/// a tenth of a second, the calls have their full pace all the same; where it is slower, robots leave their rooms as fast
-/// as that can be recorded.
+/// of a second. A process that is killed takes them with it, and the next one asks again. Where the API server answers a
+/// write within a tenth of a second, the calls have their full pace all the same; where it is slower, robots leave their
+/// rooms as fast as that can be recorded.
 fn most_unrecorded(requests_per_second: u32) -> usize {
     (requests_per_second as usize / 10).max(LEAST_UNRECORDED)
 }

@@ -2,7 +2,7 @@
 
 use super::{Before, Effect, Engine, Now};
 use crate::{
-    index::{Id, State},
+    index::State,
     plan::Attempt,
     robot::Robot,
     status::{Kind, Reason},
@@ -61,7 +61,9 @@ impl Engine {
         } else {
             self.active = true;
             // What an application holds was counted when its robots were seen; it may have changed since.
-            self.recount_where(now, |_| true);
+            for id in self.ids_where(|_| true) {
+                self.recount(id, now);
+            }
             self.touch_everything(now);
         }
     }
@@ -69,8 +71,7 @@ impl Engine {
     /// Another process may have acted meanwhile: what this one learnt before counts no more than if it had just started,
     /// but for calls that are still under way and for final answers.
     fn lead_again(&mut self, now: Now) {
-        let ids: Vec<Id> = self.index.iter().map(|(id, _)| id).collect();
-        for id in ids {
+        for id in self.ids_where(|_| true) {
             let Some(entry) = self.index.get_mut(id) else { continue };
             (entry.blocked_until, entry.failed_writes) = (Duration::ZERO, 0);
             (entry.refused, entry.status_refused) = (None, false);

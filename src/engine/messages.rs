@@ -182,6 +182,22 @@ pub struct Call {
     pub started: Duration,
 }
 
+impl Call {
+    /// Its end.
+    #[must_use]
+    pub fn answered(&self, outcome: Outcome) -> Answer {
+        Answer {
+            id: self.id,
+            application: Arc::clone(&self.application),
+            sdk_app_id: self.caller.sdk_app_id,
+            operation: self.operation,
+            signature: self.signature,
+            started: self.started,
+            outcome,
+        }
+    }
+}
+
 /// A write to a RoomRobot.
 #[derive(Debug)]
 pub struct Write {

@@ -721,15 +721,7 @@ impl World {
 }
 
 fn answer(call: &Call, outcome: Outcome) -> Input {
-    Input::Answered(Answer {
-        id: call.id,
-        application: Arc::clone(&call.application),
-        sdk_app_id: call.caller.sdk_app_id,
-        operation: call.operation,
-        signature: call.signature,
-        started: call.started,
-        outcome,
-    })
+    Input::Answered(call.answered(outcome))
 }
 
 fn word(change: &Change) -> &'static str {

@@ -8,6 +8,7 @@ use promises::{Call, End};
 use roomrobot_operator::{
     codes::{Class, Operation},
     crd::{CreationPolicy, DeletionPolicy},
+    robot::Robot,
 };
 use std::{
     collections::{BTreeMap, HashMap, HashSet, VecDeque},
@@ -222,10 +223,7 @@ impl Checks {
         life.wiped |= wiped;
         life.is_there = (life.is_there && !wiped) || ready == Some("True");
         let live = robot.deleting_since.is_none();
-        let heir = live
-            && robot.finalizers.ours.is_some()
-            && life.accepted
-            && robot.deletion_policy == DeletionPolicy::Delete;
+        let heir = would_delete(robot);
         life.retain.set(robot.deletion_policy == DeletionPolicy::Retain, now);
         life.suspended.set(robot.suspend, now);
         life.deleting.set(!live, now);
@@ -382,12 +380,7 @@ impl Checks {
         if let Some(life) = self.lives.get_mut(uid) {
             if add {
                 life.may_be_there = true;
-                let robot = &life.last.robot;
-                let heir = robot.deleting_since.is_none()
-                    && robot.finalizers.ours.is_some()
-                    && robot.accepted()
-                    && robot.deletion_policy == DeletionPolicy::Delete;
-                life.heir.set(heir && !life.gone, now);
+                life.heir.set(would_delete(&life.last.robot) && !life.gone, now);
             } else {
                 life.asking.push(process);
             }
@@ -439,21 +432,13 @@ impl Checks {
     }
 
     /// A process hears what became of its call.
-    pub fn heard(
-        &mut self,
-        uid: &str,
-        operation: Operation,
-        class: Option<Class>,
-        process: Process,
-        now: Duration,
-    ) {
+    pub fn heard(&mut self, uid: &str, operation: Operation, class: Class, process: Process, now: Duration) {
         let Some(life) = self.lives.get_mut(uid) else { return };
         if operation == Operation::DeleteRobot
             && let Some(place) = life.asking.iter().position(|asking| *asking == process)
         {
             life.asking.remove(place);
         }
-        let Some(class) = class else { return };
         if class.is_final() {
             if operation == Operation::DeleteRobot {
                 life.answered.insert(process);
@@ -507,4 +492,12 @@ impl Checks {
             self.broken(broken);
         }
     }
+}
+
+/// Whether it would delete its robot if it were deleted. The operator's own rule is not asked: it is what is checked.
+fn would_delete(robot: &Robot) -> bool {
+    robot.deleting_since.is_none()
+        && robot.finalizers.ours.is_some()
+        && robot.accepted()
+        && robot.deletion_policy == DeletionPolicy::Delete
 }

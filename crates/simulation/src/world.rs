@@ -15,8 +15,7 @@ use roomrobot_operator::{
     crd::ROBOT_FINALIZER,
     election,
     engine::{
-        Answer, ApplicationWrite, Call, Change, Effect, Input, LAST_SECOND, Write, WriteError,
-        application_finalizer,
+        ApplicationWrite, Call, Change, Effect, Input, LAST_SECOND, Write, WriteError, application_finalizer,
     },
     kubernetes,
     right::Standing,
@@ -74,8 +73,6 @@ pub struct Report {
     pub time: Duration,
     /// Machine time of the engines.
     pub engines: Duration,
-    /// How often a RoomRobot was looked at for each input.
-    pub looks: f64,
     /// Which promise was broken, and how.
     pub broken: Option<String>,
     /// What happened, in words, where it was asked for.
@@ -277,7 +274,6 @@ pub fn run_in(story: &Story, orders: Orders, tell: bool) -> (Report, Orders) {
         events: world.handled,
         time: world.now,
         engines: world.engines,
-        looks: world.looks() as f64 / (world.inputs.max(1)) as f64,
         broken: world.checks.violation,
         told: world.told.unwrap_or_default(),
     };

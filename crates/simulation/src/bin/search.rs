@@ -82,8 +82,6 @@ fn main() -> ExitCode {
     if args.case.is_none() {
         // A panic is told with its story.
         std::panic::set_hook(Box::new(|_| {}));
-    }
-    if args.case.is_none() {
         match search::linear() {
             Ok(told) => println!("{told}"),
             Err(told) => {

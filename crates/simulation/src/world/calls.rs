@@ -169,7 +169,7 @@ impl World {
             format!("  {} for {} is answered: {words}", call.operation, call.key)
         });
         self.learn(flight, &outcome);
-        self.checks.heard(&call.uid, call.operation, Some(class), (*n, *process), now);
+        self.checks.heard(&call.uid, call.operation, class, (*n, *process), now);
         let rate = self.most_rate;
         let most = 2 * (rate / 10).max(8) + 4;
         let on_the_way = (2.0 * way.max(&self.slow_calls.1).as_secs_f64() + 0.1) * f64::from(rate);
@@ -180,15 +180,7 @@ impl World {
                 "{unrecorded} final answers of {app} wait for their records: a kill would lose them"
             ));
         }
-        let input = Input::Answered(Answer {
-            id: call.id,
-            application: Arc::clone(&call.application),
-            sdk_app_id: call.caller.sdk_app_id,
-            operation: call.operation,
-            signature: call.signature,
-            started: call.started,
-            outcome,
-        });
+        let input = Input::Answered(call.answered(outcome));
         self.tell(*n, Some(input));
     }
 
