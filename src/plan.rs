@@ -325,7 +325,15 @@ fn addition(facts: &Facts<'_>) -> Step {
     let say = |wanted: Vec<Wanted>, then| report(robot, wanted, then);
     let in_doubt = in_doubt(robot, memory);
     let is = if in_doubt { Is::Unknown } else { Is::False };
-    if let Some(attempt) = memory.last.as_deref().filter(|attempt| attempt.operation == Operation::AddRobot) {
+    let last = memory.last.as_deref().filter(|attempt| attempt.operation == Operation::AddRobot);
+    let added =
+        robot.conditions.reason(Kind::Ready) == Some(Reason::Added) && robot.conditions.is_true(Kind::Ready);
+    if added && last.is_none_or(|attempt| attempt.recorded && attempt.class == Class::Done) {
+        // Told already, maybe by another process: the message holds that call's RequestId and stays as it is.
+        let added = robot.conditions.kept(Kind::Ready);
+        return say([accepted(robot)].into_iter().chain(added).collect(), Step::Rest);
+    }
+    if let Some(attempt) = last {
         let reason = status::addition_reason(&attempt.outcome);
         if attempt.class == Class::Done {
             let text =
@@ -344,12 +352,6 @@ fn addition(facts: &Facts<'_>) -> Step {
             // Also where the conditions say the same already: `lastRequest` does not.
             return Step::Report(wanted);
         }
-    } else if robot.conditions.reason(Kind::Ready) == Some(Reason::Added)
-        && robot.conditions.is_true(Kind::Ready)
-    {
-        // Added before this process started: the message holds that call's RequestId and stays as it is.
-        let added = robot.conditions.kept(Kind::Ready);
-        return say([accepted(robot)].into_iter().chain(added).collect(), Step::Rest);
     }
     // Before the first call it is stored that one may follow: another process could not know else.
     let foretold = match robot.conditions.is(Kind::Ready) {
@@ -382,7 +384,10 @@ fn deleting(facts: &Facts<'_>) -> Step {
         // Putting it back on an object that is being deleted is refused; it waits for others, or is gone.
         return Step::Rest;
     }
-    if robot.conditions.is_true(Kind::RobotDeleted) {
+    // Whoever takes `Retain` back while the object is still there has chosen anew.
+    let retained = robot.conditions.reason(Kind::RobotDeleted) == Some(Reason::Retained);
+    let chosen_anew = retained && robot.deletion_policy == DeletionPolicy::Delete;
+    if robot.conditions.is_true(Kind::RobotDeleted) && !chosen_anew {
         if facts.refused.is_none() {
             return Step::DropFinalizer;
         }

@@ -618,6 +618,22 @@ fn a_changed_spec_of_an_added_robot_is_observed_after_a_restart_too() {
     assert_report(scene.plan(), &[ACCEPTED, (Kind::Ready, Is::True, Reason::Added)]);
 }
 
+/// As while two processes lead, or two installations do: else each puts its own RequestId there in turn, as fast as it can.
+#[test]
+fn an_addition_that_another_process_tells_of_is_not_told_again() {
+    let mut scene = Scene::new().creating().accepted().answered(Operation::AddRobot, reply(0));
+    scene.carry_out();
+    let mine = scene.memory.clone();
+    let mut other = reply(0);
+    if let Outcome::Reply(reply) = &mut other {
+        reply.request_id = Some("Id-of-another".into());
+    }
+    scene = scene.answered(Operation::AddRobot, other);
+    assert_report(scene.carry_out(), &[ACCEPTED, (Kind::Ready, Is::True, Reason::Added)]);
+    scene.memory = mine;
+    assert_eq!(scene.plan(), Step::Rest);
+}
+
 /// As a deletion does: else each probe costs a second write, which puts another call's RequestId there.
 #[test]
 fn an_addition_that_was_refused_itself_keeps_its_own_request_id() {
@@ -665,6 +681,9 @@ fn the_finalizer_is_never_put_on_a_robot_that_is_being_deleted() {
 fn what_is_told_already_only_drops_the_finalizer() {
     for reason in [Reason::Deleted, Reason::RoomNotFound, Reason::NotInRoom, Reason::Retained] {
         let mut scene = Scene::new().accepted().deleting();
+        if reason == Reason::Retained {
+            scene = scene.retaining();
+        }
         let wanted =
             [Wanted::new(Kind::RobotDeleted, Is::True, reason, "told by the process before this one")];
         let at = Timestamp::from_second(1).unwrap();
@@ -753,6 +772,19 @@ fn retain_lets_go_at_once_whatever_stands_in_the_way() {
         assert_report(scene.carry_out(), &[LEAVING, (Kind::RobotDeleted, Is::True, Reason::Retained)]);
         assert_eq!(scene.carry_out(), Step::DropFinalizer);
     }
+}
+
+/// `deletionPolicy` may be changed at any time, and until the finalizer goes it counts: that may take hours where the
+/// cluster refuses to take it off.
+#[test]
+fn retain_can_be_taken_back_until_the_object_goes() {
+    let mut scene = Scene::new().accepted().deleting().retaining();
+    assert_report(scene.carry_out(), &[ACCEPTED, LEAVING, (Kind::RobotDeleted, Is::True, Reason::Retained)]);
+    scene.robot.deletion_policy = DeletionPolicy::Delete;
+    assert_eq!(scene.plan(), Step::Call(Operation::DeleteRobot));
+    scene = scene.answered(Operation::DeleteRobot, reply(0));
+    assert_report(scene.carry_out(), &[ACCEPTED, LEAVING, (Kind::RobotDeleted, Is::True, Reason::Deleted)]);
+    assert_eq!(scene.plan(), Step::DropFinalizer);
 }
 
 /// The call may even have taken effect, its reply lost; and the last RequestId stays in the condition (promise 4).

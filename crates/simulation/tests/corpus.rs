@@ -515,6 +515,71 @@ fn an_addition_is_foretold_though_it_only_finds_out_whether_calls_are_answered()
     );
 }
 
+/// Two processes led for a moment, and each put the RequestId of its own `add_robot` into the condition in turn, as fast as it
+/// could.
+#[test]
+fn two_leaders_do_not_write_over_each_other() {
+    let create = |name: u8, create: bool| Action::Create {
+        ns: 0,
+        name,
+        of: Of::Its,
+        app: 0,
+        create,
+        retain: false,
+        born: false,
+        suspend: false,
+    };
+    holds(
+        Setup { replicas: 2, ..HEALTHY },
+        &[
+            // Somebody deletes the Lease.
+            Step { after: 0, action: Action::DeleteLease },
+            Step { after: 12_018, action: Action::DeleteLease },
+            // Replica 0's requests to the API server fail for 3 s.
+            Step { after: 23_405, action: Action::Cut { replica: 0, hangs: false, time: 3_000 } },
+            Step { after: 353, action: Action::DeleteLease },
+            // Replica 1 is ended, the next one starts 0.001 s later.
+            Step { after: 0, action: Action::End { replica: 1, down: 1 } },
+            // RoomRobot team-a/r2 is created under app, Create, and another one, Adopt
+            Step { after: 1_707, action: create(2, true) },
+            Step { after: 32, action: create(0, false) },
+        ],
+    );
+}
+
+/// `Retain` was taken back while the cluster refused to take the finalizer off, and the robot stayed in its room.
+#[test]
+fn retain_is_taken_back_before_the_object_goes() {
+    holds(
+        HEALTHY,
+        &[
+            // RoomRobot team-a/r3 is created under app, Adopt, Retain
+            Step {
+                after: 0,
+                action: Create {
+                    ns: 0,
+                    name: 3,
+                    of: Of::Its,
+                    app: 0,
+                    create: false,
+                    retain: true,
+                    born: false,
+                    suspend: false,
+                },
+            },
+            // A policy refuses the next write of a finalizer.
+            Step {
+                after: 50,
+                action: Writes { ns: 0, which: Which::Finalizers, how: Refusal::Policy, times: 1, time: 18 },
+            },
+            // All RoomRobots in team-a are deleted.
+            Step { after: 0, action: DeleteAll { ns: 0 } },
+            // deletionPolicy of team-a/r3 is now Delete
+            Step { after: 17, action: Retain { ns: 0, name: 3, on: false } },
+        ],
+    );
+}
+
 /// What the search finds in a minute, from the first case of this day on; where it finds something, `make search` tells how
 /// it goes on.
 #[test]
