@@ -138,9 +138,14 @@ pub fn operations(uid: &str, change: &Change, finalizer: &str) -> Value {
         Change::MoreFinalizer => {
             json!([same, {"op": "add", "path": "/metadata/finalizers/-", "value": finalizer}])
         }
-        Change::DropFinalizer(at) => {
+        Change::DropFinalizer { at, version } => {
             let path = format!("/metadata/finalizers/{at}");
-            json!([same, {"op": "test", "path": path, "value": finalizer}, {"op": "remove", "path": path}])
+            json!([
+                same,
+                {"op": "replace", "path": "/metadata/resourceVersion", "value": version.to_string()},
+                {"op": "test", "path": path, "value": finalizer},
+                {"op": "remove", "path": path},
+            ])
         }
     }
 }

@@ -241,7 +241,7 @@ impl Metrics {
     pub fn wrote<T>(&self, resource: &'static str, change: &Change, result: &Result<T, WriteError>) {
         let change = match change {
             Change::FirstFinalizer | Change::MoreFinalizer => "add_finalizer",
-            Change::DropFinalizer(_) => "drop_finalizer",
+            Change::DropFinalizer { .. } => "drop_finalizer",
             Change::Status(_) => "status",
         };
         self.count_write("patch", resource, change, result);

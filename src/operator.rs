@@ -441,7 +441,7 @@ impl Hands {
                     after.pass();
                     metrics.wrote("roomrobots", &write.change, &result);
                     traces.wrote(&write, &result, start);
-                    if let (Change::DropFinalizer(_), Ok(robot)) = (&write.change, &result) {
+                    if let (Change::DropFinalizer { .. }, Ok(robot)) = (&write.change, &result) {
                         metrics.finished(robot, Timestamp::now().as_second());
                     }
                     let _ = done.send(Input::Written(write.id, Box::new(result)));

@@ -112,7 +112,7 @@ impl Traces {
             return;
         };
         exporter.send(&write.uid, of_write(write, result, start));
-        if let (Change::DropFinalizer(_), Ok(robot)) = (&write.change, result)
+        if let (Change::DropFinalizer { .. }, Ok(robot)) = (&write.change, result)
             && let Some(since) = robot.deleting_since
         {
             exporter.send(&write.uid, of_deletion(robot, since));
@@ -159,7 +159,7 @@ fn of_call(call: &Call, outcome: &Outcome, start: SystemTime) -> Span {
 fn of_write(write: &Write, result: &Result<Robot, WriteError>, start: SystemTime) -> Span {
     let name = match write.change {
         Change::FirstFinalizer | Change::MoreFinalizer => "add finalizer",
-        Change::DropFinalizer(_) => "drop finalizer",
+        Change::DropFinalizer { .. } => "drop finalizer",
         Change::Status(_) => "write status",
     };
     Span {

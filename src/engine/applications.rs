@@ -291,7 +291,7 @@ impl Engine {
             (Some(at), false) => {
                 let unused = seat.unused_since.get_or_insert(now.since_start);
                 let gone = spec.deleting || now.since_start >= *unused + UNUSED;
-                gone.then_some(Change::DropFinalizer(at))
+                gone.then_some(Change::DropFinalizer { at, version: spec.resource_version })
             }
             _ => None,
         };

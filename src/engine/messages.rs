@@ -232,7 +232,13 @@ pub enum Change {
     /// Put the finalizer on, behind others.
     MoreFinalizer,
     /// Take the finalizer at this place off.
-    DropFinalizer(usize),
+    DropFinalizer {
+        /// Its place among the finalizers.
+        at: usize,
+        /// The `resourceVersion` for which that was decided. A removal that comes late is not of use any more: who had it
+        /// released may have chosen anew since.
+        version: u64,
+    },
     /// Patch the status by these operations (JSON Patch). They begin with the `resourceVersion` that they were made for: a
     /// write that comes late never takes the place of a newer one.
     Status(Vec<serde_json::Value>),

@@ -727,7 +727,7 @@ fn answer(call: &Call, outcome: Outcome) -> Input {
 fn word(change: &Change) -> &'static str {
     match change {
         Change::FirstFinalizer | Change::MoreFinalizer => "hold",
-        Change::DropFinalizer(_) => "drop",
+        Change::DropFinalizer { .. } => "drop",
         Change::Status(_) => "status",
     }
 }
@@ -828,7 +828,10 @@ fn apply(object: &mut Value, uid: &str, change: &Change, finalizer: &str) -> Res
             Some(list) => list.push(finalizer.into()),
             None => return refuse("there is no list"),
         },
-        Change::DropFinalizer(at) => {
+        Change::DropFinalizer { version, .. } if meta["resourceVersion"] != version.to_string() => {
+            return refuse("there is a newer version");
+        }
+        Change::DropFinalizer { at, .. } => {
             let Some(list) = meta.get_mut("finalizers").and_then(Value::as_array_mut) else {
                 return refuse("there is no list");
             };

@@ -158,7 +158,7 @@ impl Engine {
                 return;
             }
             Some(Step::DropFinalizer) => match robot.finalizers.ours {
-                Some(at) => Change::DropFinalizer(at),
+                Some(at) => Change::DropFinalizer { at, version: robot.resource_version },
                 None => return,
             },
             Some(Step::Report(wanted)) => {

@@ -56,7 +56,7 @@ fn counted() -> Metrics {
         metrics.granted("app", Operation::DeleteRobot);
         metrics.called("app", Operation::DeleteRobot, &outcome, took);
     }
-    metrics.wrote("roomrobots", &Change::DropFinalizer(0), &Ok(()));
+    metrics.wrote("roomrobots", &Change::DropFinalizer { at: 0, version: 1 }, &Ok(()));
     metrics.wrote("rtcapplications", &Change::FirstFinalizer, &Err::<(), _>(WriteError::NotFound));
     metrics.announced(&Ok(()));
     metrics.finished(&deleted("r"), 1_767_225_600 + 7);
@@ -256,7 +256,7 @@ fn count_a_deletion(metrics: &Metrics, application: &str, code: i64, robot: &Rob
     metrics.granted(application, Operation::DeleteRobot);
     metrics.called(application, Operation::DeleteRobot, &reply, Duration::from_millis(20));
     metrics.wrote("roomrobots", &Change::Status(Vec::new()), &Ok(()));
-    metrics.wrote("roomrobots", &Change::DropFinalizer(0), &Ok(()));
+    metrics.wrote("roomrobots", &Change::DropFinalizer { at: 0, version: 1 }, &Ok(()));
     metrics.finished(robot, 1_767_225_600 + 7);
 }
 

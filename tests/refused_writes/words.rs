@@ -35,6 +35,11 @@ fn status(operations: serde_json::Value) -> Change {
     Change::Status(serde_json::from_value(operations).unwrap())
 }
 
+/// The removal of the finalizer at this place, decided on `robot` as it is given.
+fn drop_finalizer(at: usize, robot: &RoomRobot) -> Change {
+    Change::DropFinalizer { at, version: robot.resource_version().unwrap().parse().unwrap() }
+}
+
 fn refused(result: Result<(), WriteError>, words: &str) {
     match result {
         Err(WriteError::Refused(said)) => assert!(said.contains(words), "{words} is not in {said}"),
@@ -58,15 +63,16 @@ async fn what_does_not_fit_what_is_stored_is_a_conflict() {
     let write = async |robot: &RoomRobot, change| write(&world, &token, robot, change).await;
     let rejected = "the server rejected our request";
     // There is no list of finalizers, and then there is one.
-    conflict(write(&robot, Change::DropFinalizer(0)).await, rejected);
+    conflict(write(&robot, drop_finalizer(0, &robot)).await, rejected);
     conflict(write(&robot, Change::MoreFinalizer).await, rejected);
     write(&robot, Change::FirstFinalizer).await.unwrap();
     conflict(write(&robot, Change::FirstFinalizer).await, rejected);
-    conflict(write(&robot, Change::DropFinalizer(1)).await, rejected);
+    conflict(write(&robot, drop_finalizer(0, &robot)).await, "the object has been modified");
+    conflict(write(&robot, drop_finalizer(1, &robot)).await, rejected);
     // Another object has its name by now.
     let mut other = robot.clone();
     other.metadata.uid = Some("other".into());
-    conflict(write(&other, Change::DropFinalizer(0)).await, rejected);
+    conflict(write(&other, drop_finalizer(0, &other)).await, rejected);
     conflict(
         write(&robot, status(json!([{"op": "add", "path": "/status/a/b", "value": 1}]))).await,
         rejected,
@@ -80,7 +86,7 @@ async fn what_does_not_fit_what_is_stored_is_a_conflict() {
     world.delete("r").await;
     conflict(write(&robot, Change::MoreFinalizer).await, "no new finalizers can be added");
     world.patch("r", json!({"metadata": {"finalizers": null}})).await;
-    assert_eq!(write(&robot, Change::DropFinalizer(0)).await, Err(WriteError::NotFound));
+    assert_eq!(write(&robot, drop_finalizer(0, &robot)).await, Err(WriteError::NotFound));
 }
 
 /// Whatever a webhook answers, its denial is one: not a conflict, not an overload, and not that the robot is gone.
@@ -90,7 +96,8 @@ async fn what_the_cluster_does_not_allow_is_refused() {
     let operator = account_token(&world.plane).await.unwrap();
     let robot = world.robot("r").await;
     let write_with = async |token: &str, change| write(&world, token, &robot, change).await;
-    let write = async || write_with(&operator, Change::DropFinalizer(0)).await;
+    let drop_it = async || drop_finalizer(0, &world.robots().get("r").await.unwrap());
+    let write = async || write_with(&operator, drop_it().await).await;
     write_with(&operator, Change::FirstFinalizer).await.unwrap();
     {
         let _policy = policy(&world, &["roomrobots"], None);
@@ -130,7 +137,7 @@ async fn what_the_cluster_does_not_allow_is_refused() {
         let _rights = Rights::without(&world, "roomrobots").await;
         refused(write().await, "cannot patch resource");
     }
-    refused(write_with("nobody's", Change::DropFinalizer(0)).await, "Unauthorized");
+    refused(write_with("nobody's", drop_it().await).await, "Unauthorized");
     // A ServiceAccount that is gone has no valid token any more.
     let accounts = Api::<ServiceAccount>::namespaced(world.client.clone(), &world.namespace);
     let account = json!({"metadata": {"name": "short-lived"}});
@@ -138,7 +145,7 @@ async fn what_the_cluster_does_not_allow_is_refused() {
     let short = token(&world.plane, &world.namespace, "short-lived").await.unwrap();
     accounts.delete("short-lived", &DeleteParams::default()).await.unwrap();
     eventually("its token is not valid any more", || async {
-        let written = write_with(&short, Change::DropFinalizer(0)).await;
+        let written = write_with(&short, drop_it().await).await;
         matches!(written, Err(WriteError::Refused(said)) if said.contains("Unauthorized"))
     })
     .await;

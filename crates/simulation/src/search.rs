@@ -107,7 +107,7 @@ fn tree(seed: u64) -> impl ValueTree<Value = Story> {
     let rng = TestRng::from_seed(RngAlgorithm::ChaCha, &bytes);
     let mut runner = TestRunner::new_with_rng(Config::default(), rng);
     let mut rng = runner.new_rng();
-    let kinds = kinds();
+    let kinds = kinds(&mut rng);
     // People always create and delete.
     let mut chosen: Vec<(u32, BoxedStrategy<Action>)> = Vec::new();
     for (n, (weight, kind)) in kinds.into_iter().enumerate() {
@@ -124,8 +124,21 @@ fn tree(seed: u64) -> impl ValueTree<Value = Story> {
         2 => 2_000..15_000_u32,
         1 => 15_000..70_000_u32,
     ];
+    // In half of the stories something is there already, and at rest, when the trouble begins.
+    let there = vec(prop_oneof![4 => create_one(), 3 => create_many()], 0..[1, 7][rng.random_range(0..2)]);
+    let there = there.prop_map(|there| there.into_iter().map(|action| Step { after: 0, action }).collect());
+    let rest = Just(Step { after: 20_000, action: Action::Wait });
+    let begin = (there, rest).prop_map(|(mut there, rest): (Vec<Step>, Step)| {
+        if !there.is_empty() {
+            there.push(rest);
+        }
+        there
+    });
     let step = (after, Union::new_weighted(chosen)).prop_map(|(after, action)| Step { after, action });
-    let story = (setup(), vec(step, 2..most)).prop_map(|(setup, steps)| Story { setup, steps });
+    let story = (setup(), begin, vec(step, 2..most)).prop_map(|(setup, mut begin, steps)| {
+        begin.extend(steps);
+        Story { setup, steps: begin }
+    });
     story.new_tree(&mut runner).expect("no strategy filters")
 }
 
@@ -168,30 +181,23 @@ fn setup() -> impl Strategy<Value = Setup> {
     })
 }
 
-/// So many of the kinds are in every story.
-const ALWAYS: usize = 2;
+fn ns() -> impl Strategy<Value = u8> {
+    prop_oneof![3 => Just(0_u8), 2 => Just(1), 1 => Just(2)]
+}
 
-#[expect(clippy::too_many_lines, reason = "a line or two for each of them")]
-fn kinds() -> Vec<(u32, BoxedStrategy<Action>)> {
-    let ns = || prop_oneof![3 => Just(0_u8), 2 => Just(1), 1 => Just(2)];
-    let name = || prop_oneof![3 => 0..2_u8, 2 => 2..4_u8, 1 => 4..8_u8];
-    let app = || prop_oneof![3 => Just(0_u8), 1 => Just(1)];
-    let replica = || 0..3_u8;
-    let one = move || (ns(), name());
-    let brief = || prop_oneof![3 => 1..3_000_u16, 2 => 3_000..20_000_u16, 1 => 20_000..60_000_u16];
-    let times = || prop_oneof![2 => 1..4_u8, 1 => 4..40_u8, 2 => Just(u8::MAX)];
-    let of = || prop_oneof![2 => Just(Of::Its), 3 => (0..2_u8).prop_map(Of::Shared)];
-    let create = (
-        ns(),
-        name(),
-        of(),
-        app(),
-        any::<bool>(),
-        prop::bool::weighted(0.15),
-        any::<bool>(),
-        prop::bool::weighted(0.1),
-    )
-        .prop_map(|(ns, name, of, app, create, retain, born, suspend)| Action::Create {
+fn name() -> impl Strategy<Value = u8> {
+    prop_oneof![3 => 0..2_u8, 2 => 2..4_u8, 1 => 4..8_u8]
+}
+
+fn app() -> impl Strategy<Value = u8> {
+    prop_oneof![3 => Just(0_u8), 1 => Just(1)]
+}
+
+fn create_one() -> BoxedStrategy<Action> {
+    let of = prop_oneof![2 => Just(Of::Its), 3 => (0..2_u8).prop_map(Of::Shared)];
+    let policies = (any::<bool>(), prop::bool::weighted(0.15), any::<bool>(), prop::bool::weighted(0.1));
+    (ns(), name(), of, app(), policies)
+        .prop_map(|(ns, name, of, app, (create, retain, born, suspend))| Action::Create {
             ns,
             name,
             of,
@@ -200,7 +206,36 @@ fn kinds() -> Vec<(u32, BoxedStrategy<Action>)> {
             retain,
             born,
             suspend,
-        });
+        })
+        .boxed()
+}
+
+fn create_many() -> BoxedStrategy<Action> {
+    (ns(), 1..12_u8, app(), prop::bool::weighted(0.3), prop::bool::weighted(0.15))
+        .prop_map(|(ns, tens, app, create, shared)| Action::Crowd { ns, tens, app, create, shared })
+        .boxed()
+}
+
+/// One or two of `all`, or all of them.
+fn few<T: Clone>(rng: &mut TestRng, mut all: Vec<T>) -> Vec<T> {
+    let many = [1, 2, all.len()][rng.random_range(0..3)];
+    while all.len() > many {
+        all.swap_remove(rng.random_range(0..all.len()));
+    }
+    all
+}
+
+/// So many of the kinds are in every story.
+const ALWAYS: usize = 3;
+
+#[expect(clippy::too_many_lines, reason = "a line or two for each of them")]
+fn kinds(rng: &mut TestRng) -> Vec<(u32, BoxedStrategy<Action>)> {
+    // In many stories trouble lasts, or is of few kinds.
+    let long = [1, 1, 6][rng.random_range(0..3)];
+    let replica = || 0..3_u8;
+    let one = move || (ns(), name());
+    let brief = || prop_oneof![3 => 1..3_000_u16, 2 * long => 3_000..20_000_u16, long => 20_000..60_000_u16];
+    let times = || prop_oneof![2 => 1..4_u8, 1 => 4..40_u8, 2 * long => Just(u8::MAX)];
     let secret = prop_oneof![
         3 => Just(Secret::Right),
         2 => Just(Secret::Wrong),
@@ -218,44 +253,52 @@ fn kinds() -> Vec<(u32, BoxedStrategy<Action>)> {
             Just(Which::Applications)
         ]
     };
-    let refusal = prop::sample::select(vec![
-        Refusal::Policy,
-        Refusal::Forbidden,
-        Refusal::Unauthorized,
-        Refusal::Webhook,
-        Refusal::WebhookFails,
-        Refusal::TooMany,
-        Refusal::Internal,
-        Refusal::Proxy404,
-        Refusal::Conflict,
-        Refusal::Unreachable,
-        Refusal::ReplyLost,
-        Refusal::ReplyLate,
-        Refusal::Hangs,
-        Refusal::Overtaken,
-    ]);
-    let code = prop::sample::select(vec![
-        100_001_u32,
-        100_004,
-        100_005,
-        100_006,
-        100_002,
-        60010,
-        60011,
-        60017,
-        60020,
-        70398,
-        72000,
-        70001,
-        70003,
-        70009,
-        70050,
-        20004,
-        60008,
-        100_007,
-        100_013,
-        424_242,
-    ]);
+    let refusals = few(
+        rng,
+        vec![
+            Refusal::Policy,
+            Refusal::Forbidden,
+            Refusal::Unauthorized,
+            Refusal::Webhook,
+            Refusal::WebhookFails,
+            Refusal::TooMany,
+            Refusal::Internal,
+            Refusal::Proxy404,
+            Refusal::Conflict,
+            Refusal::Unreachable,
+            Refusal::ReplyLost,
+            Refusal::ReplyLate,
+            Refusal::Hangs,
+            Refusal::Overtaken,
+        ],
+    );
+    let refusal = prop::sample::select(refusals);
+    let codes = few(
+        rng,
+        vec![
+            100_001_u32,
+            100_004,
+            100_005,
+            100_006,
+            100_002,
+            60010,
+            60011,
+            60017,
+            60020,
+            70398,
+            72000,
+            70001,
+            70003,
+            70009,
+            70050,
+            20004,
+            60008,
+            100_007,
+            100_013,
+            424_242,
+        ],
+    );
+    let code = prop::sample::select(codes);
     let meets = prop_oneof![
         6 => code.prop_map(Meets::Code),
         1 => prop::sample::select(vec![500_u16, 502, 429, 403, 404]).prop_map(Meets::Http),
@@ -269,15 +312,10 @@ fn kinds() -> Vec<(u32, BoxedStrategy<Action>)> {
     let add = prop_oneof![Just(None), Just(Some(true)), Just(Some(false))];
     let far = prop_oneof![4 => 100..10_000_u32, 4 => 10_000..120_000_u32, 1 => 120_000..900_000_u32];
     vec![
-        (24, create.boxed()),
+        (24, create_one()),
         (14, one().prop_map(|(ns, name)| Action::Delete { ns, name }).boxed()),
         (3, ns().prop_map(|ns| Action::DeleteAll { ns }).boxed()),
-        (
-            3,
-            (ns(), 1..12_u8, app(), prop::bool::weighted(0.3), prop::bool::weighted(0.15))
-                .prop_map(|(ns, tens, app, create, shared)| Action::Crowd { ns, tens, app, create, shared })
-                .boxed(),
-        ),
+        (3, create_many()),
         (8, (ns(), name(), name()).prop_map(|(ns, from, to)| Action::Rename { ns, from, to }).boxed()),
         (6, (one(), any::<bool>()).prop_map(|((ns, name), on)| Action::Retain { ns, name, on }).boxed()),
         (4, (one(), any::<bool>()).prop_map(|((ns, name), on)| Action::Suspend { ns, name, on }).boxed()),
@@ -370,5 +408,5 @@ pub fn linear() -> Result<String, String> {
     let told = format!(
         "a deletion costs the engine {few:.0} µs among 800, {many:.0} µs among 8000, {one:.0} µs among 8000 of one robot"
     );
-    if many > 3.0 * few || one > 2.0 * many { Err(told) } else { Ok(told) }
+    if many > 3.0 * few || one > 2.5 * many { Err(told) } else { Ok(told) }
 }

@@ -580,6 +580,46 @@ fn retain_is_taken_back_before_the_object_goes() {
     );
 }
 
+/// The removal of a finalizer that was given up, because another RoomRobot stood for the same robot, arrived when that one had
+/// gone and something else was due.
+#[test]
+fn a_removal_of_the_finalizer_that_comes_late_does_nothing() {
+    let create = |name: u8, suspend: bool| Create {
+        ns: 0,
+        name,
+        of: Of::Shared(1),
+        app: 0,
+        create: false,
+        retain: false,
+        born: false,
+        suspend,
+    };
+    holds(
+        HEALTHY,
+        &[
+            // RoomRobots team-a/r4 and team-a/r3 stand for the same robot; r3 is suspended.
+            Step { after: 0, action: create(4, false) },
+            Step { after: 0, action: create(3, true) },
+            // RoomRobot team-a/r3 is deleted
+            Step { after: 20_000, action: Delete { ns: 0, name: 3 } },
+            // The next write of a finalizer is held up until another one has arrived.
+            Step {
+                after: 0,
+                action: Writes {
+                    ns: 0,
+                    which: Which::Finalizers,
+                    how: Refusal::Overtaken,
+                    times: 1,
+                    time: 18,
+                },
+            },
+            // All RoomRobots in team-a are deleted.
+            Step { after: 795, action: DeleteAll { ns: 0 } },
+            Step { after: 14_275, action: Wait },
+        ],
+    );
+}
+
 /// What the search finds in a minute, from the first case of this day on; where it finds something, `make search` tells how
 /// it goes on.
 #[test]

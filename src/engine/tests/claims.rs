@@ -107,7 +107,7 @@ fn an_heir_that_goes_before_the_finalizer_does_is_none() {
     claim(&mut world, "team/y", json!({}));
     let refused = WriteError::Other("503".into());
     world.failing(move |key, change, _| {
-        (key == "team/x" && matches!(change, Change::DropFinalizer(_)))
+        (key == "team/x" && matches!(change, Change::DropFinalizer { .. }))
             .then(|| Fault::Refused(refused.clone()))
     });
     world.delete("team/x");

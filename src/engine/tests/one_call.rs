@@ -31,7 +31,7 @@ fn a_view_that_is_older_than_what_is_known_is_not_taken() {
     let deleting = read(&world.robots["team/r"]);
     // The answer is in and told; the finalizer's removal does not get through.
     world.failing(|_, change, _| match change {
-        Change::DropFinalizer(_) => Some(Fault::Refused(WriteError::Other("down".into()))),
+        Change::DropFinalizer { .. } => Some(Fault::Refused(WriteError::Other("down".into()))),
         _ => None,
     });
     world.run(SECOND);
@@ -131,9 +131,9 @@ fn a_write_that_gets_through_ends_the_growing_of_the_waits() {
     world.crowd("team/r", 1, json!({}));
     let (mut statuses, mut drops) = (0, 0);
     world.failing(move |_, change, _| {
-        let tries = if matches!(change, Change::DropFinalizer(_)) { &mut drops } else { &mut statuses };
+        let tries = if matches!(change, Change::DropFinalizer { .. }) { &mut drops } else { &mut statuses };
         *tries += 1;
-        let failures = if matches!(change, Change::DropFinalizer(_)) { 1 } else { 8 };
+        let failures = if matches!(change, Change::DropFinalizer { .. }) { 1 } else { 8 };
         (*tries <= failures).then(|| Fault::Refused(WriteError::Other("down".into())))
     });
     world.delete_all();

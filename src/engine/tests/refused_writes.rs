@@ -19,7 +19,7 @@ fn events(world: &World) -> usize {
 fn a_deletion_whose_finalizer_may_not_go_says_why_and_ends_when_it_may() {
     let mut world = World::led();
     world.crowd("team/r", 3, json!({}));
-    refusing(&mut world, |_, change| matches!(change, Change::DropFinalizer(_)));
+    refusing(&mut world, |_, change| matches!(change, Change::DropFinalizer { .. }));
     world.delete_all();
     world.run(10 * MINUTE);
     for key in world.robots.keys() {
@@ -51,7 +51,7 @@ fn a_deletion_whose_finalizer_may_not_go_says_why_and_ends_when_it_may() {
 fn a_change_of_the_spec_tries_a_refused_write_at_once() {
     let mut world = World::led();
     world.crowd("team/r", 1, json!({}));
-    refusing(&mut world, |_, change| matches!(change, Change::DropFinalizer(_)));
+    refusing(&mut world, |_, change| matches!(change, Change::DropFinalizer { .. }));
     world.delete("team/r-0000");
     world.run(5 * MINUTE);
     world.healthy();
@@ -83,7 +83,7 @@ fn an_object_that_takes_no_write_is_told_by_an_event() {
 fn a_status_that_is_refused_does_not_keep_the_finalizer_on() {
     let mut world = World::led();
     world.crowd("team/r", 1, json!({}));
-    refusing(&mut world, |_, change| matches!(change, Change::DropFinalizer(_)));
+    refusing(&mut world, |_, change| matches!(change, Change::DropFinalizer { .. }));
     world.delete("team/r-0000");
     world.run(90 * MS);
     refusing(&mut world, |_, _| true);
@@ -137,7 +137,7 @@ fn an_application_whose_status_is_refused_serves_deletions() {
 fn a_finalizer_whose_writes_hang_is_told() {
     let mut world = World::led();
     world.crowd("team/r", 1, json!({}));
-    world.failing(|_, change, _| matches!(change, Change::DropFinalizer(_)).then_some(Fault::Hangs));
+    world.failing(|_, change, _| matches!(change, Change::DropFinalizer { .. }).then_some(Fault::Hangs));
     world.delete("team/r-0000");
     world.run(16 * SECOND);
     assert_eq!(world.condition("team/r-0000", "Stalled"), None, "one alone is an accident");

@@ -68,7 +68,7 @@ fn at_start_deletions_go_before_what_is_less_urgent() {
     for key in &ended {
         // Told by the process before, which ended before it could drop the finalizer.
         world.failing(|_, change, _| match change {
-            Change::DropFinalizer(_) => Some(Fault::Refused(WriteError::Other("later".into()))),
+            Change::DropFinalizer { .. } => Some(Fault::Refused(WriteError::Other("later".into()))),
             _ => None,
         });
         world.delete(key);

@@ -71,7 +71,7 @@ fn a_status_that_comes_late_never_takes_the_place_of_a_newer_one() {
     world.answering(|_, _| Says::Code(0));
     let refused = WriteError::Other("503".into());
     world.failing(move |_, change, _| {
-        matches!(change, Change::DropFinalizer(_)).then(|| Fault::Refused(refused.clone()))
+        matches!(change, Change::DropFinalizer { .. }).then(|| Fault::Refused(refused.clone()))
     });
     world.run(MINUTE);
     world.run(MINUTE);

@@ -178,10 +178,10 @@ impl Bench {
                     .stored
                     .get_mut(&name)
                     .ok_or_else(|| Error(format!("a write to {name}, which is settled")))?;
-                let gone = matches!(write.change, Change::DropFinalizer(_));
+                let gone = matches!(write.change, Change::DropFinalizer { .. });
                 match &write.change {
                     Change::Status(patch) => apply(stored, patch)?,
-                    Change::DropFinalizer(_) => set(stored, "/metadata/finalizers", json!([])),
+                    Change::DropFinalizer { .. } => set(stored, "/metadata/finalizers", json!([])),
                     change => return Err(Error(format!("an unexpected write to {name}: {change:?}"))),
                 }
                 set(stored, "/metadata/resourceVersion", version.into());
@@ -202,7 +202,7 @@ impl Bench {
                     .ok_or_else(|| Error(format!("a write to {}, which is not there", write.name)))?;
                 match &write.change {
                     Change::Status(patch) => apply(stored, patch)?,
-                    Change::DropFinalizer(_) => set(stored, "/metadata/finalizers", json!([])),
+                    Change::DropFinalizer { .. } => set(stored, "/metadata/finalizers", json!([])),
                     _ => set(stored, "/metadata/finalizers", json!([APPLICATION_FINALIZER])),
                 }
                 set(stored, "/metadata/resourceVersion", self.version.to_string().into());

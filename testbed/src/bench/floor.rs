@@ -152,9 +152,9 @@ async fn life(
     if outcome.code() != Some(0) {
         return Err(Error(format!("floor: the call was answered {:?}", outcome.code())));
     }
-    write(client, id, robot, Change::Status(record(robot, outcome)?)).await?;
+    let told = write(client, id, robot, Change::Status(record(robot, outcome)?)).await?;
     let ours = robot.finalizers.ours.ok_or_else(|| Error(format!("floor: no {ROBOT_FINALIZER}")))?;
-    write(client, id, robot, Change::DropFinalizer(ours)).await?;
+    write(client, id, robot, Change::DropFinalizer { at: ours, version: told.resource_version }).await?;
     Ok(start.elapsed().as_secs_f64() * 1e3)
 }
 
@@ -190,8 +190,8 @@ fn record(robot: &Robot, outcome: Outcome) -> Result<Vec<serde_json::Value>> {
     }
 }
 
-async fn write(client: &Client, id: Id, robot: &Robot, change: Change) -> Result<()> {
+async fn write(client: &Client, id: Id, robot: &Robot, change: Change) -> Result<Robot> {
     let write = Write { id, key: robot.key.clone(), uid: Arc::clone(&robot.uid), deleting: true, change };
     let written = kubernetes::write_robot(client, &write).await;
-    written.map(drop).map_err(|error| Error(format!("floor: a write failed: {error:?}")))
+    written.map_err(|error| Error(format!("floor: a write failed: {error:?}")))
 }

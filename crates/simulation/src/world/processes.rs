@@ -191,21 +191,21 @@ impl World {
 
     /// Another replica that leads beside this one.
     pub(super) fn leads_beside(&self, n: usize, shard: u8) -> Option<usize> {
-        // Who starts or wakes up while there is no Lease cannot know that somebody has deleted it under its holder.
-        let new = |deleted: Duration| {
-            self.now < deleted + 20 * SECOND
-                && self
-                    .replicas
-                    .iter()
-                    .any(|one| one.started.max(one.paused).max(one.cut.0) + 12 * SECOND > deleted)
-        };
-        if self.lease_deleted.is_some_and(new) {
+        if self.lease_was_deleted_unseen() {
             return None;
         }
         let beside = |other: &&Replica| {
             other.number != n && other.shard == shard && other.alive() && other.until > self.now
         };
         self.replicas.iter().find(beside).map(|other| other.number)
+    }
+
+    /// Who starts or wakes up while there is no Lease cannot know that somebody has deleted it under its holder.
+    pub(super) fn lease_was_deleted_unseen(&self) -> bool {
+        self.lease_deleted.is_some_and(|deleted| {
+            let new = |one: &Replica| one.started.max(one.paused).max(one.cut.0) + 12 * SECOND > deleted;
+            self.now < deleted + 20 * SECOND && self.replicas.iter().any(new)
+        })
     }
 
     pub(super) fn can_reach(&self, n: usize) -> Result<(), bool> {
