@@ -11,7 +11,7 @@
 //! | this replica | what happens | what it does |
 //! | --- | --- | --- |
 //! | stands by | one to two seconds have passed since it looked | reads |
-//! | stands by | read: there is no Lease | creates it; where another's vanished that may still be valid, at its end |
+//! | stands by | read: there is no Lease | creates it; where another's vanished, when that has ended for certain |
 //! | stands by | read: it is nobody's | claims it |
 //! | stands by | read: another's, unchanged for as long as it lasts | claims it |
 //! | stands by | read: another's, which may still be valid | reads again, at its end at the latest |
@@ -287,7 +287,7 @@ pub struct Election {
     random: fastrand::Rng,
     identity: String,
     seen: Option<Seen>,
-    /// Another's Lease vanished that is valid until then.
+    /// Another's Lease vanished that may be valid until then.
     vanished: Duration,
     busy: Option<Busy>,
     last_ticket: u64,
@@ -462,12 +462,12 @@ impl Election {
             return;
         }
         let before = self.seen.replace(Seen { record, since: now });
-        if let Some(Seen { record: Some(last), since }) = &before
+        if let Some(Seen { record: Some(last), .. }) = &before
             && last.holder.as_ref().is_some_and(|holder| *holder != self.identity)
             && self.seen.as_ref().is_some_and(|seen| seen.record.is_none())
         {
-            // Somebody deleted it. Its holder does not know that yet, and leads.
-            self.vanished = since.saturating_add(last.lasts);
+            // Somebody deleted it. Its holder does not know that yet, and leads; it may have got it since the last look.
+            self.vanished = now.saturating_add(last.lasts);
         }
         match self.holder() {
             Some(holder) if *holder == self.identity => {}

@@ -526,10 +526,10 @@ fn whether_the_one_before_has_finished() {
             Before::Vanished,
         ),
         ("freed after its end", vec![(0, theirs("1")), (20_000, Some(free("2")))], Before::Vanished),
-        // Its holder does not know yet, and leads until then.
+        // Its holder does not know yet, and leads until then; it may be one that was never seen.
         (
             "deleted while it was held",
-            vec![(0, theirs("1")), (5_000, None), (12_000, None), (16_000, None)],
+            vec![(0, theirs("1")), (5_000, None), (12_000, None), (18_000, None), (23_000, None)],
             Before::Vanished,
         ),
         (

@@ -111,7 +111,7 @@ fn tree(seed: u64) -> impl ValueTree<Value = Story> {
     // People always create and delete.
     let mut chosen: Vec<(u32, BoxedStrategy<Action>)> = Vec::new();
     for (n, (weight, kind)) in kinds.into_iter().enumerate() {
-        let part = if n < ALWAYS { 100 } else { 22 };
+        let part = if n < ALWAYS { 100 } else { 25 };
         if rng.random_range(0..100) < part {
             chosen.push((weight, kind));
         }
@@ -268,6 +268,9 @@ fn kinds(rng: &mut TestRng) -> Vec<(u32, BoxedStrategy<Action>)> {
             Refusal::Unreachable,
             Refusal::ReplyLost,
             Refusal::ReplyLate,
+            // What hangs takes places.
+            Refusal::Hangs,
+            Refusal::Hangs,
             Refusal::Hangs,
             Refusal::Overtaken,
         ],
@@ -366,7 +369,7 @@ fn kinds(rng: &mut TestRng) -> Vec<(u32, BoxedStrategy<Action>)> {
         (3, (10..5_000_u16, brief()).prop_map(|(takes, time)| Action::SlowLists { takes, time }).boxed()),
         (
             9,
-            (0..4_u8, which(), refusal, times(), brief())
+            (prop_oneof![2 => Just(0_u8), 1 => 1..4_u8], which(), refusal, times(), brief())
                 .prop_map(|(ns, which, how, times, time)| Action::Writes { ns, which, how, times, time })
                 .boxed(),
         ),

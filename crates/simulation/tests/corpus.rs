@@ -547,6 +547,23 @@ fn two_leaders_do_not_write_over_each_other() {
     );
 }
 
+/// A standby waited for the end of the Lease that it had seen. By then another replica had taken it, which it had not seen, and
+/// somebody had deleted it.
+#[test]
+fn a_deleted_lease_may_have_been_of_somebody_who_was_never_seen() {
+    holds(
+        Setup { replicas: 2, lag: 1066, ..HEALTHY },
+        &[
+            // Replica 0 is killed, the next one starts 1.684 s later.
+            Step { after: 0, action: Kill { replica: 0, down: 1_684 } },
+            // The watches of replica 1 tell nothing for 0.05 s, then fail.
+            Step { after: 13_635, action: Watches { replica: 1, gone: false, mute: 50 } },
+            // Somebody deletes the Lease.
+            Step { after: 49, action: DeleteLease },
+        ],
+    );
+}
+
 /// `Retain` was taken back while the cluster refused to take the finalizer off, and the robot stayed in its room.
 #[test]
 fn retain_is_taken_back_before_the_object_goes() {

@@ -299,8 +299,10 @@ impl World {
 
     fn change_secret(&mut self, app: u8, secret: Secret) {
         let name = secret_of(app % 2);
-        self.room_trouble(story::application(app), None, 12 * SECOND);
         let before = self.secrets.insert(name.clone(), secret);
+        // A list that hangs is given up after a while.
+        let hung = before == Some(Secret::Hanging);
+        self.room_trouble(story::application(app), None, SECOND * if hung { 45 } else { 12 });
         // What cannot be listed is not shown by a watch either.
         let listed =
             |secret| matches!(secret, Secret::Right | Secret::Wrong | Secret::Empty | Secret::Missing);
@@ -421,7 +423,11 @@ impl World {
             (u32::from(self.setup.api), u32::from(self.setup.room), u32::from(self.setup.lag));
         let alone = 5 + (10 * api + 4 * room + 3 * lag) / 1000;
         let writes = waiting * (12 * api + 10) / (1000 * u32::from(self.setup.concurrency.clamp(1, 4)));
-        let limit = alone + writes + 3 * waiting / self.least_rate;
+        // Of two applications that share a quota, each has its part of it without an answer.
+        let part = (self.least_rate / 2).max(1) * 1000;
+        let calls =
+            3 * waiting / self.least_rate + if self.setup.twin { 4 * room * waiting / part } else { 0 };
+        let limit = alone + writes + calls;
         let mut broken = None;
         for uid in uids {
             let Some(life) = self.checks.lives.get_mut(&uid) else { continue };
