@@ -82,6 +82,8 @@ pub struct Life {
     forced: bool,
     /// A person has removed its status.
     wiped: bool,
+    /// It went from one shard to another: a process that is shown that it is gone forgets what it knew of it.
+    moved: bool,
     /// How long nothing has stood in its way.
     pub waited: u32,
     /// How long that may take.
@@ -182,6 +184,7 @@ impl Checks {
                     end: None,
                     forced: false,
                     wiped: false,
+                    moved: false,
                     waited: 0,
                     limit: 0,
                     untold: 0,
@@ -221,6 +224,7 @@ impl Checks {
             && before.is_some_and(|before| before.json.get("status").is_some())
             && after.json.get("status").is_none();
         life.wiped |= wiped;
+        life.moved |= before.is_some_and(|before| before.shard != after.shard);
         life.is_there = (life.is_there && !wiped) || ready == Some("True");
         let live = robot.deleting_since.is_none();
         let heir = would_delete(robot);
@@ -361,10 +365,10 @@ impl Checks {
             if life.recorded.all_since(until) {
                 broken = Some(about("its final answer is stored"));
             }
-            if life.answered.contains(&process) {
+            if life.answered.contains(&process) && !life.moved {
                 broken = Some(about("this process has had a final answer"));
             }
-            if life.asking.contains(&process) {
+            if life.asking.contains(&process) && !life.moved {
                 broken = Some(about("the call before is under way"));
             }
             let others = self.by_identity.get(&life.identity).into_iter().flatten();

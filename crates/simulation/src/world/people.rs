@@ -328,6 +328,7 @@ impl World {
             return;
         };
         replica.paused = now + MS * u32::from(time);
+        replica.asleep = asleep;
         if asleep {
             replica.slept += MS * u32::from(time);
         }
@@ -373,7 +374,7 @@ impl World {
             }
             if replica.paused > now {
                 // What it still had to sleep, it does not.
-                if replica.slept > Duration::ZERO {
+                if replica.asleep {
                     replica.slept = replica.slept.saturating_sub(replica.paused - now);
                 }
                 replica.paused = now;

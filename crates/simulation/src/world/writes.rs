@@ -120,13 +120,9 @@ impl World {
         if let (Open::Robot(_, uid), Some(_)) = (&open, failed) {
             self.checks.write_failed(uid, self.now);
         }
-        self.say(|_| match &input {
-            Input::Written(_, result) => match result.as_ref() {
-                Ok(_) => String::new(),
-                Err(error) => format!("  replica {n}: a write failed: {error:?}"),
-            },
-            _ => String::new(),
-        });
+        if let Some(error) = failed {
+            self.say(|_| format!("  replica {n}: a write failed: {error:?}"));
+        }
         self.tell(n, Some(input));
     }
 
