@@ -93,8 +93,6 @@ pub struct Replica {
     /// When the process started, and how long its machine has slept since.
     pub started: Duration,
     pub slept: Duration,
-    /// It is paused because its machine sleeps.
-    pub asleep: bool,
     /// The wall clock against the true one, in seconds.
     pub skew: i64,
     /// It stands still until then.
@@ -140,7 +138,6 @@ impl Replica {
             right: Right::default(),
             started: Duration::ZERO,
             slept: Duration::ZERO,
-            asleep: false,
             skew: i64::from(setup.skew) * i64::try_from(number).unwrap_or_default(),
             paused: Duration::ZERO,
             asleep: false,
