@@ -828,7 +828,7 @@ fn apply(object: &mut Value, uid: &str, change: &Change, finalizer: &str) -> Res
             Some(list) => list.push(finalizer.into()),
             None => return refuse("there is no list"),
         },
-        Change::DropFinalizer { version, .. } if meta["resourceVersion"] != version.to_string() => {
+        Change::DropFinalizer { version, .. } if meta["resourceVersion"] != json!(version.to_string()) => {
             return refuse("there is a newer version");
         }
         Change::DropFinalizer { at, .. } => {

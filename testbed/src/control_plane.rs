@@ -399,6 +399,8 @@ fn api_server_command(bin: &Path, folder: &Path, port: u16, etcd: u16) -> Result
     let path = |name: &str| folder.join(name).display().to_string();
     let mut command = Command::new(bin.join("kube-apiserver"));
     command
+        // Less of the machine's time for more of its memory.
+        .env("GOGC", "200")
         .arg(format!("--etcd-servers=http://127.0.0.1:{etcd}"))
         .arg(format!("--secure-port={port}"))
         .args(["--bind-address=127.0.0.1", "--endpoint-reconciler-type=none"])

@@ -40,8 +40,8 @@ impl Ballast {
     const fn of(number: usize) -> Self {
         match number % 20 {
             0..4 => Self::Annotations,
-            4..10 => Self::Labels,
-            10..18 => Self::Conditions { count: 30, message: 32_000 },
+            4 => Self::Labels,
+            5..18 => Self::Conditions { count: 30, message: 32_000 },
             18 => Self::Conditions { count: 1_000, message: 10 },
             _ => Self::Finalizers,
         }
