@@ -86,7 +86,7 @@ mutants: ## Change what decides, one mutant at a time, and see that unit tests n
 	git ls-files -z | tar -c --null -T - | tar -x -C $(MUTANTS)/tree
 	sed -i '/^testbed = /d; s/^members = .*/members = []/' $(MUTANTS)/tree/Cargo.toml
 	cd $(MUTANTS)/tree && CARGO_TARGET_DIR=$(MUTANTS)/target $(MUTANTS)/bin/cargo-mutants mutants --in-place -o $(MUTANTS) \
-	  $(foreach file,$(ONLY),-f '$(file)' -f '$(file)/*.rs') $(if $(SHARD),--shard $(SHARD) --sharding round-robin) || [ $$? = 3 ]
+	  $(foreach path,$(ONLY),--re '^$(path)') $(if $(SHARD),--shard $(SHARD) --sharding round-robin) || [ $$? = 3 ]
 
 simulator: ## Run the room engine simulator; ARGS="--app 1400000000=KEY" gives it an application
 	cargo run --locked -q -p testbed --bin room-engine-simulator -- $(ARGS)

@@ -143,6 +143,28 @@ fn an_application_is_not_held_by_robots_that_it_refused() {
     assert!(world.robots.contains_key("bad/r"));
 }
 
+/// The write that takes a robot in charge is on its way when the last other robot goes.
+#[test]
+fn an_application_is_held_by_a_robot_that_is_being_taken_in_charge() {
+    let mut world = World::led();
+    world.robot("team/before", json!({}));
+    world.run(SECOND);
+    world.write_takes = SECOND;
+    world.robot("team/r", json!({}));
+    world.run(1500 * MS);
+    assert_eq!(world.changes("team/r"), ["hold", "status"], "its acceptance is on its way");
+    assert_eq!(world.condition("team/r", "Accepted"), None);
+    world.delete_application("app");
+    world.force("team/before", false);
+    world.run(10 * SECOND);
+    assert_eq!(world.condition("team/r", "Accepted").unwrap().0, "True");
+    assert!(world.applications.contains_key("app"), "let go under a robot that it was to serve");
+    world.delete("team/r");
+    world.run(10 * SECOND);
+    world.assert_gone("team/r", "Deleted");
+    assert!(!world.applications.contains_key("app"));
+}
+
 fn merge_with(mut value: Value, more: &Value) -> Value {
     merge(&mut value, more);
     value

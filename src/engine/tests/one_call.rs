@@ -378,3 +378,45 @@ fn an_identity_that_changes_under_the_same_uid_is_another_robot() {
         assert_eq!(world.calls.len(), 2, "{change}");
     }
 }
+
+/// A call a second finds out whether answers are recorded again; more would be repeated after a kill.
+#[test]
+fn while_no_record_is_stored_a_call_a_second_goes_out() {
+    for (error, expected) in [
+        // Then the writes themselves find out.
+        (WriteError::Unreachable("no route".into()), 0..=25),
+        (WriteError::Refused("a policy".into()), 15..=25),
+        (WriteError::Late, 15..=25),
+    ] {
+        let mut world = World::led_with(4);
+        let mut keys = Vec::new();
+        for n in 0..4 {
+            keys.extend(world.crowd(&format!("team-{n}/r"), 25, json!({})));
+        }
+        let refusal = error.clone();
+        world.failing(move |_, _, _| Some(Fault::Refused(refusal.clone())));
+        world.delete_all();
+        world.run(10 * SECOND);
+        let before = world.calls.len();
+        world.run(20 * SECOND);
+        let calls = world.calls.len() - before;
+        assert!(expected.contains(&calls), "{calls} calls in 20 s: {error:?}");
+        world.healthy();
+        world.run(5 * MINUTE);
+        assert!(keys.iter().all(|key| world.calls_about(key) == 1), "{error:?}");
+        assert!(world.robots.is_empty(), "{error:?}");
+    }
+}
+
+#[test]
+fn where_one_namespace_refuses_its_records_the_others_have_theirs() {
+    let mut world = World::led_with(4);
+    world.crowd("shut/r", 100, json!({}));
+    let others = world.crowd("open/r", 100, json!({}));
+    world.failing(|key, _, _| {
+        key.starts_with("shut/").then(|| Fault::Refused(WriteError::Refused("a policy".into())))
+    });
+    world.delete_all();
+    world.run(10 * SECOND);
+    assert!(others.iter().all(|key| !world.robots.contains_key(key)), "{} left", world.robots.len());
+}
