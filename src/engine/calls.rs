@@ -179,7 +179,7 @@ impl Engine {
     fn has_share(&self, seat: &Seat, operation: Operation) -> bool {
         let spec = &seat.application.spec;
         let sharers = self.sharers.get(&spec.sdk_app_id).copied().unwrap_or(1);
-        sharers < 2 || seat.application.unanswered(operation) < (spec.requests_per_second / sharers).max(1)
+        seat.application.unanswered(operation) < (spec.requests_per_second / sharers).max(1)
     }
 
     /// Whether this application makes no call because so many of its answers wait for their records. Those whose record has
