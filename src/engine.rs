@@ -43,7 +43,7 @@ pub use messages::{
     Announcement, Answer, ApplicationWrite, Before, Call, Change, Effect, Input, Now, Write, WriteError,
 };
 pub use snapshot::{ApplicationSnapshot, PendingSnapshot, QuotaSnapshot, Snapshot, UNKNOWN};
-pub use writes::status_patch;
+pub use writes::{of_version, status_patch};
 
 use crate::{
     application::{Application, Credentials, Labels},

@@ -7,7 +7,7 @@ use crate::{
     crd::{ROBOT_FINALIZER, RoomRobot, RtcApplication},
     deadline::Deadlines,
     endpoint::Allowed,
-    engine::{Announcement, ApplicationWrite, Change, Write, WriteError},
+    engine::{Announcement, ApplicationWrite, Change, Write, WriteError, of_version},
     lean::LeanLayer,
     printable::{printable, shortened},
     robot::{Robot, Stored},
@@ -128,8 +128,9 @@ where
 #[must_use]
 pub fn operations(uid: &str, change: &Change, finalizer: &str) -> Value {
     let same = json!({"op": "test", "path": "/metadata/uid", "value": uid});
+    let bound = |steps: &[Value]| json!(std::iter::once(&same).chain(steps).collect::<Vec<_>>());
     match change {
-        Change::Status(status) => json!(std::iter::once(&same).chain(status).collect::<Vec<_>>()),
+        Change::Status(status) => bound(status),
         Change::FirstFinalizer => json!([
             same,
             {"op": "test", "path": "/metadata/finalizers", "value": null},
@@ -140,12 +141,11 @@ pub fn operations(uid: &str, change: &Change, finalizer: &str) -> Value {
         }
         Change::DropFinalizer { at, version } => {
             let path = format!("/metadata/finalizers/{at}");
-            json!([
-                same,
-                {"op": "replace", "path": "/metadata/resourceVersion", "value": version.to_string()},
-                {"op": "test", "path": path, "value": finalizer},
-                {"op": "remove", "path": path},
-            ])
+            let steps = vec![
+                json!({"op": "test", "path": path, "value": finalizer}),
+                json!({"op": "remove", "path": path}),
+            ];
+            bound(&of_version(*version, steps))
         }
     }
 }

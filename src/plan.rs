@@ -326,12 +326,10 @@ fn addition(facts: &Facts<'_>) -> Step {
     let in_doubt = in_doubt(robot, memory);
     let is = if in_doubt { Is::Unknown } else { Is::False };
     let last = memory.last.as_deref().filter(|attempt| attempt.operation == Operation::AddRobot);
-    let added =
-        robot.conditions.reason(Kind::Ready) == Some(Reason::Added) && robot.conditions.is_true(Kind::Ready);
-    if added && last.is_none_or(|attempt| attempt.recorded && attempt.class == Class::Done) {
+    if added(robot) && last.is_none_or(|attempt| attempt.recorded && attempt.class == Class::Done) {
         // Told already, maybe by another process: the message holds that call's RequestId and stays as it is.
-        let added = robot.conditions.kept(Kind::Ready);
-        return say([accepted(robot)].into_iter().chain(added).collect(), Step::Rest);
+        let kept = robot.conditions.kept(Kind::Ready);
+        return say([accepted(robot)].into_iter().chain(kept).collect(), Step::Rest);
     }
     if let Some(attempt) = last {
         let reason = status::addition_reason(&attempt.outcome);
@@ -466,14 +464,21 @@ fn due(from: Duration, now: Duration, operation: Operation) -> Step {
     if now < from { Step::Wait(from) } else { Step::Call(operation) }
 }
 
+/// Whether the stored status says that `add_robot` has succeeded.
+fn added(robot: &Robot) -> bool {
+    robot.conditions.is_true(Kind::Ready) && robot.conditions.reason(Kind::Ready) == Some(Reason::Added)
+}
+
 /// When a deletion can no longer be overtaken by an addition of the same robot that nobody waits for any more.
 fn settled(facts: &Facts<'_>) -> Duration {
     let Facts { robot, memory, .. } = facts;
-    let ready = robot.conditions.is(Kind::Ready);
-    let added = ready == Some(Is::True) && robot.conditions.reason(Kind::Ready) == Some(Reason::Added);
-    let adding = robot.creation_policy == CreationPolicy::Create && !added;
+    let adding = robot.creation_policy == CreationPolicy::Create && !added(robot);
     // Of another policy too, if it was changed while the call was under way.
-    let before = if adding || ready == Some(Is::Unknown) { facts.settled } else { Duration::ZERO };
+    let before = if adding || robot.conditions.is(Kind::Ready) == Some(Is::Unknown) {
+        facts.settled
+    } else {
+        Duration::ZERO
+    };
     memory.last.as_deref().map_or(before, |last| last.settled.max(before))
 }
 

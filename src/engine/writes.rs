@@ -421,7 +421,8 @@ pub fn status_patch(robot: &Robot, wanted: &[Wanted], attempt: Option<&Attempt>,
 }
 
 /// The same patch for this version of the object only: the API server answers 409 where there is a newer one.
-pub(super) fn of_version(version: u64, mut patch: Vec<Value>) -> Vec<Value> {
+#[must_use]
+pub fn of_version(version: u64, mut patch: Vec<Value>) -> Vec<Value> {
     let version = version.to_string();
     patch.insert(0, json!({"op": "replace", "path": "/metadata/resourceVersion", "value": version}));
     patch

@@ -126,13 +126,12 @@ fn tree(seed: u64) -> impl ValueTree<Value = Story> {
     ];
     // In half of the stories something is there already, and at rest, when the trouble begins.
     let there = vec(prop_oneof![4 => create_one(), 3 => create_many()], 0..[1, 7][rng.random_range(0..2)]);
-    let there = there.prop_map(|there| there.into_iter().map(|action| Step { after: 0, action }).collect());
-    let rest = Just(Step { after: 20_000, action: Action::Wait });
-    let begin = (there, rest).prop_map(|(mut there, rest): (Vec<Step>, Step)| {
-        if !there.is_empty() {
-            there.push(rest);
+    let begin = there.prop_map(|there| {
+        let mut steps: Vec<Step> = there.into_iter().map(|action| Step { after: 0, action }).collect();
+        if !steps.is_empty() {
+            steps.push(Step { after: 20_000, action: Action::Wait });
         }
-        there
+        steps
     });
     let step = (after, Union::new_weighted(chosen)).prop_map(|(after, action)| Step { after, action });
     let story = (setup(), begin, vec(step, 2..most)).prop_map(|(setup, mut begin, steps)| {

@@ -578,13 +578,7 @@ impl World {
             format!("{:?}{:?}{:?}", replica.phase, replica.paused, replica.election).hash(&mut hasher);
             for stream in &replica.streams {
                 (stream.generation, stream.ticking, stream.state as u8).hash(&mut hasher);
-                let shown = |changed: &&Changed| match (&stream.shows, changed) {
-                    (Shows::Robots(_), Changed::Robot { .. })
-                    | (Shows::Applications, Changed::Application { .. })
-                    | (Shows::Namespaces, Changed::Namespace { .. }) => true,
-                    (Shows::Secret(name), Changed::Secret { name: changed }) => **name == **changed,
-                    _ => false,
-                };
+                let shown = |changed: &&Changed| self.is_shown(replica.number, &stream.shows, changed);
                 for changed in log.clone().skip(stream.at).filter(shown) {
                     version(changed).map(|(_, version)| plain(&version.to_string())).hash(&mut hasher);
                 }

@@ -20,6 +20,20 @@ fn holds(setup: Setup, steps: &[Step]) {
     assert!(report.events > 100, "nothing happened");
 }
 
+/// A RoomRobot with a robot of its own that comes by other means.
+const fn adopted(ns: u8, name: u8, app: u8) -> Action {
+    of_its_own(ns, name, app, false)
+}
+
+/// A RoomRobot with a robot of its own that the operator brings in.
+const fn added(ns: u8, name: u8, app: u8) -> Action {
+    of_its_own(ns, name, app, true)
+}
+
+const fn of_its_own(ns: u8, name: u8, app: u8, create: bool) -> Action {
+    Create { ns, name, of: Of::Its, app, create, retain: false, born: false, suspend: false }
+}
+
 /// A new leader took what it had learnt of the credentials before for what is so.
 #[test]
 fn a_new_leader_leaves_what_the_one_before_it_said_of_the_credentials() {
@@ -28,19 +42,7 @@ fn a_new_leader_leaves_what_the_one_before_it_said_of_the_credentials() {
         setup,
         &[
             // RoomRobot team-a/r0 is created under app, Create
-            Step {
-                after: 0,
-                action: Create {
-                    ns: 0,
-                    name: 0,
-                    of: Of::Its,
-                    app: 0,
-                    create: true,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 0, action: added(0, 0, 0) },
         ],
     );
 }
@@ -53,33 +55,9 @@ fn of_two_shards_that_use_an_application_one_tells_about_it() {
         setup,
         &[
             // RoomRobot team-a/r1 is created under twin, Adopt
-            Step {
-                after: 0,
-                action: Create {
-                    ns: 0,
-                    name: 1,
-                    of: Of::Its,
-                    app: 1,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 0, action: adopted(0, 1, 1) },
             // RoomRobot team-a/r0 is created under twin, Create
-            Step {
-                after: 0,
-                action: Create {
-                    ns: 0,
-                    name: 0,
-                    of: Of::Its,
-                    app: 1,
-                    create: true,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 0, action: added(0, 0, 1) },
         ],
     );
 }
@@ -92,19 +70,7 @@ fn a_lease_that_somebody_deletes_is_not_taken_before_its_holder_knows() {
         setup,
         &[
             // RoomRobot team-a/r0 is created under app, Adopt
-            Step {
-                after: 14_440,
-                action: Create {
-                    ns: 0,
-                    name: 0,
-                    of: Of::Its,
-                    app: 0,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 14_440, action: adopted(0, 0, 0) },
             // The watches of replica 0, which leads, tell nothing for 6 s.
             Step { after: 0, action: Watches { replica: 0, gone: false, mute: 6_000 } },
             // Somebody deletes the Lease.
@@ -120,19 +86,7 @@ fn an_application_stays_for_a_robot_that_is_being_accepted() {
         HEALTHY,
         &[
             // RoomRobot team-a/r0 is created under app, Adopt
-            Step {
-                after: 0,
-                action: Create {
-                    ns: 0,
-                    name: 0,
-                    of: Of::Its,
-                    app: 0,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 0, action: adopted(0, 0, 0) },
             // Application app is deleted.
             Step { after: 17, action: DeleteApplication { app: 0 } },
         ],
@@ -146,33 +100,9 @@ fn every_process_names_the_same_robot_that_holds_an_application() {
         HEALTHY,
         &[
             // RoomRobot team-b/r0 is created under app, Adopt
-            Step {
-                after: 0,
-                action: Create {
-                    ns: 1,
-                    name: 0,
-                    of: Of::Its,
-                    app: 0,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 0, action: adopted(1, 0, 0) },
             // RoomRobot team-a/r0 is created under app, Adopt
-            Step {
-                after: 0,
-                action: Create {
-                    ns: 0,
-                    name: 0,
-                    of: Of::Its,
-                    app: 0,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 0, action: adopted(0, 0, 0) },
             // Application app is deleted.
             Step { after: 50, action: DeleteApplication { app: 0 } },
         ],
@@ -198,19 +128,7 @@ fn a_refusal_whose_write_arrives_late_is_over() {
                 },
             },
             // RoomRobot team-a/r0 is created under app, Adopt
-            Step {
-                after: 0,
-                action: Create {
-                    ns: 0,
-                    name: 0,
-                    of: Of::Its,
-                    app: 0,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 0, action: adopted(0, 0, 0) },
             // The next 1 of the writes to applications is never answered.
             Step {
                 after: 0,
@@ -246,35 +164,11 @@ fn a_refusal_of_what_is_not_needed_any_more_is_over() {
                 },
             },
             // RoomRobot team-a/r0 is created under twin, Adopt
-            Step {
-                after: 0,
-                action: Create {
-                    ns: 0,
-                    name: 0,
-                    of: Of::Its,
-                    app: 1,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 0, action: adopted(0, 0, 1) },
             // Namespace team-a is removed by force, and made again 0 s later.
             Step { after: 0, action: ForceNamespace { ns: 0, back: 0 } },
             // RoomRobot team-a/r0 is created under app, Adopt
-            Step {
-                after: 31,
-                action: Create {
-                    ns: 0,
-                    name: 0,
-                    of: Of::Its,
-                    app: 0,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 31, action: adopted(0, 0, 0) },
         ],
     );
 }
@@ -287,33 +181,9 @@ fn a_complaint_about_an_application_that_no_shard_uses_any_more_is_over() {
         setup,
         &[
             // RoomRobot team-b/r0 is created under app, Adopt
-            Step {
-                after: 0,
-                action: Create {
-                    ns: 1,
-                    name: 0,
-                    of: Of::Its,
-                    app: 0,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 0, action: adopted(1, 0, 0) },
             // RoomRobot team-a/r0 is created under app, Adopt
-            Step {
-                after: 0,
-                action: Create {
-                    ns: 0,
-                    name: 0,
-                    of: Of::Its,
-                    app: 1,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 0, action: adopted(0, 0, 1) },
             // RoomRobot team-b/r0 is deleted.
             Step { after: 0, action: Delete { ns: 1, name: 0 } },
             // The Secret of application app is now Empty.
@@ -333,37 +203,13 @@ fn who_takes_over_counts_again_who_holds_an_application() {
         setup,
         &[
             // RoomRobot team-b/r0 is created under app, Adopt
-            Step {
-                after: 30_255,
-                action: Create {
-                    ns: 1,
-                    name: 0,
-                    of: Of::Its,
-                    app: 0,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 30_255, action: adopted(1, 0, 0) },
             // Application app is deleted.
             Step { after: 740, action: DeleteApplication { app: 0 } },
             // RoomRobot team-b/r0 is deleted.
             Step { after: 165, action: Delete { ns: 1, name: 0 } },
             // RoomRobot team-a/r0 is created under app, Adopt
-            Step {
-                after: 484,
-                action: Create {
-                    ns: 0,
-                    name: 0,
-                    of: Of::Its,
-                    app: 0,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 484, action: adopted(0, 0, 0) },
             // Replica 0 is ended, the next one starts 3 s later.
             Step { after: 307, action: End { replica: 0, down: 3_000 } },
         ],
@@ -384,19 +230,7 @@ fn answers_wait_for_their_records_within_bounds_whatever_failed_before() {
             // Writes take 1.282 s for the next 0.157 s.
             Step { after: 98, action: SlowWrites { takes: 1_282, time: 157 } },
             // RoomRobot team-a/r0 is created under app, Adopt
-            Step {
-                after: 156,
-                action: Create {
-                    ns: 0,
-                    name: 0,
-                    of: Of::Its,
-                    app: 0,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 156, action: adopted(0, 0, 0) },
         ],
     );
 }
@@ -410,19 +244,7 @@ fn an_addition_is_foretold_though_it_only_finds_out_whether_calls_are_answered()
         setup,
         &[
             // RoomRobot team-a/r2 is created under app, Adopt
-            Step {
-                after: 1_479,
-                action: Create {
-                    ns: 0,
-                    name: 2,
-                    of: Of::Its,
-                    app: 0,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 1_479, action: adopted(0, 2, 0) },
             // RoomRobot team-a/r1 is created under app, Adopt, born with the finalizer
             Step {
                 after: 2_352,
@@ -438,35 +260,11 @@ fn an_addition_is_foretold_though_it_only_finds_out_whether_calls_are_answered()
                 },
             },
             // RoomRobot team-b/r0 is created under app, Adopt
-            Step {
-                after: 31_021,
-                action: Create {
-                    ns: 1,
-                    name: 0,
-                    of: Of::Its,
-                    app: 0,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 31_021, action: adopted(1, 0, 0) },
             // Calls are held up for 41.107 s, and arrive at once then.
             Step { after: 21, action: Stall { time: 41_107 } },
             // RoomRobot team-a/r0 is created under twin, Create
-            Step {
-                after: 12_837,
-                action: Create {
-                    ns: 0,
-                    name: 0,
-                    of: Of::Its,
-                    app: 1,
-                    create: true,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 12_837, action: added(0, 0, 1) },
             // RoomRobot team-a/r4 is created under twin, Create, born with the finalizer
             Step {
                 after: 8_564,
@@ -482,35 +280,11 @@ fn an_addition_is_foretold_though_it_only_finds_out_whether_calls_are_answered()
                 },
             },
             // RoomRobot team-b/r1 is created under twin, Create
-            Step {
-                after: 0,
-                action: Create {
-                    ns: 1,
-                    name: 1,
-                    of: Of::Its,
-                    app: 1,
-                    create: true,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 0, action: added(1, 1, 1) },
             // Replica 0's requests to the API server fail for 20 s.
             Step { after: 1_739, action: Cut { replica: 0, hangs: false, time: 20_000 } },
             // RoomRobot team-a/r0 is created under app, Adopt
-            Step {
-                after: 11_328,
-                action: Create {
-                    ns: 0,
-                    name: 0,
-                    of: Of::Its,
-                    app: 0,
-                    create: false,
-                    retain: false,
-                    born: false,
-                    suspend: false,
-                },
-            },
+            Step { after: 11_328, action: adopted(0, 0, 0) },
         ],
     );
 }
@@ -519,16 +293,6 @@ fn an_addition_is_foretold_though_it_only_finds_out_whether_calls_are_answered()
 /// could.
 #[test]
 fn two_leaders_do_not_write_over_each_other() {
-    let create = |name: u8, create: bool| Action::Create {
-        ns: 0,
-        name,
-        of: Of::Its,
-        app: 0,
-        create,
-        retain: false,
-        born: false,
-        suspend: false,
-    };
     holds(
         Setup { replicas: 2, ..HEALTHY },
         &[
@@ -541,8 +305,8 @@ fn two_leaders_do_not_write_over_each_other() {
             // Replica 1 is ended, the next one starts 0.001 s later.
             Step { after: 0, action: Action::End { replica: 1, down: 1 } },
             // RoomRobot team-a/r2 is created under app, Create, and another one, Adopt
-            Step { after: 1_707, action: create(2, true) },
-            Step { after: 32, action: create(0, false) },
+            Step { after: 1_707, action: added(0, 2, 0) },
+            Step { after: 32, action: adopted(0, 0, 0) },
         ],
     );
 }

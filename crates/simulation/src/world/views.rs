@@ -240,11 +240,9 @@ impl World {
         }
     }
 
-    /// What the next thing is that a watch has to show, and when.
-    pub(super) fn next_shown(&self, n: usize, stream: usize) -> Option<(usize, Duration)> {
-        let stream = self.replicas.get(n)?.streams.get(stream)?;
-        let from = self.cluster.log.get(stream.at..)?;
-        let place = from.iter().position(|(_, changed)| match (&stream.shows, changed) {
+    /// Whether such a watch shows this change.
+    pub(super) fn is_shown(&self, n: usize, shows: &Shows, changed: &Changed) -> bool {
+        match (shows, changed) {
             (Shows::Robots(scope), Changed::Robot { before, after }) => {
                 let seen = |object: &Option<Rc<Object>>| {
                     object.as_ref().is_some_and(|object| self.sees(n, scope.as_deref(), object))
@@ -255,7 +253,14 @@ impl World {
             | (Shows::Namespaces, Changed::Namespace { .. }) => true,
             (Shows::Secret(name), Changed::Secret { name: changed }) => **name == **changed,
             _ => false,
-        })?;
+        }
+    }
+
+    /// What the next thing is that a watch has to show, and when.
+    pub(super) fn next_shown(&self, n: usize, stream: usize) -> Option<(usize, Duration)> {
+        let stream = self.replicas.get(n)?.streams.get(stream)?;
+        let from = self.cluster.log.get(stream.at..)?;
+        let place = from.iter().position(|(_, changed)| self.is_shown(n, &stream.shows, changed))?;
         let (at, _) = from.get(place)?;
         Some((stream.at + place, (*at + self.lag(n)).max(stream.mute)))
     }
