@@ -583,10 +583,15 @@ async fn additions_that_hang_do_not_slow_deletions() {
     world.delete("old-50").await;
     world.gone("old-50").await;
     world.simulator.fail(Fault::always(Kind::Hang).command(ADD));
+    // They go out together, before the first of them is given up.
+    world.patch_application(json!({"spec": {"suspend": true}})).await;
+    world.application_until("Suspended").await;
     let names: Vec<String> = (0..400).map(|n| format!("new-{n}")).collect();
     futures::stream::iter(&names)
         .for_each_concurrent(16, |name| async { drop(world.newcomer(name).await) })
         .await;
+    world.ready_is("new-399", "False", "Suspended").await;
+    world.patch_application(json!({"spec": {"suspend": false}})).await;
     world.called(1 + 185).await;
     for n in 0..50 {
         let (name, asked) = (format!("old-{n}"), world.simulator.elapsed());

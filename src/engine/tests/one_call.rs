@@ -420,3 +420,55 @@ fn where_one_namespace_refuses_its_records_the_others_have_theirs() {
     world.run(10 * SECOND);
     assert!(others.iter().all(|key| !world.robots.contains_key(key)), "{} left", world.robots.len());
 }
+
+/// More would be asked for again after a kill, wherever they are.
+#[test]
+fn answers_of_many_namespaces_that_wait_for_their_records_hold_the_calls_back() {
+    let mut world = World::led();
+    world.configure("app", json!({"requestsPerSecond": 100}));
+    for n in 0..10 {
+        world.crowd(&format!("team-{n}/r"), 20, json!({}));
+    }
+    world.write_takes = 1900 * MS;
+    world.delete_all();
+    world.run(SECOND);
+    assert!((20..=26).contains(&world.calls.len()), "{} calls", world.calls.len());
+    world.run(2 * MINUTE);
+    assert!(world.robots.is_empty());
+    assert_eq!(world.calls.len(), 200);
+}
+
+#[test]
+fn namespaces_whose_writes_hang_leave_the_others_their_calls() {
+    let mut world = World::led();
+    world.configure("app", json!({"requestsPerSecond": 100}));
+    for n in 0..3 {
+        world.crowd(&format!("shut-{n}/r"), 20, json!({}));
+    }
+    world.failing(|key, _, _| key.starts_with("shut-").then_some(Fault::Hangs));
+    world.delete_all();
+    world.run(3 * SECOND);
+    let others = world.crowd("open/r", 30, json!({}));
+    world.delete_these(&others);
+    world.run(2 * SECOND);
+    assert!(others.iter().all(|key| !world.robots.contains_key(key)), "{} left", world.robots.len());
+}
+
+#[test]
+fn writes_that_hang_leave_room_for_those_of_others() {
+    let mut world = World::new();
+    let shut: Vec<String> = (0..16).map(|n| format!("shut-{n}/r")).collect();
+    for key in &shut {
+        world.robot(key, json!({}));
+    }
+    world.lead();
+    world.run(SECOND);
+    world.crowd("open/r", 1, json!({}));
+    assert!(world.engine.window.size() < shut.len());
+    world.failing(|key, _, _| key.starts_with("shut-").then_some(Fault::Hangs));
+    world.delete_these(&shut);
+    world.run(SECOND);
+    world.delete("open/r-0000");
+    world.run(6 * SECOND);
+    world.assert_gone("open/r-0000", "Deleted");
+}

@@ -438,3 +438,22 @@ fn an_answer_costs_those_in_line_no_look() {
     assert!(world.calls.len() <= 3);
     assert!(world.engine.looks - looks < 30, "{} looks", world.engine.looks - looks);
 }
+
+#[test]
+fn a_call_that_found_nobody_takes_no_place_of_the_quota() {
+    let mut world = World::led();
+    world.configure("app", json!({"requestsPerSecond": 1}));
+    world.application("other", json!({"requestsPerSecond": 1}));
+    world.crowd("team/a", 1, json!({}));
+    world.crowd("team/b", 1, json!({"applicationRef": {"name": "other"}}));
+    // The first endpoint cannot be connected to.
+    world.answering(|call, _| {
+        if &*call.application == "app" { Says::Fails(TroubleKind::Connect) } else { Says::Code(0) }
+    });
+    world.call_takes = 900 * MS;
+    world.delete("team/a-0000");
+    world.run(100 * MS);
+    world.delete("team/b-0000");
+    world.run(1400 * MS);
+    assert_eq!(world.calls.len(), 2, "an answer at 900 ms would keep its place until 1900 ms");
+}
