@@ -14,7 +14,7 @@ demo: ## Show the main job from nothing to the end; KEEP=1 leaves everything run
 	$(BIN)/demo $(if $(filter-out 0,$(KEEP)),--keep)
 
 # Most of the tests' time is waiting for a control plane, a Lease, a back-off.
-test: export RUST_TEST_THREADS ?= $(shell echo $$((2 * $$(getconf _NPROCESSORS_ONLN))))
+test: export RUST_TEST_THREADS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
 test: fmt-check lint test-assets ## Check everything that CI checks
 	cargo test --locked --workspace
 
