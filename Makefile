@@ -62,8 +62,8 @@ assets: ## Build the control plane's programs, once, and print their folder
 test-assets: ## The same, and what only tests need: Helm, promtool, Prometheus, a Lua and a kstatus
 	cargo run --locked -q -p testbed --bin testbed-assets -- --tests
 
-crds: ## Write crds/*.yaml from the types in src/crd
-	UPDATE_CRDS=1 cargo test --locked --lib crd::tests
+crds: ## Write crds/*.yaml from the types in crates/core/src/crd
+	UPDATE_CRDS=1 cargo test --locked -p roomrobot-core crd::tests
 
 docs: ## Write the tables of docs/ that come from the code
 	UPDATE_DOCS=1 cargo test --locked --lib docs
@@ -74,19 +74,17 @@ manifests: assets ## Write deploy/, the chart's README and the health tests from
 deny: ## Check licenses, versions and advisories of the dependencies; needs cargo-deny
 	cargo deny --locked check
 
-# cargo-mutants, in a copy of the tree without the testbed: that needs the library, which would be built twice for each
-# mutant. A mutant that makes the tests run without end counts as caught (exit status 3).
+# cargo-mutants, in a copy of the tree. A mutant that makes the tests run without end counts as caught (exit status 3).
 MUTANTS_VERSION := 27.1.0
 MUTANTS := $(abspath $(or $(CARGO_TARGET_DIR),target))/mutants
 
-mutants: ## Change what decides, one mutant at a time, and see that unit tests notice; ONLY="src/plan.rs src/engine" or SHARD=0/8 picks
+mutants: ## Change what decides, one mutant at a time, and see that unit tests notice; ONLY="plan.rs engine" or SHARD=0/8 picks
 	@$(MUTANTS)/bin/cargo-mutants --version 2>/dev/null | grep -qF ' $(MUTANTS_VERSION)' \
 	  || cargo install --locked --root $(MUTANTS) --version $(MUTANTS_VERSION) cargo-mutants
 	rm -rf $(MUTANTS)/tree && mkdir -p $(MUTANTS)/tree
 	git ls-files -z | tar -c --null -T - | tar -x -C $(MUTANTS)/tree
-	sed -i '/^testbed = /d; s/^members = .*/members = []/' $(MUTANTS)/tree/Cargo.toml
-	cd $(MUTANTS)/tree && CARGO_TARGET_DIR=$(MUTANTS)/target $(MUTANTS)/bin/cargo-mutants mutants --in-place -o $(MUTANTS) \
-	  $(foreach path,$(ONLY),--re '^$(path)') $(if $(SHARD),--shard $(SHARD) --sharding round-robin) || [ $$? = 3 ]
+	cd $(MUTANTS)/tree && CARGO_TARGET_DIR=$(MUTANTS)/target $(MUTANTS)/bin/cargo-mutants mutants --in-place -p roomrobot-core -o $(MUTANTS) \
+	  $(foreach path,$(ONLY),--re '^crates/core/src/$(path)') $(if $(SHARD),--shard $(SHARD) --sharding round-robin) || [ $$? = 3 ]
 
 simulator: ## Run the room engine simulator; ARGS="--app 1400000000=KEY" gives it an application
 	cargo run --locked -q -p testbed --bin room-engine-simulator -- $(ARGS)
@@ -96,7 +94,7 @@ plugin: ## Pack kubectl roomrobot for copying and for krew into target/krew; ARC
 	  $(or $(ARCH),$(if $(filter aarch64,$(shell uname -m)),arm64,amd64))
 
 picture: assets ## Draw docs/images/dashboard.png from a real drain with matplotlib; needs Python 3.11 with venv
-	cargo build --locked -p roomrobot-operator -p testbed
+	cargo build --locked -p roomrobot-operator -p bench
 	$(BIN)/dashboard docs/images/dashboard.png
 
 # The operator as it ships: static, stripped, built alone so that nothing of the testbed changes it.
@@ -105,15 +103,15 @@ HOST = $(shell rustc -vV | sed -n 's/^host: //p')
 bench: assets ## Measure on this machine, beside its limit; BENCH="a c" picks scenarios, N="2000 10000" sizes
 	RUSTFLAGS="-C target-feature=+crt-static" \
 	  cargo build --locked --release --target $(HOST) -p roomrobot-operator --bin roomrobot-operator
-	cargo build --locked --profile tools -p testbed --bin bench --bin room-engine-simulator
+	cargo build --locked --profile tools -p bench -p testbed --bin bench --bin room-engine-simulator
 	$(or $(CARGO_TARGET_DIR),target)/tools/bench --json $(or $(CARGO_TARGET_DIR),target)/bench.json \
 	  --operator $(or $(CARGO_TARGET_DIR),target)/$(HOST)/release/roomrobot-operator
 
 image: ## Build the image with buildah, check what is in it, and run it; needs root, buildah, runc; ARGS="--profile image" is quick
-	cargo run --locked -q -p testbed --bin image -- $(ARGS)
+	cargo run --locked -q -p e2e --bin image -- $(ARGS)
 
 e2e: ## Install, use and remove the operator on the cluster of KUBECONFIG; needs E2E_LOAD, see docs/e2e.md
-	cargo run --locked -q -p testbed --bin e2e -- $(ARGS)
+	cargo run --locked -q -p e2e --bin e2e -- $(ARGS)
 
 clean: ## Remove what cargo built; the control plane's programs stay in the cache folder
 	cargo clean

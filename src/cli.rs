@@ -1,8 +1,8 @@
 //! The command line: `run`, `crds`, and `hook` for the Helm chart. Every flag has an environment variable
 //! `ROOMROBOT_<FLAG>`.
 
-use crate::endpoint::Endpoint;
 use clap::{Args, Parser, Subcommand, ValueEnum};
+use roomrobot_core::endpoint::Endpoint;
 use serde::Deserialize;
 use std::net::SocketAddr;
 

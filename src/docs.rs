@@ -1,10 +1,10 @@
 //! The tables of `docs/` that are made from those in the code; `UPDATE_DOCS=1` writes them anew.
 
-use crate::{
+use crate::metrics::{Kind as MetricKind, ROWS};
+use roomrobot_core::{
+    call::{Outcome, Trouble, TroubleKind},
     codes::{CODES, Operation},
     explain::{EXPLANATIONS, Explanation, Subject},
-    metrics::{Kind as MetricKind, ROWS},
-    room_engine::{Outcome, Trouble, TroubleKind},
     status::{self, Kind},
 };
 use std::{env, fmt::Write as _, fs};

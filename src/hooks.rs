@@ -4,19 +4,20 @@
 
 use crate::{
     cli::{Check, Guard, Hook, Manifest},
-    crd::{APPLICATION_FINALIZER, RtcApplication},
-    engine::application_finalizer,
-    kubernetes::explain,
     operator::{self, connect},
-    printable::printable,
-    robot::{Robot, Stored},
-    status::{Kind, Reason},
-    telemetry::root_cause,
     watch::Scope,
 };
 use kube::{
     Api, Client, ResourceExt,
     api::{ListParams, Patch, PatchParams},
+};
+use roomrobot_client::{errors::explain, errors::root_cause};
+use roomrobot_core::{
+    crd::{APPLICATION_FINALIZER, RtcApplication},
+    engine::application_finalizer,
+    printable::printable,
+    robot::{Robot, Stored},
+    status::{Kind, Reason},
 };
 use serde::de::DeserializeOwned;
 use serde_json::json;

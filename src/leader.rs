@@ -1,15 +1,9 @@
 //! Which replica acts: the holder of a Lease.
 //!
-//! Touches one Lease and decides nothing: [`crate::election`] says what to send, and what to make of the answers. A watch
+//! Touches one Lease and decides nothing: [`roomrobot_core::election`] says what to send, and what to make of the answers. A watch
 //! tells when to look at once. Nothing depends on the watch but how quick a hand-over is.
 
-use crate::{
-    clock::Moment,
-    election::{Answer, DURATION, Effect, Election, End, Input, Record, Request, Shown, Ticket},
-    kubernetes::{self, FIELD_MANAGER},
-    right::Standing,
-    watch::{Waits, short_hash},
-};
+use crate::watch::{Waits, short_hash};
 use futures::{
     FutureExt as _, StreamExt as _,
     future::{BoxFuture, OptionFuture},
@@ -19,6 +13,12 @@ use kube::{
     Api, Client,
     api::{ObjectMeta, Patch, PatchParams, PostParams, WatchEvent, WatchParams},
     runtime::utils::Backoff as _,
+};
+use roomrobot_client::{clock, errors};
+use roomrobot_core::{
+    api_server::FIELD_MANAGER,
+    election::{Answer, DURATION, Effect, Election, End, Input, Record, Request, Shown, Ticket},
+    right::{Moment, Standing},
 };
 use std::{pin::pin, time::Duration};
 use tokio::{
@@ -100,7 +100,7 @@ impl Seat {
         let mut pending: Option<Pending> = None;
         let mut input = Input::Tick;
         loop {
-            for effect in election.handle(input, Moment::now().since_start()) {
+            for effect in election.handle(input, clock::now().since_start()) {
                 match effect {
                     Effect::Send(ticket, request) => pending = Some(self.send(ticket, request)),
                     Effect::Unanswered => {
@@ -117,7 +117,7 @@ impl Seat {
                     Effect::End(end) => return tell(end),
                 }
             }
-            let wait = election.due().saturating_sub(Moment::now().since_start());
+            let wait = election.due().saturating_sub(clock::now().since_start());
             let answer = OptionFuture::from(pending.as_mut().map(|pending| &mut pending.answer));
             input = tokio::select! {
                 biased;
@@ -195,7 +195,7 @@ async fn answer(api: Api<Lease>, name: String, request: Request) -> Result<Answe
             Ok(if request.writes() { Answer::Conflict } else { Answer::Stored(None) })
         }
         Err(kube::Error::Api(status)) if status.code == 409 && request.writes() => Ok(Answer::Conflict),
-        Err(error) => Err(kubernetes::explain(&error)),
+        Err(error) => Err(errors::explain(&error)),
     }
 }
 

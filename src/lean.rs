@@ -6,12 +6,8 @@
 //! collected; nothing of what is left out is ever held.
 //!
 //! Places are kept: in `status.conditions` and `metadata.finalizers` of a `RoomRobot`, where the operator writes by
-//! place, a number stands for so many elements of others in a row. [`Sparse`] reads both forms.
+//! place, a number stands for so many elements of others in a row. [`Sparse`](roomrobot_core::sparse::Sparse) reads both forms.
 
-use crate::{
-    crd::{GROUP, ROBOT_FINALIZER, RoomRobot, RtcApplication},
-    status::Kind,
-};
 use hyper::{
     Method, Request, Response, Uri,
     body::{Body, Bytes, Frame},
@@ -19,18 +15,13 @@ use hyper::{
 };
 use kube::Resource as _;
 use memchr::{memchr, memchr2};
-use serde::{
-    Deserialize, Deserializer,
-    de::{
-        Error as _, MapAccess, SeqAccess, Visitor,
-        value::{MapAccessDeserializer, StrDeserializer},
-    },
+use roomrobot_core::{
+    crd::{GROUP, ROBOT_FINALIZER, RoomRobot, RtcApplication},
+    status::Kind,
 };
 use std::{
     borrow::Cow,
-    fmt,
     future::Future,
-    marker::PhantomData,
     mem,
     pin::Pin,
     task::{Context, Poll, ready},
@@ -764,103 +755,6 @@ fn reduced<B>(answer: Response<B>, rule: Option<&'static Rule>) -> Response<Redu
     let events = [&ROBOTS.event, &APPLICATIONS.event, &NAMESPACES.event];
     let endless = rule.is_some_and(|rule| events.iter().any(|event| std::ptr::eq(*event, rule)));
     Response::from_parts(head, Reduced { body, reducer: rule.map(Reducer::new), endless })
-}
-
-/// Elements of a stored list that are the operator's, each with its place, and how many elements there are.
-///
-/// It is read from the list as it is stored, and from a reduced one, where a number stands for so many elements of
-/// others in a row.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub struct Sparse<T> {
-    /// The operator's own, each with its place in the stored list.
-    pub ours: Vec<(usize, T)>,
-    /// The length of the stored list.
-    pub count: usize,
-}
-
-impl<T> Default for Sparse<T> {
-    fn default() -> Self {
-        Self { ours: Vec::new(), count: 0 }
-    }
-}
-
-/// An element of a list that tells whether it is the operator's.
-pub trait Owned {
-    /// Whether it is.
-    fn is_ours(&self) -> bool;
-}
-
-/// One element, or so many of others.
-enum Slot<T> {
-    One(T),
-    Others(usize),
-}
-
-impl<'de, T: Deserialize<'de>> Deserialize<'de> for Slot<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de>> Visitor<'de> for Reader<T> {
-            type Value = Slot<T>;
-
-            fn expecting(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
-                text.write_str("an element, or the number of elements that were left out")
-            }
-
-            fn visit_u64<E: serde::de::Error>(self, count: u64) -> Result<Slot<T>, E> {
-                usize::try_from(count).map(Slot::Others).map_err(E::custom)
-            }
-
-            fn visit_unit<E: serde::de::Error>(self) -> Result<Slot<T>, E> {
-                Ok(Slot::Others(1))
-            }
-
-            fn visit_str<E: serde::de::Error>(self, text: &str) -> Result<Slot<T>, E> {
-                T::deserialize(StrDeserializer::new(text)).map(Slot::One)
-            }
-
-            fn visit_map<A: MapAccess<'de>>(self, fields: A) -> Result<Slot<T>, A::Error> {
-                T::deserialize(MapAccessDeserializer::new(fields)).map(Slot::One)
-            }
-        }
-
-        deserializer.deserialize_any(Reader(PhantomData))
-    }
-}
-
-impl<'de, T: Deserialize<'de> + Owned> Deserialize<'de> for Sparse<T> {
-    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
-        struct Reader<T>(PhantomData<T>);
-
-        impl<'de, T: Deserialize<'de> + Owned> Visitor<'de> for Reader<T> {
-            type Value = Sparse<T>;
-
-            fn expecting(&self, text: &mut fmt::Formatter<'_>) -> fmt::Result {
-                text.write_str("a list")
-            }
-
-            fn visit_seq<A: SeqAccess<'de>>(self, mut list: A) -> Result<Sparse<T>, A::Error> {
-                let mut read = Sparse::default();
-                while let Some(slot) = list.next_element::<Slot<T>>()? {
-                    let elements = match slot {
-                        Slot::Others(count) => count,
-                        Slot::One(element) => {
-                            if element.is_ours() {
-                                read.ours.push((read.count, element));
-                            }
-                            1
-                        }
-                    };
-                    let count = read.count.checked_add(elements);
-                    read.count =
-                        count.ok_or_else(|| A::Error::custom("more elements than can be counted"))?;
-                }
-                Ok(read)
-            }
-        }
-
-        deserializer.deserialize_seq(Reader(PhantomData))
-    }
 }
 
 #[cfg(test)]

@@ -1,11 +1,10 @@
 //! The program: reads its arguments, starts logging, runs, and says in one line why it ended.
 
 use clap::Parser as _;
+use roomrobot_core::{crd, printable::printable};
 use roomrobot_operator::{
     cli::{Cli, Command},
-    crd, hooks, operator,
-    printable::printable,
-    telemetry,
+    hooks, operator, telemetry,
 };
 use std::{fmt::Display, io::Write as _, process::ExitCode};
 

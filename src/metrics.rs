@@ -8,14 +8,7 @@ mod table;
 
 pub use table::{Kind, ROWS, Row};
 
-use crate::{
-    codes::Operation,
-    engine::{ApplicationSnapshot, Change, Snapshot, UNKNOWN, WriteError},
-    robot::Robot,
-    room_engine::Outcome,
-    status::Reason,
-    watch::Views,
-};
+use crate::watch::Views;
 use process::ProcessMetrics;
 use prometheus_client::{
     encoding::EncodeLabelSet,
@@ -27,6 +20,13 @@ use prometheus_client::{
         info::Info,
     },
     registry::{Metric, Registry, Unit},
+};
+use roomrobot_core::{
+    call::Outcome,
+    codes::Operation,
+    engine::{ApplicationSnapshot, Change, Snapshot, UNKNOWN, WriteError},
+    robot::Robot,
+    status::Reason,
 };
 use std::{
     sync::{
@@ -221,7 +221,7 @@ impl Metrics {
     pub fn called(&self, application: &str, operation: Operation, outcome: &Outcome, took: Duration) {
         let code = outcome.code().map_or_else(
             || "none".to_owned(),
-            |code| match crate::codes::look_up(code) {
+            |code| match roomrobot_core::codes::look_up(code) {
                 Some(_) => code.to_string(),
                 None => "undocumented".to_owned(),
             },
@@ -349,7 +349,7 @@ impl Gauges {
             }
         }
         if let Some(breaker) = now.breaker {
-            for state in crate::application::Breaker::ALL {
+            for state in roomrobot_core::application::Breaker::ALL {
                 let labels = StateLabels { application: application(), state: state.as_str() };
                 self.breaker.get_or_create(&labels).set((state == breaker).into());
             }

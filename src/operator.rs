@@ -3,23 +3,24 @@
 //! Touches everything; decides nothing.
 
 use crate::{
-    cli,
-    clock::{Moment, Until},
-    crash,
-    endpoint::Allowed,
-    engine::{Call, Change, Effect, Engine, Input, LAST_SECOND, Now, Settings, Snapshot},
-    kubernetes,
+    cli, crash, kubernetes,
     leader::{Candidate, lease_name},
     metrics::Metrics,
-    proxy,
-    right::{Right, Standing},
-    room_engine::{RoomEngine, SetupError},
     server::Server,
     traces::{self, Traces},
     watch::{self, Scope},
 };
 use k8s_openapi::jiff::Timestamp;
 use kube::{Client, Config};
+use roomrobot_client::{
+    clock, errors, proxy,
+    room_engine::{RoomEngine, SetupError},
+};
+use roomrobot_core::{
+    endpoint::Allowed,
+    engine::{Call, Change, Effect, Engine, Input, LAST_SECOND, Now, Settings, Snapshot},
+    right::{Right, Standing, Until},
+};
 use std::{
     collections::HashMap,
     io,
@@ -64,7 +65,7 @@ pub enum Error {
     /// No way to a cluster.
     #[error(
         "no Kubernetes cluster to work for: {}; run in a Pod with a ServiceAccount, or set KUBECONFIG",
-        kubernetes::explain_config(.0)
+        errors::explain_config(.0)
     )]
     Config(#[source] kube::config::InferConfigError),
     /// The client could not be set up.
@@ -261,7 +262,7 @@ impl Operator {
 
     /// Takes news of the election.
     fn stand(&mut self, standing: Standing) {
-        let inputs = self.right.stand(standing, self.engine.elected(), Moment::now());
+        let inputs = self.right.stand(standing, self.engine.elected(), clock::now());
         self.act(inputs);
     }
 
@@ -305,7 +306,7 @@ impl Operator {
                 }
                 () = sleep(wait) => None,
             };
-            let ended = self.right.pass(self.engine.elected(), Moment::now());
+            let ended = self.right.pass(self.engine.elected(), clock::now());
             self.act(ended);
             self.take(input);
             if let Some(since) = self.ending
@@ -410,7 +411,7 @@ impl Hands {
                 tokio::spawn(async move {
                     crash::Point::BeforeCall.pass();
                     // Between deciding and sending the process may have been stopped for long.
-                    if until.passed() {
+                    if until.passed_at(clock::now()) {
                         let _ = done.send(Input::Unsent(call));
                         return;
                     }
@@ -480,7 +481,7 @@ impl Hands {
 }
 
 /// One line for each call: what a person needs who asks the vendor why.
-pub fn audit(call: &Call, outcome: &crate::room_engine::Outcome, took: Duration) {
+pub fn audit(call: &Call, outcome: &roomrobot_core::call::Outcome, took: Duration) {
     tracing::info!(
         target: "audit",
         namespace = %call.key.namespace,

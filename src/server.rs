@@ -6,13 +6,14 @@
 //! a timer the rest. Limits of `tower` and `axum` begin with a request, and most of what is to be bounded
 //! here never sends one.
 
-use crate::{engine::Snapshot, metrics::Metrics, watch::SECRETS};
+use crate::{metrics::Metrics, watch::SECRETS};
 use http_body_util::Full;
 use hyper::{
     Method, Request, Response, StatusCode, body::Bytes, header::CONTENT_TYPE, server::conn::http1,
     service::service_fn,
 };
 use hyper_util::rt::{TokioIo, TokioTimer};
+use roomrobot_core::engine::Snapshot;
 use std::{
     collections::VecDeque,
     convert::Infallible,

@@ -6,14 +6,14 @@
 #[cfg(feature = "otlp")]
 mod otlp;
 
-use crate::{
+#[cfg(feature = "otlp")]
+use otlp::Exporter;
+use roomrobot_core::{
+    call::Outcome,
     codes::Operation,
     engine::{Call, Change, Write, WriteError},
     robot::Robot,
-    room_engine::Outcome,
 };
-#[cfg(feature = "otlp")]
-use otlp::Exporter;
 use std::{
     sync::Arc,
     time::{Duration, SystemTime},
@@ -95,7 +95,11 @@ impl Traces {
     /// # Errors
     /// If the exporter does not take the configuration.
     #[cfg(feature = "otlp")]
-    pub fn to(endpoint: &crate::endpoint::Endpoint, namespace: &str, pod: &str) -> Result<Self, SetupError> {
+    pub fn to(
+        endpoint: &roomrobot_core::endpoint::Endpoint,
+        namespace: &str,
+        pod: &str,
+    ) -> Result<Self, SetupError> {
         Ok(Self(Some(Arc::new(Exporter::new(endpoint, namespace, pod)?))))
     }
 

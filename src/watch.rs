@@ -2,14 +2,6 @@
 //!
 //! Touches the API server, reading only. One stream for each list; a stream that fails starts again by itself.
 
-use crate::{
-    application::{Credentials, Spec},
-    crd::{GROUP, RtcApplication},
-    endpoint::Allowed,
-    engine::Input,
-    kubernetes::explain,
-    robot::{Robot, Stored},
-};
 use futures::StreamExt as _;
 use k8s_openapi::api::core::v1::{Namespace, Secret};
 use kube::{
@@ -20,6 +12,14 @@ use kube::{
         utils::Backoff,
         watcher::{self, Event, watcher},
     },
+};
+use roomrobot_client::errors::explain;
+use roomrobot_core::{
+    application::{Credentials, Spec},
+    crd::{GROUP, RtcApplication},
+    endpoint::Allowed,
+    engine::Input,
+    robot::{Robot, Stored},
 };
 use serde::de::DeserializeOwned;
 use std::{
@@ -121,7 +121,7 @@ impl Scope {
 }
 
 /// The round that lists belong to. With a new one all lists of RoomRobots and RtcApplications begin again: see
-/// [`crate::engine::Effect::ListAgain`].
+/// [`roomrobot_core::engine::Effect::ListAgain`].
 pub type Rounds = tokio::sync::watch::Receiver<u32>;
 
 /// Where inputs of watches go, and what else they tell.

@@ -3,7 +3,7 @@
 use crate::harness::{KEY, Plane, World, create, eventually, manifest, reason_of};
 use crate::reliability::api_server::{refuse, through};
 use hyper::Method;
-use roomrobot_operator::crd::RoomRobot;
+use roomrobot_core::crd::RoomRobot;
 use serde_json::json;
 use std::time::Duration;
 use testbed::proxy::{Action, Proxy, Rule};

@@ -9,7 +9,7 @@ use kube::{
     Api,
     api::{DeleteParams, ListParams},
 };
-use roomrobot_operator::crd::RoomRobot;
+use roomrobot_core::crd::RoomRobot;
 use serde_json::{Value, json};
 use std::time::Duration;
 use testbed::proxy::{Action, Proxy, Rule};

@@ -10,11 +10,11 @@ use crate::reliability::{
 };
 use futures::StreamExt as _;
 use hyper::Method;
-use roomrobot_operator::{
+use roomrobot_core::{
     codes::{CODES, Class},
-    crash::Point,
     crd::RoomRobot,
 };
+use roomrobot_operator::crash::Point;
 use serde_json::{Value, json};
 use std::{
     collections::BTreeMap,

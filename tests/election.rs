@@ -16,7 +16,7 @@ use kube::{
     api::{DeleteParams, Patch, PatchParams},
     runtime::{WatchStreamExt as _, watcher},
 };
-use roomrobot_operator::election::{Record, Request};
+use roomrobot_core::election::{Record, Request};
 use serde_json::json;
 use std::{
     sync::{Arc, Mutex},

@@ -13,7 +13,7 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
     runtime::watcher::{self, Event, watcher},
 };
-use roomrobot_operator::{
+use roomrobot_core::{
     codes::{CODES, Code},
     crd::{RoomRobot, RtcApplication},
 };
@@ -22,8 +22,9 @@ use serde_json::{Value, json};
 use std::{
     collections::{BTreeMap, BTreeSet},
     fmt::Debug,
-    path::Path,
-    sync::{Arc, Condvar, Mutex},
+    path::{Path, PathBuf},
+    process::Command,
+    sync::{Arc, Condvar, Mutex, OnceLock},
     time::Duration,
 };
 use testbed::{
@@ -547,6 +548,19 @@ pub fn binary() -> &'static Path {
     Path::new(env!("CARGO_BIN_EXE_roomrobot-operator"))
 }
 
+/// The kubectl plugin, which is built where it is not: cargo builds the programs of the test's own package only.
+pub fn plugin() -> &'static Path {
+    static PLUGIN: OnceLock<PathBuf> = OnceLock::new();
+    PLUGIN.get_or_init(|| {
+        let built = Command::new(env!("CARGO"))
+            .args(["build", "--quiet", "--locked", "--workspace", "--bin", "kubectl-roomrobot"])
+            .current_dir(env!("CARGO_MANIFEST_DIR"))
+            .status();
+        assert!(built.unwrap().success(), "kubectl-roomrobot cannot be built");
+        binary().with_file_name("kubectl-roomrobot")
+    })
+}
+
 pub async fn create_namespace(client: &Client, name: &str) {
     let api = Api::<Namespace>::all(client.clone());
     create(&api, json!({"metadata": {"name": name}})).await;
@@ -613,7 +627,7 @@ async fn watch_robots(plane: &ControlPlane, seen: Arc<Mutex<Seen>>) -> AbortHand
     let mut config = Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default()).await.unwrap();
     // A client that waits longer each time would miss what happens meanwhile.
     config.default_retry = false;
-    roomrobot_operator::proxy::spare(&mut config);
+    roomrobot_client::proxy::spare(&mut config);
     let client = Client::try_from(config).unwrap();
     let api = Api::<RoomRobot>::all(client);
     let installed = api.list_metadata(&ListParams::default().limit(1)).await.is_ok();

@@ -6,7 +6,8 @@ use kube::{
     Api,
     api::{DeleteParams, ListParams},
 };
-use roomrobot_operator::{crd::RoomRobot, engine::Announcement, kubernetes::announce, status::Reason};
+use roomrobot_core::{crd::RoomRobot, engine::Announcement, status::Reason};
+use roomrobot_operator::kubernetes::announce;
 use serde_json::json;
 use std::time::Duration;
 use testbed::simulator::{Fault, Kind};

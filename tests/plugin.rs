@@ -9,7 +9,7 @@ mod tenant;
 mod terminal;
 mod why;
 
-use crate::harness::{PATIENCE, World, eventually};
+use crate::harness::{self, PATIENCE, World, eventually};
 use kube::api::DeleteParams;
 use serde_json::{Value, json};
 use std::{
@@ -48,7 +48,7 @@ pub fn with_input(world: &World, args: &[&str], input: Option<&str>) -> Ran {
 pub fn with_kubeconfig(kubeconfig: &Path, args: &[&str], input: Option<&str>) -> Ran {
     use std::io::Write as _;
     tokio::task::block_in_place(|| {
-        let mut child = Command::new(env!("CARGO_BIN_EXE_kubectl-roomrobot"))
+        let mut child = Command::new(harness::plugin())
             .args(args)
             .env("KUBECONFIG", kubeconfig)
             .env_remove("ROOMROBOT_NAMESPACE")
@@ -140,12 +140,11 @@ async fn plan_says_what_a_deletion_then_calls() {
     crate::harness::create_namespace(&world.client, &elsewhere).await;
     world.simulator.add_members(world.sdk_app_id, "shared", ["shared"]);
     world.robot_with("claimed", json!({"roomId": "shared", "memberAccount": "shared"})).await;
-    let twin = crate::harness::manifest::<roomrobot_operator::crd::RoomRobot>(
+    let twin = crate::harness::manifest::<roomrobot_core::crd::RoomRobot>(
         "twin",
         json!({"roomId": "shared", "memberAccount": "shared", "applicationRef": {"name": world.app}}),
     );
-    let others =
-        kube::Api::<roomrobot_operator::crd::RoomRobot>::namespaced(world.client.clone(), &elsewhere);
+    let others = kube::Api::<roomrobot_core::crd::RoomRobot>::namespaced(world.client.clone(), &elsewhere);
     crate::harness::create(&others, twin).await;
     eventually("the twin is accepted", || async {
         others.get("twin").await.is_ok_and(|robot| crate::harness::is_true(&robot, "Ready"))
@@ -352,7 +351,7 @@ async fn the_cluster_is_reached_by_a_proxy() {
     });
     let list = |kubeconfig: &Path| {
         let output = tokio::task::block_in_place(|| {
-            Command::new(env!("CARGO_BIN_EXE_kubectl-roomrobot"))
+            Command::new(harness::plugin())
                 .arg("list")
                 .env("KUBECONFIG", kubeconfig)
                 .env("HTTPS_PROXY", "http://127.0.0.1:1")
@@ -381,7 +380,7 @@ async fn the_cluster_is_reached_by_a_proxy() {
 #[tokio::test(flavor = "multi_thread")]
 async fn kubectl_finds_it_and_it_fails_in_one_line() {
     let world = World::new().await;
-    let folder = std::path::Path::new(env!("CARGO_BIN_EXE_kubectl-roomrobot")).parent().unwrap();
+    let folder = harness::plugin().parent().unwrap();
     let path = format!("{}:{}", folder.display(), std::env::var("PATH").unwrap_or_default());
     let output = tokio::task::block_in_place(|| {
         Command::new(world.plane.kubectl())

@@ -3,7 +3,7 @@
 use crate::harness::{KEY, World, create, eventually, manifest};
 use futures::{StreamExt as _, stream};
 use kube::api::{Patch, PatchParams};
-use roomrobot_operator::crd::{ROBOT_FINALIZER, RoomRobot};
+use roomrobot_core::crd::{ROBOT_FINALIZER, RoomRobot};
 use serde_json::json;
 use std::{
     net::SocketAddr,

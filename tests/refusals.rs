@@ -12,7 +12,7 @@ use kube::{
     Api,
     api::{DeleteParams, ListParams},
 };
-use roomrobot_operator::crd::{ROBOT_FINALIZER, RoomRobot};
+use roomrobot_core::crd::{ROBOT_FINALIZER, RoomRobot};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use testbed::{
@@ -158,7 +158,7 @@ async fn drain(world: &World, namespace: &str, prefix: &str, count: usize) -> [D
 
 /// Behind an admission webhook that does not answer, for one namespace of 400 robots. At 50 calls a second, so that the
 /// pace decides how long a drain of 200 takes, as far as this machine, that other tests use, keeps up. How close the two are
-/// in simulated time is in `src/engine/tests/neighbours.rs`; here they are far less apart than one write that hangs.
+/// in simulated time is in `crates/core/src/engine/tests/neighbours.rs`; here they are far less apart than one write that hangs.
 #[tokio::test(flavor = "multi_thread")]
 async fn a_namespace_whose_writes_hang_costs_another_of_its_application_nothing() {
     let world = World::new().await;

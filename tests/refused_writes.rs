@@ -17,7 +17,7 @@ use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams, PostParams},
 };
-use roomrobot_operator::crd::RoomRobot;
+use roomrobot_core::crd::RoomRobot;
 use serde_json::json;
 use std::time::{Duration, Instant};
 use testbed::operator::Operator;

@@ -11,7 +11,7 @@ mod room_engine;
 
 use crate::harness::{PATIENCE, Seen, World, condition, is_true, reason_of, uid};
 use kube::ResourceExt;
-use roomrobot_operator::crd::RoomRobot;
+use roomrobot_core::crd::RoomRobot;
 use serde_json::Value;
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -2,7 +2,7 @@
 
 use crate::harness::{World, manifest};
 use kube::api::{ListParams, Patch, PatchParams, PostParams};
-use roomrobot_operator::crd::{RoomRobot, RtcApplication};
+use roomrobot_core::crd::{RoomRobot, RtcApplication};
 use serde_json::{Value, json};
 
 /// The API server's refusal of a robot with this spec, or `None` if it takes it.

@@ -2,7 +2,7 @@
 
 use crate::harness::{KEY, World};
 use kube::api::ListParams;
-use roomrobot_operator::usersig;
+use roomrobot_core::usersig;
 use serde_json::json;
 use std::time::Duration;
 use testbed::simulator::{Fault, Kind};

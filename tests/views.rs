@@ -13,7 +13,7 @@ use kube::{
     Api,
     api::{DeleteParams, Patch, PatchParams},
 };
-use roomrobot_operator::crd::{RoomRobot, RtcApplication};
+use roomrobot_core::crd::{RoomRobot, RtcApplication};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use testbed::{

@@ -383,22 +383,3 @@ async fn an_answer_is_reduced_or_ends_with_an_error() {
     }
     assert_eq!(answered("/api/v1/pods", ok(), vec![Ok(BODY.as_bytes())]).await.unwrap(), BODY);
 }
-
-#[test]
-fn a_sparse_list_has_the_places_of_the_stored_one() {
-    #[derive(Debug, PartialEq, Deserialize)]
-    #[serde(transparent)]
-    struct Name(String);
-    impl Owned for Name {
-        fn is_ours(&self) -> bool {
-            self.0.starts_with("our")
-        }
-    }
-    for list in [json!(["a", "b", "our", null, "c", "ours"]), json!([2, "our", 1, "c", "ours"])] {
-        let read: Sparse<Name> = serde_json::from_str(&list.to_string()).unwrap();
-        assert_eq!(read.ours, [(2, Name("our".to_owned())), (5, Name("ours".to_owned()))]);
-        assert_eq!(read.count, 6);
-        assert_eq!(serde_json::from_value::<Sparse<Name>>(list).unwrap(), read);
-    }
-    assert!(serde_json::from_str::<Sparse<Name>>(&format!("[{}, 1]", u64::MAX)).is_err());
-}

@@ -1,9 +1,9 @@
 use super::*;
-use crate::{
+use roomrobot_core::{
     application::Breaker,
+    call::{Reply, TroubleKind},
     engine::{PendingSnapshot, QuotaSnapshot},
     robot::Stored,
-    room_engine::{Reply, TroubleKind},
 };
 use std::{
     collections::{BTreeMap, BTreeSet},
@@ -136,7 +136,7 @@ fn names_that_no_application_has_become_no_labels() {
     let metrics = Metrics::default();
     for n in 0..100 {
         let mut robot = deleted("r");
-        robot.conditions = crate::status::Conditions::default();
+        robot.conditions = roomrobot_core::status::Conditions::default();
         robot.application = format!("made-up-{n}").into();
         metrics.finished(&robot, 1_767_225_600 + 7);
     }
@@ -168,7 +168,7 @@ fn fifty_applications_cost_little() {
     let mut applications = Vec::new();
     for n in 0..50 {
         let name = format!("application-{n}");
-        for code in crate::codes::CODES.iter().take(10) {
+        for code in roomrobot_core::codes::CODES.iter().take(10) {
             let reply = Outcome::Reply(Reply { code: code.code, info: String::new(), request_id: None });
             metrics.called(&name, Operation::DeleteRobot, &reply, Duration::from_millis(20));
         }
@@ -219,7 +219,7 @@ fn a_scrape_of_ten_thousand_robots_and_fifty_applications_is_quick_and_small() {
     let start = Instant::now();
     for name in &names {
         robot.application = name.as_str().into();
-        for code in crate::codes::CODES.iter().take(12) {
+        for code in roomrobot_core::codes::CODES.iter().take(12) {
             count_a_deletion(&metrics, name, code.code, &robot);
         }
     }
@@ -261,8 +261,8 @@ fn count_a_deletion(metrics: &Metrics, application: &str, code: i64, robot: &Rob
 }
 
 /// An engine with ten thousand deletions that wait, in fifty applications.
-fn ten_thousand_waiting() -> (crate::engine::Engine, crate::engine::Now) {
-    use crate::{
+fn ten_thousand_waiting() -> (roomrobot_core::engine::Engine, roomrobot_core::engine::Now) {
+    use roomrobot_core::{
         endpoint::Allowed,
         engine::{Engine, Input, Now, Settings},
     };
@@ -279,7 +279,7 @@ fn ten_thousand_waiting() -> (crate::engine::Engine, crate::engine::Now) {
             "spec": {"sdkAppId": 1_400_000_000 + n, "credentials": {"secretRef": {"name": "key"}}},
         });
         let application = serde_json::from_value(json).unwrap();
-        let application = crate::application::Spec::read(application, &Allowed::default());
+        let application = roomrobot_core::application::Spec::read(application, &Allowed::default());
         engine.handle(Input::Application(Box::new(application)), now);
     }
     engine.handle(Input::RobotsListing(None, 1), now);

@@ -1,5 +1,5 @@
 use super::*;
-use crate::engine::ApplicationSnapshot;
+use roomrobot_core::engine::ApplicationSnapshot;
 use std::{sync::atomic::AtomicUsize, time::Instant};
 use tokio::{
     io::{AsyncReadExt as _, AsyncWriteExt as _},

@@ -1,7 +1,6 @@
 //! Spans as OTLP over HTTP, in batches.
 
 use super::{Place, SetupError, Span, Value};
-use crate::{endpoint::Endpoint, telemetry::root_cause};
 use async_trait::async_trait;
 use opentelemetry::{
     InstrumentationScope, KeyValue,
@@ -13,6 +12,8 @@ use opentelemetry_sdk::{
     Resource,
     trace::{BatchSpanProcessor, SpanData, SpanEvents, SpanLinks, SpanProcessor as _},
 };
+use roomrobot_client::errors::root_cause;
+use roomrobot_core::endpoint::Endpoint;
 use std::{
     sync::{
         Arc,

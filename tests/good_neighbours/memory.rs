@@ -3,7 +3,7 @@
 use crate::harness::{Plane, World, binary, manifest};
 use futures::StreamExt as _;
 use kube::api::{DeleteParams, Patch, PatchParams};
-use roomrobot_operator::crd::{ROBOT_FINALIZER, RoomRobot};
+use roomrobot_core::crd::{ROBOT_FINALIZER, RoomRobot};
 use serde_json::{Value, json};
 use std::{
     fs,

@@ -11,7 +11,7 @@ use kube::{
     Api,
     api::{DeleteParams, ListParams, Patch, PatchParams},
 };
-use roomrobot_operator::crd::{ROBOT_FINALIZER, RoomRobot};
+use roomrobot_core::crd::{ROBOT_FINALIZER, RoomRobot};
 use serde_json::json;
 use std::time::{Duration, Instant};
 use testbed::control_plane::OPERATOR_NAMESPACE;

@@ -17,10 +17,8 @@ use kube::{
     Api, ResourceExt as _,
     api::{DeleteParams, Patch, PatchParams},
 };
-use roomrobot_operator::{
-    cli::Cli,
-    crd::{ROBOT_FINALIZER, RoomRobot},
-};
+use roomrobot_core::crd::{ROBOT_FINALIZER, RoomRobot};
+use roomrobot_operator::cli::Cli;
 use serde_json::{Value, json};
 use std::{
     fs, iter,
@@ -28,7 +26,7 @@ use std::{
     process::Command,
 };
 use tempfile::TempDir;
-use testbed::{e2e::cluster::labelled, operator::Operator};
+use testbed::{operator::Operator, tool::labelled};
 
 /// What a user installs the release with: one application, its key inline as for a trial.
 pub struct Install {

@@ -1,5 +1,6 @@
 //! What `make plugin` packs is what krew installs: the right name, version, digest and binary.
 
+use crate::harness;
 use ring::digest::{SHA256, digest};
 use serde_json::Value;
 use std::{fs, process::Command};
@@ -16,10 +17,10 @@ fn run(command: &mut Command) -> String {
 fn the_packed_plugin_is_the_one_that_krews_manifest_names() {
     let folder = tempfile::tempdir().unwrap();
     let (packed, unpacked) = (folder.path().join("packed"), folder.path().join("unpacked"));
-    let binary = env!("CARGO_BIN_EXE_kubectl-roomrobot");
+    let binary = harness::plugin();
     run(Command::new("deploy/krew/pack")
         .arg(&packed)
-        .args(["https://example.com/files", &format!("amd64={binary}")]));
+        .args(["https://example.com/files", &format!("amd64={}", binary.display())]));
     let text = fs::read_to_string(packed.join("roomrobot.yaml")).unwrap();
     assert!(!text.contains('%'), "{text}");
     let manifest: Value = serde_saphyr::from_str(&text).unwrap();

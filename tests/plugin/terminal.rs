@@ -1,21 +1,21 @@
 //! On a terminal: colours, progress while many are read, and nothing that others wrote as a command.
 
 use super::{led, roomrobot, with_input};
-use crate::harness::{World, conditions, create, eventually, manifest};
+use crate::harness::{self, World, conditions, create, eventually, manifest};
 use futures::StreamExt as _;
 use k8s_openapi::api::events::v1::Event;
 use kube::{
     Api,
     api::{Patch, PatchParams, PostParams},
 };
-use roomrobot_operator::{crd::RoomRobot, printable::printable};
+use roomrobot_core::{crd::RoomRobot, printable::printable};
 use serde_json::{Value, json};
 use std::process::{Command, Stdio};
 use testbed::simulator::{Fault, Kind};
 
 /// What the plugin shows on a terminal: both of its outputs.
 fn on_a_terminal(world: &World, args: &str) -> String {
-    let command = format!("{} {args}", env!("CARGO_BIN_EXE_kubectl-roomrobot"));
+    let command = format!("{} {args}", harness::plugin().display());
     let output = tokio::task::block_in_place(|| {
         Command::new("script")
             .args(["-q", "-c", &command, "/dev/null"])

@@ -343,7 +343,7 @@ async fn what_an_application_is_refused_for() {
 fn no_reason_is_without_a_screen() {
     let tests = [include_str!("why.rs"), include_str!("session.rs")].concat();
     let words: std::collections::BTreeSet<&str> = tests.split(|c: char| !c.is_ascii_alphanumeric()).collect();
-    for reason in roomrobot_operator::status::Reason::ALL {
+    for reason in roomrobot_core::status::Reason::ALL {
         // Beside `RobotDeleted`, `Ready` is not shown; beside `Ready`, an `Accepted` that is True is not.
         if !["Deleting", "Accepted"].contains(&reason.as_str()) {
             assert!(words.contains(reason.as_str()), "{reason}: no test of `why` shows it");

@@ -19,7 +19,7 @@ use std::{
 };
 use testbed::{
     control_plane::{OPERATOR_ACCOUNT, OPERATOR_NAMESPACE},
-    image::tls::Front,
+    tls::Front,
 };
 use tokio::{net::TcpListener, task::AbortHandle};
 

@@ -8,13 +8,13 @@ use kube::{
     api::{DeleteParams, PostParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
-use roomrobot_operator::{
+use roomrobot_core::{
     crd::RoomRobot,
     engine::{Change, Write, WriteError},
     index::Id,
-    kubernetes::{client, write_robot},
     robot::Key,
 };
+use roomrobot_operator::kubernetes::{client, write_robot};
 use serde_json::json;
 use testbed::operator::{account_token, token};
 
@@ -24,7 +24,7 @@ async fn write(world: &World, token: &str, robot: &RoomRobot, change: Change) ->
     let read = Kubeconfig::read_from(kubeconfig).unwrap();
     let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.unwrap();
     config.default_retry = false;
-    roomrobot_operator::proxy::spare(&mut config);
+    roomrobot_client::proxy::spare(&mut config);
     let key = Key { namespace: robot.namespace().unwrap().into(), name: robot.name_any().into() };
     let write = Write { id: Id::default(), key, uid: robot.uid().unwrap().into(), deleting: false, change };
     let client: Client = client(config).unwrap();

@@ -6,7 +6,7 @@ use kube::{
     Api,
     api::{DeleteParams, ListParams, PropagationPolicy},
 };
-use roomrobot_operator::crd::RoomRobot;
+use roomrobot_core::crd::RoomRobot;
 use serde_json::json;
 use std::time::Duration;
 use testbed::simulator::{Fault, Kind};

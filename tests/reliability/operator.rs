@@ -3,7 +3,8 @@
 use super::api_server::{spawn_through, through_with};
 use crate::harness::{PATIENCE, World, create, eventually, leads, manifest};
 use futures::{StreamExt as _, stream};
-use roomrobot_operator::{crash::Point, crd::RoomRobot};
+use roomrobot_core::crd::RoomRobot;
+use roomrobot_operator::crash::Point;
 use serde_json::json;
 use std::{
     collections::BTreeSet,

@@ -9,7 +9,7 @@ use testbed::simulator::{Fault, Kind};
 /// Every code that is documented, on a robot of its own, under an application of its own where it stops one.
 #[tokio::test(flavor = "multi_thread")]
 async fn every_class_of_the_table() {
-    use roomrobot_operator::codes::{CODES, Class};
+    use roomrobot_core::codes::{CODES, Class};
     let world = World::new().await;
     let _operator = world.operator().await;
     let robot_codes: Vec<_> = CODES.iter().filter(|row| !row.class.stops_application()).collect();

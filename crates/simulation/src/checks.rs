@@ -5,7 +5,7 @@ use crate::{
     story::NAMESPACES,
 };
 use promises::{Call, End};
-use roomrobot_operator::{
+use roomrobot_core::{
     codes::{Class, Operation},
     crd::{CreationPolicy, DeletionPolicy},
     robot::Robot,

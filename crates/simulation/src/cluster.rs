@@ -6,12 +6,12 @@ use kube::core::{
     Status,
     response::{StatusCause, StatusDetails},
 };
-use roomrobot_operator::{
+use roomrobot_core::api_server;
+use roomrobot_core::{
     application::{Labels, Spec},
     crd::{ROBOT_FINALIZER, RtcApplication},
     endpoint::Allowed,
     engine::{ApplicationWrite, Change, Write},
-    kubernetes,
     robot::{Robot, Stored},
 };
 use serde::Deserialize as _;
@@ -355,7 +355,7 @@ pub fn refusal(how: crate::story::Refusal) -> Option<Status> {
 /// What a patch makes of an object, or why the API server refuses it.
 fn patched(before: &Value, uid: &str, change: &Change, finalizer: &str) -> Result<Value, Status> {
     let refused = || status(422, "Invalid", "the server rejected our request due to an error in our request");
-    let mut operations = kubernetes::operations(uid, change, finalizer);
+    let mut operations = api_server::operations(uid, change, finalizer);
     // A test for null passes there where nothing stands.
     let mut absent = true;
     if let Some(list) = operations.as_array_mut() {

@@ -2,8 +2,8 @@
 
 use crate::{checks::Knew, story::Setup};
 use k8s_openapi::jiff::Timestamp;
-use roomrobot_operator::{
-    clock::Moment,
+use roomrobot_core::right::Moment;
+use roomrobot_core::{
     election::Election,
     endpoint::Allowed,
     engine::{Engine, Now, Settings},
@@ -121,7 +121,7 @@ pub struct Replica {
 /// A request that waits for its reply.
 #[derive(Clone, Debug)]
 pub enum Open {
-    Robot(roomrobot_operator::index::Id, String),
+    Robot(roomrobot_core::index::Id, String),
     Application(Arc<str>),
     Call,
 }

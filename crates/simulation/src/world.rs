@@ -9,17 +9,17 @@ use crate::{
     story::{self, Action, Meets, Of, Refusal, Secret, Setup, Step, Story, Which},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use roomrobot_operator::{
+use roomrobot_core::api_server;
+use roomrobot_core::{
     application::Credentials,
+    call::{Outcome, Reply, Trouble, TroubleKind},
     codes::Operation,
     crd::ROBOT_FINALIZER,
     election,
     engine::{
         ApplicationWrite, Call, Change, Effect, Input, LAST_SECOND, Write, WriteError, application_finalizer,
     },
-    kubernetes,
     right::Standing,
-    room_engine::{Outcome, Reply, Trouble, TroubleKind},
     usersig::Sensitive,
 };
 use serde_json::{Value, json};

@@ -7,10 +7,9 @@
 
 use super::hides;
 use kube::core::Status;
-use roomrobot_operator::{
-    engine::WriteError,
-    kubernetes::{classify, explain},
-};
+use roomrobot_client::errors::explain;
+use roomrobot_core::api_server::classify;
+use roomrobot_core::engine::WriteError;
 
 pub fn check(bytes: &[u8]) {
     let Ok(status) = serde_json::from_slice::<Status>(bytes) else { return };

@@ -13,7 +13,7 @@ use super::{
 };
 use hyper::Method;
 use k8s_openapi::jiff::Timestamp;
-use roomrobot_operator::{
+use roomrobot_core::{
     application::Spec,
     crd::RtcApplication,
     endpoint::Allowed,

@@ -5,17 +5,15 @@
 //! - No other line is an audit line, whatever it tells of; nor are the bytes as they are taken for one without RequestId.
 
 use super::hides;
-use roomrobot_operator::{
-    cli::LogFormat,
+use kubectl_roomrobot::requests::audit_line;
+use roomrobot_core::{
+    call::{Caller, Outcome, Reply, Target},
     codes::Operation,
     engine::Call,
-    operator::audit,
-    plugin::requests::audit_line,
     robot::Key,
-    room_engine::{Caller, Outcome, Reply, Target},
-    telemetry::lines,
     usersig::Sensitive,
 };
+use roomrobot_operator::{cli::LogFormat, operator::audit, telemetry::lines};
 use serde_json::Value;
 use std::{cell::RefCell, io, mem, sync::LazyLock, time::Duration};
 use tracing::{Dispatch, dispatcher::with_default};
@@ -26,7 +24,7 @@ pub fn check(bytes: &[u8]) {
     let parts: Vec<&str> = text.split('|').collect();
     let part = |at: usize| parts.get(at).copied().unwrap_or_default();
     let call = Call {
-        id: roomrobot_operator::index::Id::default(),
+        id: roomrobot_core::index::Id::default(),
         key: Key { namespace: part(2).into(), name: part(3).into() },
         uid: "0a80bf3c".into(),
         application: part(4).into(),

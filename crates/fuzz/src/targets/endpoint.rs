@@ -5,7 +5,7 @@
 //! - Why it is not taken repeats nothing of it: it may hold a password.
 
 use super::hides;
-use roomrobot_operator::{
+use roomrobot_core::{
     application::Spec,
     crd::RtcApplication,
     endpoint::{Allowed, Endpoint},

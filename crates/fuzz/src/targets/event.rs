@@ -5,8 +5,8 @@
 
 use super::head;
 use k8s_openapi::api::events::v1::Event;
-use roomrobot_operator::{
-    plugin::requests::from_event,
+use kubectl_roomrobot::requests::from_event;
+use roomrobot_core::{
     printable::shortened,
     status::{reference, with_reference},
 };

@@ -2,7 +2,7 @@
 
 use super::hides;
 use kube::config::Kubeconfig;
-use roomrobot_operator::kubernetes::explain_config;
+use roomrobot_client::errors::explain_config;
 
 /// As it stands in a kubeconfig, behind bytes that may make it none.
 const USERS: &str = "\nusers:\n- name: u\n  user: {token: k8s-aws-v1.secret}\n";

@@ -4,7 +4,7 @@
 //! - JSON, which is YAML as well, is read as a reader of JSON reads it.
 //! - Why it cannot be read is one line.
 
-use roomrobot_operator::plugin::forecast::{Chosen, choose_from};
+use kubectl_roomrobot::forecast::{Chosen, choose_from};
 use serde_json::{Value, json};
 
 pub fn check(bytes: &[u8]) {

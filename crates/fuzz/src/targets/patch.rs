@@ -1,6 +1,6 @@
 //! The patch of a status: made from what is stored, it fits what is stored.
 
-use roomrobot_operator::status::{Conditions, Is, Kind, Reason, Wanted};
+use roomrobot_core::status::{Conditions, Is, Kind, Reason, Wanted};
 use serde_json::{Value, json};
 
 /// What is kept of a stored object.

@@ -6,12 +6,12 @@
 //! - It says the same however often it is asked.
 
 use k8s_openapi::{api::core::v1::Namespace, jiff::Timestamp};
-use roomrobot_operator::{
+use kubectl_roomrobot::{
+    cluster::Seen,
+    forecast::{Stored, forecast},
+};
+use roomrobot_core::{
     crd::{DeletionPolicy, RtcApplication},
-    plugin::{
-        cluster::Seen,
-        forecast::{Stored, forecast},
-    },
     robot::{Robot, Stored as StoredRobot},
     status::Kind,
 };

@@ -6,10 +6,10 @@
 
 use super::{head, hides};
 use k8s_openapi::jiff::Timestamp;
-use roomrobot_operator::{
+use roomrobot_core::quoted::{quote, unquote};
+use roomrobot_core::{
     printable::{printable, shortened},
     status::{Conditions, Is, Kind, Reason, Wanted, with_reference},
-    telemetry::{quote, unquote},
 };
 
 pub fn check(bytes: &[u8]) {

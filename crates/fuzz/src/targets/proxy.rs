@@ -6,7 +6,7 @@
 
 use super::head;
 use hyper::Uri;
-use roomrobot_operator::proxy::direct;
+use roomrobot_client::proxy::direct;
 use std::net::IpAddr;
 
 pub fn check(bytes: &[u8]) {

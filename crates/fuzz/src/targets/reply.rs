@@ -4,9 +4,9 @@
 //! - What is kept of it is one line within its limit, and shows no UserSig.
 
 use super::{head, hides};
-use roomrobot_operator::{
+use roomrobot_core::{
+    call::judge,
     codes::{Class, Operation},
-    room_engine::judge,
     usersig::Sensitive,
 };
 use serde_json::Value;

@@ -13,13 +13,13 @@ use super::{
 };
 use hyper::Method;
 use k8s_openapi::jiff::Timestamp;
-use roomrobot_operator::{
+use roomrobot_core::{
+    call::judge,
     codes::Operation,
     crd::{CreationPolicy, DeletionPolicy, ROBOT_FINALIZER},
     engine::{Now, status_patch},
     plan::Attempt,
     robot::{Robot, Stored},
-    room_engine::judge,
     status::{Conditions, Wanted},
     usersig::Sensitive,
 };

@@ -5,7 +5,7 @@
 //! - What a key signs can stand in a query as it is, and tells nothing of the key.
 
 use super::head;
-use roomrobot_operator::{
+use roomrobot_core::{
     application::Credentials,
     usersig::{LIFETIME, sign},
 };

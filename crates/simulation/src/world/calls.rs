@@ -1,7 +1,7 @@
 //! Calls to the room engine, and how it meets them.
 
 use super::*;
-use roomrobot_operator::codes::Class;
+use roomrobot_core::codes::Class;
 
 impl World {
     pub(super) fn call(&mut self, n: usize, call: Box<Call>, knew: Knew) {
@@ -109,7 +109,7 @@ impl World {
             _ => None,
         };
         if let Some(code) = code {
-            let class = roomrobot_operator::codes::class(call.operation, code);
+            let class = roomrobot_core::codes::class(call.operation, code);
             self.slow_classes |= matches!(class, Class::Invalid | Class::RobotPermission);
             if class.is_final() {
                 // The room is gone, or the robot is: whatever was there is there no more.

@@ -1,7 +1,7 @@
 //! Processes: how they start, what they are told, how they lead and end.
 
 use super::*;
-use roomrobot_operator::application::Spec;
+use roomrobot_core::application::Spec;
 
 impl World {
     pub(super) fn start(&mut self, n: usize) {
@@ -148,11 +148,8 @@ impl World {
                 }
                 election::Effect::Unanswered => {}
                 election::Effect::Lead { until, before, term } => {
-                    let standing = Standing::Leading {
-                        until: roomrobot_operator::clock::Moment::new(until),
-                        before,
-                        term,
-                    };
+                    let standing =
+                        Standing::Leading { until: roomrobot_core::right::Moment::new(until), before, term };
                     self.stands(n, standing);
                     let Some(replica) = self.replicas.get_mut(n) else { return };
                     replica.until = replica.true_time(until);

@@ -6,7 +6,7 @@ impl World {
     pub(super) fn send(&mut self, request: Request) {
         let (until, takes) = self.slow_writes;
         let way = if until > self.now { takes } else { MS * u32::from(self.setup.api) };
-        self.later(kubernetes::WRITE_TIMEOUT, Event::GiveUp(request.replica, request.process, request.id));
+        self.later(api_server::WRITE_TIMEOUT, Event::GiveUp(request.replica, request.process, request.id));
         self.later(way, Event::Request(Box::new(request)));
     }
 
@@ -47,7 +47,7 @@ impl World {
             }
             _ => {
                 let input = match refused {
-                    Some(status) => failed(&request.what, kubernetes::classify(&status)),
+                    Some(status) => failed(&request.what, api_server::classify(&status)),
                     None => self.store(&request),
                 };
                 self.later(back, reply(input));
@@ -84,7 +84,7 @@ impl World {
         self.by = Some(request.knew);
         let input = match &request.what {
             What::Robot(write) => {
-                let result = self.cluster.write(write).map_err(|status| kubernetes::classify(&status));
+                let result = self.cluster.write(write).map_err(|status| api_server::classify(&status));
                 Input::Written(write.id, Box::new(result))
             }
             What::Application(write) => {
@@ -92,7 +92,7 @@ impl World {
                 let part = (self.setup.sharded || self.setup.by_namespace).then(|| format!("shard-{shard}"));
                 let finalizer = application_finalizer(part.as_deref());
                 let result = self.cluster.write_application(write, &finalizer);
-                let result = result.map_err(|status| kubernetes::classify(&status));
+                let result = result.map_err(|status| api_server::classify(&status));
                 Input::ApplicationWritten(Arc::clone(&write.name), Box::new(result))
             }
         };

@@ -1,0 +1,765 @@
+//! An `RtcApplication` as the operator keeps it: its spec, its credentials, and whether it is trusted to call.
+//!
+//! Pure. The breaker is here: a refusal that is about the application stops all of its calls, one probe a minute
+//! finds out whether that is still so.
+
+use crate::{
+    call::{Caller, Outcome},
+    codes::{self, Class, Operation, Source},
+    crd::{APPLICATION_FINALIZER, RtcApplication},
+    endpoint::{Allowed, Endpoint},
+    plan::{self, Hold},
+    robot::Finalizers,
+    status::{self, Conditions, Is, Kind, Reason, Wanted},
+    usersig::{self, Sensitive},
+};
+use kube::core::{Selector, SelectorExt as _};
+use std::{collections::BTreeMap, sync::Arc, time::Duration};
+
+/// Between two probes of a refused application. The vendor's 70050 asks for a minute.
+const PROBE: Duration = Duration::from_secs(60);
+
+/// The most calls of one application that wait for their answers; a hanging endpoint must not fill the memory.
+const MOST_IN_FLIGHT: u32 = 256;
+
+/// "The UserSig failed to verify too often": not even new credentials may be tried before a minute has passed.
+const TOO_MANY_BAD_SIGNATURES: i64 = 70050;
+
+/// Labels of a namespace.
+pub type Labels = BTreeMap<String, String>;
+
+/// What decisions need of a stored `RtcApplication`.
+#[derive(Clone, Debug)]
+pub struct Spec {
+    /// `metadata.name`
+    pub name: Arc<str>,
+    /// `metadata.uid`
+    pub uid: String,
+    /// `metadata.resourceVersion`
+    pub resource_version: u64,
+    /// `metadata.generation`
+    pub generation: i64,
+    /// Whether it is being deleted.
+    pub deleting: bool,
+    /// `metadata.finalizers`
+    pub finalizer_names: Vec<String>,
+    /// Where ours stands among them.
+    pub finalizers: Finalizers,
+    /// `spec.sdkAppId`
+    pub sdk_app_id: u32,
+    /// `spec.identifier`
+    pub identifier: Arc<str>,
+    /// `spec.endpoint`, or why it may not be called.
+    pub endpoint: Result<Endpoint, String>,
+    /// `spec.credentials.secretRef.name`
+    pub secret: Arc<str>,
+    /// `spec.requestsPerSecond`
+    pub requests_per_second: u32,
+    /// `spec.allowedNamespaces.selector`; an error if it cannot be read, which allows none.
+    pub allowed_namespaces: Result<Option<Selector>, ()>,
+    /// `spec.suspend`
+    pub suspend: bool,
+    /// `status.conditions`
+    pub conditions: Conditions,
+    /// Whether the stored `Ready` says of this very spec that a call was accepted.
+    pub verified: bool,
+    /// `status.robots` and `status.deleting`
+    pub counts: (Option<i64>, Option<i64>),
+}
+
+impl Spec {
+    /// Reads a stored application.
+    #[must_use]
+    pub fn read(stored: RtcApplication, allowed: &Allowed) -> Self {
+        let RtcApplication { metadata: meta, spec, status } = stored;
+        let there = status.is_some();
+        let status = status.unwrap_or_default();
+        let endpoint = match spec.endpoint.parse::<Endpoint>() {
+            Err(why) => Err(format!("spec.endpoint cannot be used: {why}")),
+            Ok(endpoint) if !allowed.contains(&endpoint) => Err(format!(
+                "spec.endpoint {endpoint} is not one of the vendor's https hosts; start the operator with --allow-endpoint {endpoint} to allow it"
+            )),
+            Ok(endpoint) => Ok(endpoint),
+        };
+        let finalizer_names = meta.finalizers.unwrap_or_default();
+        Self {
+            name: meta.name.unwrap_or_default().into(),
+            uid: meta.uid.unwrap_or_default(),
+            resource_version: meta
+                .resource_version
+                .and_then(|version| version.parse().ok())
+                .unwrap_or_default(),
+            generation: meta.generation.unwrap_or_default(),
+            deleting: meta.deletion_timestamp.is_some(),
+            finalizers: Finalizers::read(&finalizer_names, APPLICATION_FINALIZER),
+            finalizer_names,
+            sdk_app_id: u32::try_from(spec.sdk_app_id).unwrap_or_default(),
+            identifier: spec.identifier.into(),
+            endpoint,
+            secret: spec.credentials.secret_ref.name.into(),
+            requests_per_second: u32::try_from(spec.requests_per_second).unwrap_or(1).clamp(1, 200),
+            allowed_namespaces: spec
+                .allowed_namespaces
+                .map(|allowed| Selector::try_from(allowed.selector))
+                .transpose()
+                .map_err(|_| ()),
+            suspend: spec.suspend,
+            verified: status.conditions.iter().any(|condition| {
+                let of_this_spec = condition.observed_generation == meta.generation;
+                condition.type_ == "Ready"
+                    && condition.status == "True"
+                    && condition.reason == "Verified"
+                    && of_this_spec
+            }),
+            conditions: Conditions::read(there.then_some(status.conditions)),
+            counts: (status.robots, status.deleting),
+        }
+    }
+}
+
+/// What an application signs with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Credentials {
+    /// The Secret has not been looked at yet.
+    Unknown,
+    /// The Secret cannot be looked at, and why: the operator lacks the right.
+    Unreadable(String),
+    /// There is no such Secret.
+    Missing,
+    /// The Secret has no usable key, and why.
+    Invalid(String),
+    /// The operator signs.
+    Key(Sensitive),
+    /// Somebody else signed.
+    UserSig(Sensitive),
+}
+
+impl Credentials {
+    /// Reads the data of a Secret: `secretKey` or `userSig`, one of them.
+    #[must_use]
+    pub fn read(data: Option<&BTreeMap<String, Vec<u8>>>) -> Self {
+        let text = |key: &str| {
+            let bytes = data?.get(key)?;
+            Some(std::str::from_utf8(bytes).map(|text| text.trim().to_owned()))
+        };
+        match (text("secretKey"), text("userSig")) {
+            (None, None) => Self::Invalid("it has neither secretKey nor userSig".to_owned()),
+            (Some(_), Some(_)) => Self::Invalid("it has both secretKey and userSig; keep one".to_owned()),
+            (Some(Ok(key)), None) if !key.is_empty() => Self::Key(Sensitive::new(key)),
+            (None, Some(Ok(sig))) if !sig.is_empty() => Self::UserSig(Sensitive::new(sig)),
+            (Some(Ok(_)), None) => Self::Invalid("its secretKey is empty".to_owned()),
+            (None, Some(Ok(_))) => Self::Invalid("its userSig is empty".to_owned()),
+            (Some(Err(_)), None) => Self::Invalid("its secretKey is not text".to_owned()),
+            (None, Some(Err(_))) => Self::Invalid("its userSig is not text".to_owned()),
+        }
+    }
+}
+
+/// A signature in use.
+#[derive(Clone, Debug)]
+struct Signature {
+    text: Arc<Sensitive>,
+    /// Unix seconds.
+    signed_at: i64,
+    /// Tells calls with this signature from calls with an earlier one.
+    number: u64,
+    /// It was made because the room engine called the one before expired.
+    after_expiry: bool,
+}
+
+/// Whether the credentials are trusted.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Trust {
+    /// Nothing was accepted yet with these credentials: few calls at a time, so that a wrong key costs few.
+    Unproven {
+        /// How many calls may wait for an answer at once.
+        at_once: u32,
+    },
+    /// A call was accepted.
+    Proven,
+    /// They were refused.
+    Refused(Refusal),
+}
+
+/// What the room engine refuses: the credentials, or one command.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Refusal {
+    /// What waiting robots say. The same for the same code, so that they need not say it again.
+    hold: Hold,
+    /// The message for the application's own condition: of the last refusal.
+    latest: String,
+    /// The code.
+    code: Option<i64>,
+    /// When it was last answered. Calls that were sent before prove nothing.
+    since: Duration,
+    /// When the next probe may go out.
+    probe_at: Duration,
+}
+
+/// For each command, in the order of [`Operation::ALL`].
+type PerCommand<T> = [T; 2];
+
+/// An application: what is stored, and what this process knows of it.
+#[derive(Clone, Debug)]
+pub struct Application {
+    /// What is stored in Kubernetes.
+    pub spec: Spec,
+    credentials: Credentials,
+    trust: Trust,
+    /// The commands that are refused for want of a permission or a package; the other goes on.
+    refused: PerCommand<Option<Refusal>>,
+    /// What was last said of the credentials, and of each command, with the code: said again where it is refused again.
+    said: [Option<(Option<i64>, Hold)>; 3],
+    /// A call was accepted with these credentials, by this process or, as the stored condition says, by another.
+    verified: bool,
+    signature: Option<Signature>,
+    /// The number of the last signature. One that is created again under its name goes on counting, so that it does
+    /// not take an answer that was meant for the one before.
+    signatures: u64,
+    /// The number of the last signature of the one before under this name, whose answers may still come.
+    inherited: u64,
+    /// Calls that wait for their answers.
+    under_way: UnderWay,
+    /// Of those, the ones with the signature in use.
+    current: UnderWay,
+    /// New credentials may not be tried before this time.
+    hold_off: Duration,
+}
+
+/// Calls that wait for their answers, by command.
+#[derive(Clone, Copy, Debug, Default)]
+struct UnderWay {
+    deletions: u32,
+    additions: u32,
+}
+
+impl UnderWay {
+    const fn of(&mut self, operation: Operation) -> &mut u32 {
+        match operation {
+            Operation::DeleteRobot => &mut self.deletions,
+            Operation::AddRobot => &mut self.additions,
+        }
+    }
+
+    const fn all(self) -> u32 {
+        self.deletions + self.additions
+    }
+
+    fn sent(&mut self, operation: Operation) {
+        *self.of(operation) += 1;
+    }
+
+    fn ended(&mut self, operation: Operation) {
+        let calls = self.of(operation);
+        *calls = calls.saturating_sub(1);
+    }
+}
+
+/// Whether calls go out, as a metric shows it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Breaker {
+    /// They do.
+    Closed,
+    /// Few at a time, until the first verdict on these credentials.
+    Trial,
+    /// Refused: one probe a minute.
+    Open,
+    /// Suspended, or without what a call needs.
+    Off,
+}
+
+impl Breaker {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Closed, Self::Trial, Self::Open, Self::Off];
+
+    /// The state as a word for the metric's label.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Closed => "closed",
+            Self::Trial => "trial",
+            Self::Open => "open",
+            Self::Off => "off",
+        }
+    }
+}
+
+/// What is to be told of an application besides its own readiness.
+#[derive(Clone, Copy, Debug, Default)]
+pub struct Told<'a> {
+    /// Deletions that wait long or for a person.
+    pub stalled: Option<&'a str>,
+    /// The robots that hold an application which is being deleted.
+    pub held_by: Option<&'a str>,
+    /// The cluster refuses to put its finalizer on or to take it off, with these words.
+    pub refused: Option<&'a str>,
+}
+
+/// What the answer to a call means for its application.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Effect {
+    /// Nothing.
+    None,
+    /// Its calls go on or have to stop, and its condition changes.
+    Changed,
+    /// The signature was too old; there is a new one, so the same robot may try again at once.
+    SignedAnew,
+}
+
+impl Application {
+    /// An application whose Secret has not been looked at yet; `signatures` is the number of the last signature under
+    /// its name, 0 where there was none.
+    #[must_use]
+    pub fn new(spec: Spec, signatures: u64) -> Self {
+        let verified = spec.verified;
+        Self {
+            spec,
+            credentials: Credentials::Unknown,
+            trust: Trust::Unproven { at_once: 1 },
+            refused: [None, None],
+            said: [None, None, None],
+            verified,
+            signature: None,
+            signatures,
+            inherited: signatures,
+            under_way: UnderWay::default(),
+            current: UnderWay::default(),
+            hold_off: Duration::ZERO,
+        }
+    }
+
+    /// Takes a newer version of the stored object; true if what was learnt from calls no longer counts.
+    pub fn update(&mut self, spec: Spec) -> bool {
+        let changed = spec.generation != self.spec.generation;
+        let caller_changed = spec.identifier != self.spec.identifier || spec.endpoint != self.spec.endpoint;
+        let secret_changed = spec.secret != self.spec.secret;
+        self.spec = spec;
+        if secret_changed {
+            self.credentials = Credentials::Unknown;
+        }
+        if caller_changed || secret_changed {
+            self.verified = false;
+        }
+        if changed {
+            self.start_afresh();
+        }
+        changed
+    }
+
+    /// Takes what its Secret holds now; true if that is something new.
+    pub fn set_credentials(&mut self, credentials: Credentials) -> bool {
+        if credentials == self.credentials {
+            return false;
+        }
+        // The first look after a start is no change: the stored condition still speaks of the same credentials.
+        if self.credentials != Credentials::Unknown {
+            self.verified = false;
+        }
+        self.credentials = credentials;
+        self.start_afresh();
+        true
+    }
+
+    /// What was learnt from calls no longer counts.
+    pub fn start_afresh(&mut self) {
+        self.trust = Trust::Unproven { at_once: 1 };
+        self.refused = [None, None];
+        self.signature = None;
+        self.current = UnderWay::default();
+    }
+
+    /// This process begins to act: whether a call was accepted is what the one before it stored.
+    pub const fn take_over(&mut self) {
+        self.verified = self.spec.verified;
+    }
+
+    /// Whether robots of a namespace with `labels` may be accepted.
+    #[must_use]
+    pub fn admits(&self, labels: Option<&Labels>) -> Option<bool> {
+        match &self.spec.allowed_namespaces {
+            Ok(None) => Some(true),
+            Err(()) => Some(false),
+            Ok(Some(selector)) => labels.map(|labels| selector.matches(labels)),
+        }
+    }
+
+    /// Why it makes no call of this command, or `None` if it may.
+    #[must_use]
+    pub fn hold(&self, operation: Operation) -> Option<Hold> {
+        self.unable().or_else(|| self.refusal(operation).map(|refusal| refusal.hold.clone()))
+    }
+
+    /// The reason that robots show which wait because the room engine refuses this command.
+    #[must_use]
+    pub fn refused_for(&self, operation: Operation) -> Option<Reason> {
+        self.refusal(operation).filter(|_| self.able()).map(|refusal| refusal.hold.reason)
+    }
+
+    /// What stands in the way of this command, as far as the room engine refused something.
+    fn refusal(&self, operation: Operation) -> Option<&Refusal> {
+        match &self.trust {
+            Trust::Refused(refusal) => Some(refusal),
+            Trust::Unproven { .. } | Trust::Proven => {
+                self.refused.get(operation as usize).and_then(Option::as_ref)
+            }
+        }
+    }
+
+    /// Why it can make no call at all, as far as the room engine need not be asked.
+    #[must_use]
+    pub fn unable(&self) -> Option<Hold> {
+        let name = &self.spec.name;
+        let hold = |reason, message| Some(Hold { reason, message, refusal: false, person: true });
+        if self.spec.suspend {
+            let message = format!(
+                "RtcApplication {name} is suspended, so nothing is called; set its spec.suspend to false to go on"
+            );
+            return hold(Reason::Suspended, message);
+        }
+        if let Err(why) = &self.spec.endpoint {
+            return hold(Reason::ApplicationNotReady, format!("RtcApplication {name} is not ready: {why}"));
+        }
+        let secret = &self.spec.secret;
+        let not_ready = |why: String| {
+            hold(
+                Reason::ApplicationNotReady,
+                format!("RtcApplication {name} is not ready: Secret {secret} {why}"),
+            )
+        };
+        match &self.credentials {
+            Credentials::Unreadable(why) => not_ready(format!(
+                "cannot be read: {why}; the operator tries again by itself; give it the right to list and watch the Secret where it has none"
+            )),
+            Credentials::Missing => {
+                not_ready("does not exist in the operator's namespace; create it to go on".to_owned())
+            }
+            Credentials::Invalid(why) => not_ready(format!("cannot be used, {why}; correct it to go on")),
+            Credentials::Unknown | Credentials::Key(_) | Credentials::UserSig(_) => None,
+        }
+    }
+
+    /// Whether it could call if nothing had been refused.
+    fn able(&self) -> bool {
+        !self.spec.suspend
+            && self.spec.endpoint.is_ok()
+            && matches!(self.credentials, Credentials::Key(_) | Credentials::UserSig(_))
+    }
+
+    /// Whether its calls go out: open as soon as one of the commands is refused.
+    #[must_use]
+    pub fn breaker(&self) -> Breaker {
+        match self.trust {
+            _ if !self.able() => Breaker::Off,
+            Trust::Refused(_) => Breaker::Open,
+            _ if self.refused.iter().any(Option::is_some) => Breaker::Open,
+            Trust::Proven => Breaker::Closed,
+            Trust::Unproven { .. } => Breaker::Trial,
+        }
+    }
+
+    /// Whether calls of this command go out.
+    #[must_use]
+    pub fn calls(&self, operation: Operation) -> bool {
+        self.able() && self.refusal(operation).is_none()
+    }
+
+    /// Whether a queued call may go out now, as far as the application is concerned. Additions that wait for their
+    /// answers take no deletion's place; calls with an earlier signature take no place of those that try a new one.
+    #[must_use]
+    pub fn may_call(&self, operation: Operation, now: Duration) -> bool {
+        let (most, calls) = match self.trust {
+            Trust::Unproven { at_once } => (at_once, self.current),
+            Trust::Proven => (MOST_IN_FLIGHT, self.under_way),
+            Trust::Refused(_) => return false,
+        };
+        let counted = match operation {
+            Operation::DeleteRobot => calls.deletions,
+            Operation::AddRobot => calls.all(),
+        };
+        self.calls(operation) && counted < most && now >= self.hold_off
+    }
+
+    /// Calls of this command that wait for their answers.
+    #[must_use]
+    pub const fn unanswered(&self, operation: Operation) -> u32 {
+        match operation {
+            Operation::DeleteRobot => self.under_way.deletions,
+            Operation::AddRobot => self.under_way.additions,
+        }
+    }
+
+    /// A call goes out, with the signature in use. Where it is a probe, the next one has its time.
+    pub fn sent(&mut self, operation: Operation, now: Duration) {
+        self.under_way.sent(operation);
+        self.current.sent(operation);
+        self.postpone_probe(operation, now);
+    }
+
+    /// A call that was signed with signature `number` is not under way any more; whether that is the one in use.
+    pub fn ended(&mut self, operation: Operation, number: u64) -> bool {
+        let current = self.signature.as_ref().is_some_and(|signature| signature.number == number);
+        // A call of the one before under this name was never counted here.
+        if number > self.inherited {
+            self.under_way.ended(operation);
+        }
+        if current {
+            self.current.ended(operation);
+        }
+        current
+    }
+
+    /// When a probe with this command may go out, where something is refused that stands in its way.
+    #[must_use]
+    pub fn probe_at(&self, operation: Operation) -> Option<Duration> {
+        let own = self.refused.get(operation as usize).and_then(Option::as_ref);
+        let all = match &self.trust {
+            Trust::Refused(refusal) => Some(refusal),
+            Trust::Unproven { .. } | Trust::Proven => None,
+        };
+        let at = all.into_iter().chain(own).map(|refusal| refusal.probe_at).max()?;
+        self.able().then_some(at.max(self.hold_off))
+    }
+
+    /// A probe has gone out: the next one in a while.
+    pub fn postpone_probe(&mut self, operation: Operation, now: Duration) {
+        self.next_probe(operation, now + PROBE);
+    }
+
+    fn next_probe(&mut self, operation: Operation, at: Duration) {
+        let own = self.refused.get_mut(operation as usize).and_then(Option::as_mut);
+        let all = match &mut self.trust {
+            Trust::Refused(refusal) => Some(refusal),
+            Trust::Unproven { .. } | Trust::Proven => None,
+        };
+        for refusal in all.into_iter().chain(own) {
+            refusal.probe_at = at;
+        }
+    }
+
+    /// When calls may go out again, if they are held off for a time.
+    #[must_use]
+    pub fn held_off_until(&self, now: Duration) -> Option<Duration> {
+        (self.able() && now < self.hold_off).then_some(self.hold_off)
+    }
+
+    /// Who calls, with a signature that is fresh at `wall` (Unix seconds), and the signature's number.
+    pub fn caller(&mut self, wall: i64) -> Option<(Caller, u64)> {
+        let endpoint = self.spec.endpoint.clone().ok()?;
+        let half_life = i64::try_from(usersig::LIFETIME.as_secs() / 2).unwrap_or(i64::MAX);
+        // Before its time as well: the clock was set back, and the signature lies in the future.
+        let fresh = self
+            .signature
+            .as_ref()
+            .is_some_and(|signature| (0..half_life).contains(&(wall - signature.signed_at)));
+        if !fresh {
+            self.sign(wall, false)?;
+        }
+        let signature = self.signature.as_ref()?;
+        let caller = Caller {
+            endpoint,
+            sdk_app_id: self.spec.sdk_app_id,
+            identifier: Arc::clone(&self.spec.identifier),
+            user_sig: Arc::clone(&signature.text),
+        };
+        Some((caller, signature.number))
+    }
+
+    fn sign(&mut self, wall: i64, after_expiry: bool) -> Option<()> {
+        let text = match &self.credentials {
+            Credentials::Key(key) => {
+                usersig::sign(key, self.spec.sdk_app_id, &self.spec.identifier, wall, usersig::LIFETIME)
+            }
+            Credentials::UserSig(given) => given.clone(),
+            Credentials::Unknown
+            | Credentials::Unreadable(_)
+            | Credentials::Missing
+            | Credentials::Invalid(_) => return None,
+        };
+        self.signatures += 1;
+        let number = self.signatures;
+        self.signature = Some(Signature { text: Arc::new(text), signed_at: wall, number, after_expiry });
+        self.current = UnderWay::default();
+        Some(())
+    }
+
+    /// Learns from the answer to a call that started at `started`, signed with signature `number`.
+    pub fn answered(
+        &mut self,
+        operation: Operation,
+        outcome: &Outcome,
+        number: u64,
+        started: Duration,
+        now: Duration,
+        wall: i64,
+    ) -> Effect {
+        let current = self.ended(operation, number);
+        let class = outcome.class(operation);
+        if class == Class::Expired && matches!(self.credentials, Credentials::Key(_)) {
+            let anew = !current
+                || self.signature.as_ref().is_some_and(|signature| !signature.after_expiry)
+                    && self.sign(wall, true).is_some();
+            if anew {
+                // A probe is to be sent again with the new signature.
+                self.next_probe(operation, now);
+                return Effect::SignedAnew;
+            }
+        }
+        if !current {
+            // An answer about credentials that are not in use any more proves nothing about those that are.
+            return Effect::None;
+        }
+        if class.stops_application() {
+            return self.refuse(operation, outcome, class, now);
+        }
+        // The gateway's own trouble, or none of the room engine's answers: nobody looked at the signature for certain.
+        let verdict = match outcome {
+            Outcome::Trouble(_) => false,
+            Outcome::Reply(reply) => {
+                let gateway = codes::look_up(reply.code).is_some_and(|row| row.source == Source::RestApi);
+                !(class == Class::Retry && gateway)
+            }
+        };
+        if !verdict {
+            // No verdict, no proof: a few more may try, so that a dead endpoint shows on every robot in time.
+            if let Trust::Unproven { at_once } = &mut self.trust {
+                *at_once = (*at_once * 2).min(MOST_IN_FLIGHT);
+            }
+            return Effect::None;
+        }
+        if class == Class::Throttled {
+            return Effect::None;
+        }
+        let mut effect = Effect::None;
+        let proven = match &self.trust {
+            Trust::Proven => false,
+            Trust::Unproven { .. } => true,
+            Trust::Refused(refusal) => started > refusal.since,
+        };
+        if proven {
+            self.trust = Trust::Proven;
+            self.verified = true;
+            effect = Effect::Changed;
+        }
+        if let Some(refused) = self.refused.get_mut(operation as usize)
+            && refused.take_if(|refusal| started > refusal.since).is_some()
+        {
+            self.verified = true;
+            effect = Effect::Changed;
+        }
+        effect
+    }
+
+    /// The room engine refuses the application: its credentials, or this command.
+    fn refuse(&mut self, operation: Operation, outcome: &Outcome, class: Class, now: Duration) -> Effect {
+        let code = outcome.code();
+        let reason = match class {
+            Class::Permission => Reason::PermissionDenied,
+            Class::Plan => Reason::ApplicationNotReady,
+            _ => Reason::CredentialsRejected,
+        };
+        let credentials = reason == Reason::CredentialsRejected;
+        if code == Some(TOO_MANY_BAD_SIGNATURES) {
+            self.hold_off = now + PROBE;
+        }
+        if credentials {
+            self.verified = false;
+        }
+        let text = format!(
+            "The room engine refuses RtcApplication {}; {}; {}",
+            self.spec.name,
+            outcome.sentence(operation),
+            status::remedy(outcome),
+        );
+        let latest = status::with_reference(&text, &outcome.reference());
+        // The same refusal again is no news: waiting robots keep what they say.
+        let before = self.said.get_mut(if credentials { 2 } else { operation as usize });
+        let hold = match before {
+            Some(Some((known, hold))) if *known == code => hold.clone(),
+            place => {
+                let hold = Hold { reason, message: latest.clone(), refusal: true, person: true };
+                if let Some(place) = place {
+                    *place = Some((code, hold.clone()));
+                }
+                hold
+            }
+        };
+        let known = match &self.trust {
+            Trust::Refused(refusal) if credentials => Some(refusal),
+            _ if credentials => None,
+            _ => self.refused.get(operation as usize).and_then(Option::as_ref),
+        };
+        // Calls that were under way together are refused together: the first of them is news.
+        let news = known.is_none_or(|known| known.code != code);
+        let probe_at = known.map_or(now + PROBE, |known| known.probe_at);
+        let latest = known.filter(|_| !news).map_or(latest, |known| known.latest.clone());
+        let refusal = Refusal { hold, latest, code, since: now, probe_at };
+        if credentials {
+            self.trust = Trust::Refused(refusal);
+        } else if let Some(refused) = self.refused.get_mut(operation as usize) {
+            *refused = Some(refusal);
+        }
+        if news { Effect::Changed } else { Effect::None }
+    }
+
+    /// The `Ready` condition that this comes to.
+    #[must_use]
+    pub fn wanted(&self, told: &Told<'_>) -> Vec<Wanted> {
+        let Told { held_by, .. } = *told;
+        let (is, reason, mut message) = self.ready(told);
+        if self.spec.deleting
+            && let Some(held_by) = held_by
+        {
+            message = format!("{message}; it is being deleted and waits for {held_by}");
+        }
+        let mut wanted = vec![Wanted::new(Kind::Ready, is, reason, message.clone())];
+        // A brake that a person put on is no fault for a person to mend.
+        if is == Is::False && reason != Reason::Suspended {
+            wanted.push(Wanted::new(Kind::Stalled, Is::True, reason, message));
+        }
+        wanted
+    }
+
+    fn ready(&self, told: &Told<'_>) -> (Is, Reason, String) {
+        if let Some(hold) = self.unable() {
+            let reason = match &self.credentials {
+                _ if self.spec.suspend => Reason::Suspended,
+                _ if self.spec.endpoint.is_err() => Reason::EndpointNotAllowed,
+                Credentials::Missing => Reason::SecretNotFound,
+                _ => Reason::SecretInvalid,
+            };
+            return (Is::False, reason, hold.message);
+        }
+        if let Some(refusal) = Operation::ALL.iter().find_map(|operation| self.refusal(*operation)) {
+            let reason = match refusal.hold.reason {
+                Reason::ApplicationNotReady => Reason::PlanExceeded,
+                reason => reason,
+            };
+            return (Is::False, reason, refusal.latest.clone());
+        }
+        if let Some(words) = told.refused {
+            let what = format!("The cluster refuses the finalizer on RtcApplication {}", self.spec.name);
+            return (Is::False, Reason::WriteRefused, plan::write_refused(&what, words));
+        }
+        if let Some(stalled) = told.stalled {
+            return (Is::False, Reason::DeletionsStalled, stalled.to_owned());
+        }
+        if self.verified {
+            let message = "The room engine accepted a call with these credentials".to_owned();
+            return (Is::True, Reason::Verified, message);
+        }
+        let message = format!(
+            "The credentials of Secret {} are loaded; no call was made with them yet",
+            self.spec.secret
+        );
+        (Is::True, Reason::CredentialsLoaded, message)
+    }
+
+    /// Whether the Secret has been looked at, so that a condition can be told.
+    #[must_use]
+    pub fn known(&self) -> bool {
+        self.credentials != Credentials::Unknown || self.spec.suspend || self.spec.endpoint.is_err()
+    }
+}
+
+#[cfg(test)]
+mod tests;

@@ -1,0 +1,628 @@
+//! What to do next for one robot, decided from what is known of it.
+//!
+//! Pure: no client, no clock, no async. [`plan`] is asked again after everything that happens to a robot or to its
+//! application, so it never has to remember where it was.
+
+use crate::{
+    call::Outcome,
+    codes::{Class, Operation},
+    crd::{CreationPolicy, DeletionPolicy},
+    robot::{Key, Robot},
+    status::{self, Is, Kind, Reason, Wanted},
+};
+use std::time::Duration;
+
+/// How long the room engine may still carry out a call after nobody waits for its answer any more: it gives up after 3 s
+/// by its own account, and the rest is for the way there.
+pub const AFTERMATH: Duration = Duration::from_secs(5);
+
+/// How often a deletion looks whether the one that would inherit is in charge by now; where it is, that is known at once.
+const HEIR_COMES: Duration = Duration::from_secs(1);
+
+/// The next thing to do for a robot.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Step {
+    /// Nothing until something changes.
+    Rest,
+    /// Nothing before this time (since the process started).
+    Wait(Duration),
+    /// Put the finalizer on.
+    AddFinalizer,
+    /// Take the finalizer off: the object goes.
+    DropFinalizer,
+    /// Write these conditions.
+    Report(Vec<Wanted>),
+    /// Call the room engine, as soon as the pace allows.
+    Call(Operation),
+}
+
+/// What this process remembers of a robot and no cache may overrule. Freed when the object is seen deleted.
+#[derive(Clone, Debug, Default)]
+pub struct Memory {
+    /// The last answered or failed call.
+    pub last: Option<Box<Attempt>>,
+    /// Answers of the same class in a row.
+    pub attempts: u32,
+    /// No call before this time.
+    pub not_before: Duration,
+    /// What this process knows of the robot's additions.
+    pub additions: Additions,
+    /// What it is counted as among the robots of its application.
+    pub counted: Counted,
+}
+
+/// What a robot is counted as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// It is being deleted and held by our finalizer.
+    pub deleting: bool,
+    /// Its application has to stay for it.
+    pub holding: bool,
+    /// Its last answer is not recorded.
+    pub unrecorded: bool,
+    /// The command of that answer, where no write of it has failed yet.
+    pub fresh: Option<Operation>,
+}
+
+impl Memory {
+    /// A spec or the credentials changed: whatever was waited for, try at once. A final answer stays one.
+    pub fn start_afresh(&mut self) {
+        self.attempts = 0;
+        self.not_before = Duration::ZERO;
+    }
+
+    /// Another process has acted meanwhile: only what is stored counts.
+    pub fn forget(&mut self) {
+        *self = Self { counted: self.counted, ..Self::default() };
+    }
+
+    /// The last answer or failure, where no write has told of it yet.
+    #[must_use]
+    pub fn unrecorded(&self) -> Option<&Attempt> {
+        self.last.as_deref().filter(|attempt| !attempt.recorded)
+    }
+
+    /// The answer that ends the deletion, where one came.
+    #[must_use]
+    pub fn final_answer(&self) -> Option<&Attempt> {
+        let last = self.last.as_deref();
+        last.filter(|attempt| attempt.operation == Operation::DeleteRobot && attempt.class.is_final())
+    }
+}
+
+/// What a process knows of the calls of `add_robot` for one robot.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub enum Additions {
+    /// Nothing but what is stored.
+    #[default]
+    Untold,
+    /// There was none: this process wrote that the first is due, so nobody else can have called.
+    None,
+    /// Each one so far was refused, as far as anybody knows.
+    Refused,
+    /// One may have taken effect though no answer says so.
+    InDoubt,
+}
+
+/// What is known of the additions of a robot that the next one is about to be sent for.
+#[must_use]
+pub fn additions_before_call(robot: &Robot, memory: &Memory) -> Additions {
+    if in_doubt(robot, memory) { Additions::InDoubt } else { Additions::Refused }
+}
+
+/// What is known after `outcome`, where `before` was known.
+#[must_use]
+pub fn additions_after_answer(before: Additions, outcome: &Outcome) -> Additions {
+    match outcome.class(Operation::AddRobot) {
+        // That it succeeded is told in the condition.
+        Class::Done => Additions::Untold,
+        // Without its room the robot is nowhere, whatever an earlier call did.
+        _ if outcome.code() == Some(100_004) => Additions::Refused,
+        _ if outcome.leaves_open(Operation::AddRobot) => Additions::InDoubt,
+        // Refused, which says nothing about an earlier call.
+        _ => before,
+    }
+}
+
+/// Whether the robot may be in the room though no answer says so.
+fn in_doubt(robot: &Robot, memory: &Memory) -> bool {
+    match memory.additions {
+        // Unknown: a call was due when the process before ended. True: it came by other means, under the other policy.
+        Additions::Untold => robot.accepted() && robot.conditions.is(Kind::Ready) != Some(Is::False),
+        Additions::None | Additions::Refused => false,
+        Additions::InDoubt => true,
+    }
+}
+
+/// Whether `add_robot` was certainly never sent for a robot that nobody else brings in. Before the first call the stored
+/// `Ready` is Unknown, and after its answer there is a `lastRequest`: where neither is so, no process has called.
+#[must_use]
+pub fn never_added(robot: &Robot, memory: &Memory) -> bool {
+    let called = memory.last.as_deref().is_some_and(|last| last.operation == Operation::AddRobot);
+    let stored = robot.last_request.is_none()
+        && !called
+        && match robot.conditions.is(Kind::Ready) {
+            _ if !robot.accepted() => true,
+            // These two take the place of whatever stood there before.
+            Some(Is::False) => {
+                !matches!(robot.conditions.reason(Kind::Ready), Some(Reason::Deleting | Reason::WriteRefused))
+            }
+            _ => false,
+        };
+    robot.creation_policy == CreationPolicy::Create
+        && match memory.additions {
+            // Unless another process says that it has added it all the same.
+            Additions::None => !robot.conditions.is_true(Kind::Ready),
+            Additions::Untold => stored,
+            Additions::Refused | Additions::InDoubt => false,
+        }
+}
+
+/// Whether the removal of its robot passes to this RoomRobot when another one that stands for the same robot is deleted:
+/// it is in charge, it would delete, and it may have a robot to remove. Once that is so it stays so for every process, or
+/// a person has chosen otherwise: an addition that may have been sent is never taken for one that was not.
+#[must_use]
+pub fn may_inherit(robot: &Robot, memory: &Memory) -> bool {
+    robot.deleting_since.is_none()
+        && robot.finalizers.ours.is_some()
+        && robot.accepted()
+        && robot.deletion_policy == DeletionPolicy::Delete
+        && !never_added(robot, memory)
+}
+
+/// Whether it [may inherit](may_inherit) as soon as it is taken in charge.
+#[must_use]
+pub fn is_to_inherit(robot: &Robot) -> bool {
+    robot.deleting_since.is_none()
+        && !(robot.finalizers.ours.is_some() && robot.accepted())
+        && robot.deletion_policy == DeletionPolicy::Delete
+        && robot.creation_policy == CreationPolicy::Adopt
+}
+
+/// One call that was answered or failed.
+#[derive(Clone, Debug)]
+pub struct Attempt {
+    /// The command.
+    pub operation: Operation,
+    /// How it ended.
+    pub outcome: Outcome,
+    /// What that means.
+    pub class: Class,
+    /// Unix seconds of its end.
+    pub at: i64,
+    /// Whether it stands in the stored status.
+    pub recorded: bool,
+    /// By then no addition of this process is under way at the room engine any more.
+    pub settled: Duration,
+}
+
+/// What is known of a robot's application.
+#[derive(Clone, Copy, Debug)]
+pub enum Application<'a> {
+    /// There is none of this name.
+    Missing,
+    /// There is one.
+    Found {
+        /// It is being deleted: it serves deletions and takes no new robot.
+        deleting: bool,
+        /// Whether it may take robots of this namespace; `None` while the namespace is not known yet.
+        admits: Option<bool>,
+        /// Its in-use finalizer is on.
+        held: bool,
+        /// The cluster refuses to put that finalizer on, with these words.
+        refused: Option<&'a str>,
+        /// Why it makes no call.
+        hold: Option<&'a Hold>,
+    },
+}
+
+/// Why an application makes no call at the moment.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hold {
+    /// The reason that each waiting robot shows.
+    pub reason: Reason,
+    /// The message that each waiting robot shows.
+    pub message: String,
+    /// The room engine refused, or does not answer: robots stay in line for their call, as a probe may end this at any
+    /// time.
+    pub refusal: bool,
+    /// A person has to act.
+    pub person: bool,
+}
+
+/// Everything that a decision depends on.
+#[derive(Clone, Copy, Debug)]
+pub struct Facts<'a> {
+    /// The object.
+    pub robot: &'a Robot,
+    /// Its application.
+    pub application: Application<'a>,
+    /// Another RoomRobot that stands for the same robot and would delete it: see [`may_inherit`].
+    pub heir: Option<&'a Key>,
+    /// Another one is being taken in charge that will be an heir then: see [`is_to_inherit`].
+    pub heir_comes: bool,
+    /// The cluster refuses to put the finalizer on, or to take it off, with these words.
+    pub refused: Option<&'a str>,
+    /// What this process remembers.
+    pub memory: &'a Memory,
+    /// By then no call of the process before this one is under way at the room engine any more.
+    pub settled: Duration,
+    /// Time since the process started.
+    pub now: Duration,
+}
+
+/// The next step.
+#[must_use]
+pub fn plan(facts: &Facts<'_>) -> Step {
+    match facts.robot.deleting_since {
+        None => live(facts),
+        Some(_) => deleting(facts),
+    }
+}
+
+fn live(facts: &Facts<'_>) -> Step {
+    let Facts { robot, application, .. } = facts;
+    if !robot.accepted() {
+        let (deleting, admits, held, refused) = match application {
+            Application::Missing => return refuse(robot, Reason::ApplicationNotFound, missing(robot)),
+            Application::Found { deleting, admits, held, refused, .. } => {
+                (*deleting, *admits, *held, *refused)
+            }
+        };
+        let name = &robot.application;
+        if deleting {
+            let message =
+                format!("RtcApplication {name} is being deleted and takes no new robot; create it again");
+            return refuse(robot, Reason::ApplicationNotFound, message);
+        }
+        match admits {
+            None => return Step::Rest,
+            Some(false) => {
+                let message = format!(
+                    "RtcApplication {name} does not allow namespace {}: its allowedNamespaces selects by labels that the namespace does not have",
+                    robot.key.namespace
+                );
+                return refuse(robot, Reason::NamespaceNotAllowed, message);
+            }
+            Some(true) if held => {}
+            Some(true) => {
+                let Some(words) = refused else { return Step::Rest };
+                let what = format!("The cluster refuses the finalizer on RtcApplication {name}");
+                return refuse(robot, Reason::WriteRefused, write_refused(&what, words));
+            }
+        }
+    }
+    if robot.finalizers.ours.is_none() {
+        let Some(words) = facts.refused else { return Step::AddFinalizer };
+        let text = write_refused("The cluster refuses the finalizer on this RoomRobot", words);
+        let stalled = Wanted::new(Kind::Stalled, Is::True, Reason::WriteRefused, text.clone());
+        let wanted = if robot.accepted() {
+            // Ready tells whether the robot was added: that is not to be lost.
+            let kept =
+                [Kind::Accepted, Kind::Ready].into_iter().filter_map(|kind| robot.conditions.kept(kind));
+            kept.chain([stalled]).collect()
+        } else {
+            vec![
+                Wanted::new(Kind::Accepted, Is::False, Reason::WriteRefused, text.clone()),
+                ready(Is::False, Reason::WriteRefused, text),
+                stalled,
+            ]
+        };
+        return report(robot, wanted, Step::AddFinalizer);
+    }
+    match robot.creation_policy {
+        CreationPolicy::Adopt => {
+            let message = "The robot is in the room by other means; its removal is owned by this resource";
+            report(robot, vec![accepted(robot), ready(Is::True, Reason::Adopted, message)], Step::Rest)
+        }
+        CreationPolicy::Create => addition(facts),
+    }
+}
+
+/// The way of a robot that the operator brings in itself.
+fn addition(facts: &Facts<'_>) -> Step {
+    let Facts { robot, memory, .. } = facts;
+    let say = |wanted: Vec<Wanted>, then| report(robot, wanted, then);
+    let in_doubt = in_doubt(robot, memory);
+    let is = if in_doubt { Is::Unknown } else { Is::False };
+    let last = memory.last.as_deref().filter(|attempt| attempt.operation == Operation::AddRobot);
+    if added(robot) && last.is_none_or(|attempt| attempt.recorded && attempt.class == Class::Done) {
+        // Told already, maybe by another process: the message holds that call's RequestId and stays as it is.
+        let kept = robot.conditions.kept(Kind::Ready);
+        return say([accepted(robot)].into_iter().chain(kept).collect(), Step::Rest);
+    }
+    if let Some(attempt) = last {
+        let reason = status::addition_reason(&attempt.outcome);
+        if attempt.class == Class::Done {
+            let text =
+                status::with_reference("The robot was added to the room", &attempt.outcome.reference());
+            return say(vec![accepted(robot), ready(Is::True, reason, text)], Step::Rest);
+        }
+        let text = waiting(
+            if in_doubt { "The robot may be in the room or not" } else { "The robot is not added yet" },
+            attempt,
+        );
+        let mut wanted = vec![accepted(robot), ready(is, reason, text.clone())];
+        if needs_a_person(attempt.class) {
+            wanted.push(Wanted::new(Kind::Stalled, Is::True, reason, text));
+        }
+        if !attempt.recorded {
+            // Also where the conditions say the same already: `lastRequest` does not.
+            return Step::Report(wanted);
+        }
+    }
+    // Before the first call it is stored that one may follow: another process could not know else.
+    let foretold = match robot.conditions.is(Kind::Ready) {
+        Some(Is::Unknown) => true,
+        Some(Is::False) => robot.last_request.is_some(),
+        Some(Is::True) | None => false,
+    };
+    let foretold = robot.accepted() && foretold;
+    if let Some(hold) = hold(facts) {
+        let follows =
+            if hold.refusal { due(memory.not_before, facts.now, Operation::AddRobot) } else { Step::Rest };
+        // What was foretold is not taken back: the call could go out before that write is known to be stored, or not.
+        let is = if robot.conditions.is(Kind::Ready) == Some(Is::Unknown) { Is::Unknown } else { is };
+        let mut wanted = vec![accepted(robot), ready(is, hold.reason, hold.message.clone())];
+        if hold.person {
+            wanted.push(Wanted::new(Kind::Stalled, Is::True, hold.reason, hold.message.clone()));
+        }
+        return blocked(facts, &hold, wanted, Kind::Ready, follows);
+    }
+    if !foretold {
+        let text = "add_robot is due and has not been answered yet";
+        return say(vec![accepted(robot), ready(Is::Unknown, Reason::Adding, text)], Step::Rest);
+    }
+    due(memory.not_before, facts.now, Operation::AddRobot)
+}
+
+fn deleting(facts: &Facts<'_>) -> Step {
+    let Facts { robot, application, heir, memory, .. } = facts;
+    if robot.finalizers.ours.is_none() {
+        // Putting it back on an object that is being deleted is refused; it waits for others, or is gone.
+        return Step::Rest;
+    }
+    // Whoever takes `Retain` back while the object is still there has chosen anew.
+    let retained = robot.conditions.reason(Kind::RobotDeleted) == Some(Reason::Retained);
+    let chosen_anew = retained && robot.deletion_policy == DeletionPolicy::Delete;
+    if robot.conditions.is_true(Kind::RobotDeleted) && !chosen_anew {
+        if facts.refused.is_none() {
+            return Step::DropFinalizer;
+        }
+        return robot.conditions.kept(Kind::RobotDeleted).map_or(Step::Rest, |deleted| end(facts, deleted));
+    }
+    let over = |is, reason, text: String| end(facts, Wanted::new(Kind::RobotDeleted, is, reason, text));
+    if let Some(attempt) = memory.final_answer() {
+        let reason = status::deletion_reason(&attempt.outcome);
+        let text = match reason {
+            Reason::Deleted => "The robot was removed from the room",
+            Reason::RoomNotFound => "The room does not exist or has been dismissed, so the robot is gone",
+            _ => "The robot is not a member of the room, so it is gone",
+        };
+        return over(Is::True, reason, status::with_reference(text, &attempt.outcome.reference()));
+    }
+    if robot.deletion_policy == DeletionPolicy::Retain {
+        let text = released(facts, "deletionPolicy is Retain and the robot stays in the room");
+        return over(Is::True, Reason::Retained, text);
+    }
+    if !robot.accepted() {
+        match application {
+            Application::Missing | Application::Found { admits: Some(false), .. } => {
+                return Step::DropFinalizer;
+            }
+            Application::Found { admits: None, .. } => return Step::Rest,
+            // Refused already, because its application takes no new robot: nothing was ever owned.
+            Application::Found { deleting: true, .. }
+                if robot.conditions.reason(Kind::Accepted).is_some() =>
+            {
+                return Step::DropFinalizer;
+            }
+            // Stored with its finalizer while nobody was there to accept it: accepted on the way out.
+            Application::Found { admits: Some(true), .. } => {}
+        }
+    }
+    if let Some(heir) = heir {
+        // What another tenant calls its objects is not for everybody to read.
+        let what = if heir.namespace == robot.key.namespace {
+            format!("RoomRobot {heir} stands for the same robot and owns its removal from now on")
+        } else {
+            "A RoomRobot in another namespace stands for the same robot and owns its removal from now on"
+                .to_owned()
+        };
+        return over(Is::False, Reason::StillClaimed, released(facts, &what));
+    }
+    if never_added(robot, memory) {
+        let text = "add_robot was never sent for this resource, so there is no robot to remove";
+        return over(Is::True, Reason::NotInRoom, text.to_owned());
+    }
+    if let Some(attempt) =
+        memory.last.as_deref().filter(|last| last.operation == Operation::DeleteRobot && !last.recorded)
+    {
+        let reason = status::deletion_reason(&attempt.outcome);
+        let text = waiting("The robot is not deleted yet", attempt);
+        // Also where the conditions say the same already: `lastRequest` does not.
+        return Step::Report(pending(robot, reason, text, needs_a_person(attempt.class)));
+    }
+    let call = if facts.heir_comes {
+        // Whoever renames an object creates one and deletes the other at the same moment.
+        Step::Wait(facts.now + HEIR_COMES)
+    } else {
+        due(memory.not_before.max(settled(facts)), facts.now, Operation::DeleteRobot)
+    };
+    match hold(facts) {
+        None => call,
+        Some(hold) => {
+            let follows = if hold.refusal { call } else { Step::Rest };
+            let wanted = pending(robot, hold.reason, hold.message.clone(), hold.person);
+            blocked(facts, &hold, wanted, Kind::RobotDeleted, follows)
+        }
+    }
+}
+
+/// The call, or the wait before it.
+fn due(from: Duration, now: Duration, operation: Operation) -> Step {
+    if now < from { Step::Wait(from) } else { Step::Call(operation) }
+}
+
+/// Whether the stored status says that `add_robot` has succeeded.
+fn added(robot: &Robot) -> bool {
+    robot.conditions.is_true(Kind::Ready) && robot.conditions.reason(Kind::Ready) == Some(Reason::Added)
+}
+
+/// When a deletion can no longer be overtaken by an addition of the same robot that nobody waits for any more.
+fn settled(facts: &Facts<'_>) -> Duration {
+    let Facts { robot, memory, .. } = facts;
+    let adding = robot.creation_policy == CreationPolicy::Create && !added(robot);
+    // Of another policy too, if it was changed while the call was under way.
+    let before = if adding || robot.conditions.is(Kind::Ready) == Some(Is::Unknown) {
+        facts.settled
+    } else {
+        Duration::ZERO
+    };
+    memory.last.as_deref().map_or(before, |last| last.settled.max(before))
+}
+
+/// Why no call may be made for this robot, its own reasons first.
+fn hold(facts: &Facts<'_>) -> Option<Hold> {
+    let robot = facts.robot;
+    if robot.suspend {
+        let message = "spec.suspend is true, so nothing is called; set it to false to go on".to_owned();
+        return Some(Hold { reason: Reason::Suspended, message, refusal: false, person: true });
+    }
+    match facts.application {
+        Application::Missing => {
+            let message = format!(
+                "RtcApplication {} does not exist any more; create it again, or set deletionPolicy to Retain",
+                robot.application
+            );
+            Some(Hold { reason: Reason::ApplicationNotReady, message, refusal: false, person: true })
+        }
+        Application::Found { hold, .. } => hold.cloned(),
+    }
+}
+
+/// `wanted`, which tells of `hold`, or `then` where the stored status tells of it. One refusal is told once, whatever its
+/// code and RequestId: a robot that was refused itself keeps its own, and thousands that wait are not written to again.
+fn blocked(facts: &Facts<'_>, hold: &Hold, wanted: Vec<Wanted>, kind: Kind, then: Step) -> Step {
+    let Facts { robot, memory, .. } = facts;
+    let itself = || memory.last.as_deref().is_some_and(|last| last.class.stops_application());
+    let told = hold.refusal
+        && robot.conditions.reason(kind) == Some(hold.reason)
+        && robot.observed_generation == Some(robot.generation)
+        // `ApplicationNotReady` has causes that differ in what a person has to do: there the words count.
+        && (itself()
+            || hold.reason != Reason::ApplicationNotReady
+                && (robot.conditions.is_true(Kind::Stalled) || !hold.person));
+    if told { then } else { report(robot, wanted, then) }
+}
+
+/// Whether nothing but a person can change the answer.
+#[must_use]
+pub const fn needs_a_person(class: Class) -> bool {
+    matches!(
+        class,
+        Class::Invalid
+            | Class::RobotPermission
+            | Class::Credentials
+            | Class::Expired
+            | Class::Permission
+            | Class::Plan
+            | Class::Unknown
+    )
+}
+
+/// Why the object goes without a final answer, and the last call that was made for it, by whichever process.
+fn released(facts: &Facts<'_>, why: &str) -> String {
+    let Facts { robot, memory, .. } = facts;
+    let (operation, reference) = match (memory.last.as_deref(), robot.last_request.as_deref()) {
+        (Some(last), _) => (last.operation.as_str(), last.outcome.reference()),
+        (None, Some(last)) => {
+            (last.operation.as_str(), status::reference(last.error_code, last.request_id.as_deref()))
+        }
+        (None, None) => return format!("{why}; nothing was called"),
+    };
+    if reference.is_empty() {
+        return format!("{why}; {operation} was called before and not answered");
+    }
+    status::with_reference(&format!("{why}; {operation} was called before"), &reference)
+}
+
+/// `what`, why, and what follows, ending with the code and the RequestId.
+fn waiting(what: &str, attempt: &Attempt) -> String {
+    let remedy = status::remedy(&attempt.outcome);
+    // What ends a deletion has no remedy; as the answer to an addition it is waited out.
+    let follows = if remedy.is_empty() { "the operator tries again by itself" } else { &remedy };
+    let text = format!("{what}; {}; {follows}", attempt.outcome.sentence(attempt.operation));
+    status::with_reference(&text, &attempt.outcome.reference())
+}
+
+fn missing(robot: &Robot) -> String {
+    format!("RtcApplication {} does not exist; create it, or delete this RoomRobot", robot.application)
+}
+
+fn accepted(robot: &Robot) -> Wanted {
+    let text = format!("RtcApplication {} is in charge of this robot's removal", robot.application);
+    Wanted::new(Kind::Accepted, Is::True, Reason::Accepted, text)
+}
+
+fn ready(is: Is, reason: Reason, message: impl Into<String>) -> Wanted {
+    Wanted::new(Kind::Ready, is, reason, message)
+}
+
+/// Not accepted, and why.
+fn refuse(robot: &Robot, reason: Reason, message: String) -> Step {
+    let wanted = vec![
+        Wanted::new(Kind::Accepted, Is::False, reason, message.clone()),
+        ready(Is::False, reason, message.clone()),
+        Wanted::new(Kind::Stalled, Is::True, reason, message),
+    ];
+    report(robot, wanted, Step::Rest)
+}
+
+/// The deletion waits.
+fn pending(robot: &Robot, reason: Reason, message: String, stalled: bool) -> Vec<Wanted> {
+    let mut wanted = vec![accepted(robot), not_ready()];
+    if stalled {
+        wanted.push(Wanted::new(Kind::Stalled, Is::True, reason, message.clone()));
+    }
+    wanted.push(Wanted::new(Kind::RobotDeleted, Is::False, reason, message));
+    wanted
+}
+
+/// The deletion is over: the record first, then the finalizer. Where the cluster refuses to take that off, it is told
+/// beside the record, which stays.
+fn end(facts: &Facts<'_>, deleted: Wanted) -> Step {
+    let Facts { robot, refused, .. } = facts;
+    let charge = (robot.accepted() || deleted.reason != Reason::Retained).then(|| accepted(robot));
+    let Some(words) = refused else {
+        let wanted = charge.into_iter().chain([not_ready(), deleted]).collect();
+        return report(robot, wanted, Step::DropFinalizer);
+    };
+    let text =
+        write_refused("The deletion is over, and the cluster refuses to take the finalizer off", words);
+    let stalled = Wanted::new(Kind::Stalled, Is::True, Reason::WriteRefused, text.clone());
+    let ready = ready(Is::False, Reason::WriteRefused, text);
+    report(robot, charge.into_iter().chain([ready, stalled, deleted]).collect(), Step::DropFinalizer)
+}
+
+/// What the cluster refuses, in its own words, and what follows.
+#[must_use]
+pub fn write_refused(what: &str, words: &str) -> String {
+    format!(
+        "{what}: {words}; change the policy, webhook, quota or right that stands in the way; the operator tries again every 30 s"
+    )
+}
+
+fn not_ready() -> Wanted {
+    ready(Is::False, Reason::Deleting, "The RoomRobot is being deleted")
+}
+
+/// `wanted`, or `then` where the stored status already says so.
+fn report(robot: &Robot, wanted: Vec<Wanted>, then: Step) -> Step {
+    let settled = robot.observed_generation == Some(robot.generation)
+        && robot.conditions.say(&wanted, robot.generation);
+    if settled { then } else { Step::Report(wanted) }
+}
+
+#[cfg(test)]
+mod tests;

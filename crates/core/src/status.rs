@@ -1,0 +1,712 @@
+//! Conditions: their types, their reasons, and how a new one replaces an old one.
+//!
+//! Pure. Of a stored condition only what decisions need is kept: its status, its reason, when it last changed, and a
+//! digest that tells whether writing it again would change anything.
+
+use crate::{
+    call::Outcome,
+    codes::{self, Class, Operation},
+    printable::shortened,
+};
+use k8s_openapi::{
+    apimachinery::pkg::apis::meta::v1::{Condition, Time},
+    jiff::Timestamp,
+};
+use serde_json::{Value, json};
+use std::{
+    fmt,
+    hash::{DefaultHasher, Hash as _, Hasher as _},
+};
+
+/// The longest message of a condition, in bytes. Kubernetes takes sixteen times as much.
+const MESSAGE_LIMIT: usize = 2048;
+
+/// The condition types that the operator writes; any other stays as it is.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Kind {
+    /// The operator has taken charge; it never goes back to False.
+    Accepted,
+    /// All is as the spec wants it.
+    Ready,
+    /// A person must act; present only then.
+    Stalled,
+    /// How the deletion stands; present only while deleting.
+    RobotDeleted,
+}
+
+impl Kind {
+    /// All of them.
+    pub const ALL: [Self; 4] = [Self::Accepted, Self::Ready, Self::Stalled, Self::RobotDeleted];
+
+    /// The `type` of the condition.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::Accepted => "Accepted",
+            Self::Ready => "Ready",
+            Self::Stalled => "Stalled",
+            Self::RobotDeleted => "RobotDeleted",
+        }
+    }
+}
+
+/// The `status` of a condition.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Is {
+    /// `True`
+    True,
+    /// `False`
+    False,
+    /// `Unknown`
+    Unknown,
+}
+
+impl Is {
+    /// The status as it stands in the condition.
+    #[must_use]
+    pub const fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+macro_rules! reasons {
+    ($($(#[$doc:meta])* $name:ident,)*) => {
+        /// The `reason` of a condition.
+        #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+        pub enum Reason {
+            $($(#[$doc])* $name,)*
+            /// A reason that this version does not write.
+            Other,
+        }
+
+        impl Reason {
+            /// Every reason that is written.
+            pub const ALL: &[Self] = &[$(Self::$name,)*];
+
+            /// The reason as it stands in the condition.
+            #[must_use]
+            pub const fn as_str(self) -> &'static str {
+                match self {
+                    $(Self::$name => stringify!($name),)*
+                    Self::Other => "Other",
+                }
+            }
+
+            /// The reason that a condition names.
+            #[must_use]
+            pub fn parse(text: &str) -> Self {
+                match text {
+                    $(stringify!($name) => Self::$name,)*
+                    _ => Self::Other,
+                }
+            }
+        }
+    };
+}
+
+reasons! {
+    /// The operator has taken charge.
+    Accepted,
+    /// The robot is in the room by other means; its removal is owned.
+    Adopted,
+    /// `add_robot` answered 0.
+    Added,
+    /// `add_robot` is due, or its answer is not known.
+    Adding,
+    /// The room's limit of robots is reached.
+    RobotLimitReached,
+    /// The room is full.
+    RoomFull,
+    /// The robot's account is not imported.
+    AccountNotImported,
+    /// No such RtcApplication, or one that is being deleted.
+    ApplicationNotFound,
+    /// The RtcApplication's `allowedNamespaces` does not select the namespace.
+    NamespaceNotAllowed,
+    /// The object is being deleted.
+    Deleting,
+    /// `delete_robot` answered 0.
+    Deleted,
+    /// `delete_robot` answered 100004.
+    RoomNotFound,
+    /// `delete_robot` answered 100005.
+    NotInRoom,
+    /// `deletionPolicy` is `Retain`.
+    Retained,
+    /// 100001 or another error of the service's own.
+    InternalError,
+    /// 100002 or another complaint about this robot's spec.
+    InvalidParameter,
+    /// 100006, or the application may not do this.
+    PermissionDenied,
+    /// The application cannot prove who it is.
+    CredentialsRejected,
+    /// Too many calls; the application slows down.
+    Throttled,
+    /// No answer.
+    Unreachable,
+    /// An answer that is not the room engine's.
+    UnexpectedReply,
+    /// An ErrorCode that is not documented.
+    UnknownErrorCode,
+    /// `suspend` is true, of the robot or of its application.
+    Suspended,
+    /// The application lacks what a call needs.
+    ApplicationNotReady,
+    /// Another RoomRobot stands for the same robot.
+    StillClaimed,
+    /// The application's credentials are loaded; nothing was called with them yet.
+    CredentialsLoaded,
+    /// A call with the application's credentials was accepted.
+    Verified,
+    /// The application's Secret does not exist.
+    SecretNotFound,
+    /// The application's Secret has no usable key.
+    SecretInvalid,
+    /// The application's endpoint is none that the operator may call.
+    EndpointNotAllowed,
+    /// Billing or package.
+    PlanExceeded,
+    /// Deletions of the application's robots wait for a person, or have waited long.
+    DeletionsStalled,
+    /// The cluster refuses a write that the operator has to make.
+    WriteRefused,
+}
+
+impl fmt::Display for Reason {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
+    }
+}
+
+/// A condition to be.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Wanted {
+    /// Its type.
+    pub kind: Kind,
+    /// Its status.
+    pub is: Is,
+    /// Its reason.
+    pub reason: Reason,
+    /// Its message: one plain sentence. Empty where the stored one stays.
+    pub message: String,
+    /// The stored condition stays as it is, but for the generation that it speaks of.
+    pub kept: bool,
+}
+
+impl Wanted {
+    /// A condition to be. Its message may hold text of others: it becomes one line, and it ends as it was meant to end.
+    #[must_use]
+    pub fn new(kind: Kind, is: Is, reason: Reason, message: impl Into<String>) -> Self {
+        Self { kind, is, reason, message: shortened(&message.into(), MESSAGE_LIMIT), kept: false }
+    }
+
+    fn digest(&self) -> u64 {
+        digest(self.is.as_str(), self.reason.as_str(), &self.message)
+    }
+}
+
+/// Tells whether two conditions say the same. What the cluster refuses counts, and not in which words: those of a webhook
+/// may be others each time.
+fn digest(is: &str, reason: &str, message: &str) -> u64 {
+    let what = message.split_once(':').map_or(message, |(what, _)| what);
+    let message = if reason == Reason::WriteRefused.as_str() { what } else { message };
+    let mut hasher = DefaultHasher::new();
+    (is, reason, message).hash(&mut hasher);
+    hasher.finish()
+}
+
+/// A stored condition, as far as decisions need it.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Stored {
+    is: Is,
+    reason: Reason,
+    /// Its place in the stored list.
+    at: u16,
+    /// The lower half of its `observedGeneration`.
+    generation: u32,
+    /// Unix seconds of `lastTransitionTime`.
+    since: i64,
+    digest: u64,
+}
+
+/// How much of a status is stored: a JSON patch can only change what is there.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+enum Shape {
+    /// No status at all.
+    #[default]
+    Nothing,
+    /// A status without a list of conditions.
+    NoList,
+    /// A list of conditions of this length.
+    List(u16),
+}
+
+/// The stored conditions of one object: what those of ours say, and where they are in the list. Of the conditions of
+/// other writers nothing is kept, whatever their number and size: a patch changes ours in place.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Conditions {
+    ours: [Option<Stored>; 4],
+    shape: Shape,
+}
+
+impl Conditions {
+    /// Reads the stored list; `None` where the object has no status.
+    #[must_use]
+    pub fn read(list: Option<impl IntoIterator<Item = Condition>>) -> Self {
+        let Some(list) = list else { return Self::default() };
+        let mut conditions = Self { shape: Shape::NoList, ..Self::default() };
+        for condition in list {
+            conditions.push(&condition);
+        }
+        conditions
+    }
+
+    /// Reads those that the operator may have written, each with its place in a stored list of this length.
+    #[must_use]
+    pub fn read_sparse(ours: impl IntoIterator<Item = (usize, Condition)>, length: usize) -> Self {
+        let mut conditions = Self::none();
+        for (at, condition) in ours {
+            if let Ok(at) = u16::try_from(at) {
+                conditions.shape = Shape::List(at);
+                conditions.push(&condition);
+            }
+        }
+        if length > 0 {
+            conditions.shape = Shape::List(u16::try_from(length).unwrap_or(u16::MAX));
+        }
+        conditions
+    }
+
+    /// A status without a list of conditions.
+    #[must_use]
+    pub fn none() -> Self {
+        Self { shape: Shape::NoList, ..Self::default() }
+    }
+
+    /// Takes the next condition of the stored list.
+    pub fn push(&mut self, condition: &Condition) {
+        let at = match self.shape {
+            Shape::List(length) => length,
+            Shape::Nothing | Shape::NoList => 0,
+        };
+        self.shape = Shape::List(at.saturating_add(1));
+        let place = Kind::ALL.iter().position(|kind| kind.as_str() == condition.type_);
+        if let Some(place) = place.and_then(|place| self.ours.get_mut(place)) {
+            *place = Some(Stored::read(condition, at));
+        }
+    }
+
+    fn get(&self, kind: Kind) -> Option<&Stored> {
+        self.ours.get(kind as usize).and_then(Option::as_ref)
+    }
+
+    /// Whether the condition is there and True.
+    #[must_use]
+    pub fn is_true(&self, kind: Kind) -> bool {
+        self.get(kind).is_some_and(|stored| stored.is == Is::True)
+    }
+
+    /// The condition as it is stored, where it is there.
+    #[must_use]
+    pub fn kept(&self, kind: Kind) -> Option<Wanted> {
+        self.get(kind).map(|stored| Wanted {
+            kind,
+            is: stored.is,
+            reason: stored.reason,
+            message: String::new(),
+            kept: true,
+        })
+    }
+
+    /// The status of the condition, where it is there.
+    #[must_use]
+    pub fn is(&self, kind: Kind) -> Option<Is> {
+        self.get(kind).map(|stored| stored.is)
+    }
+
+    /// The reason of the condition, where it is there.
+    #[must_use]
+    pub fn reason(&self, kind: Kind) -> Option<Reason> {
+        self.get(kind).map(|stored| stored.reason)
+    }
+
+    /// Unix seconds since which the condition has its status, where it is there.
+    #[must_use]
+    pub fn since(&self, kind: Kind) -> Option<i64> {
+        self.get(kind).map(|stored| stored.since)
+    }
+
+    /// Whether what is stored already says what is wanted, no more and no less.
+    #[must_use]
+    pub fn say(&self, wanted: &[Wanted], generation: i64) -> bool {
+        Kind::ALL.iter().all(|kind| {
+            let want = wanted.iter().find(|wanted| wanted.kind == *kind);
+            match (want, self.get(*kind)) {
+                (None, None) => true,
+                (Some(want), Some(stored)) => {
+                    stored.generation == lower_half(generation)
+                        && (want.kept || want.digest() == stored.digest)
+                }
+                _ => false,
+            }
+        })
+    }
+
+    /// The list to be where none of others is stored. `lastTransitionTime` moves only with the status.
+    #[must_use]
+    pub fn with(&self, wanted: &[Wanted], generation: i64, now: Timestamp) -> Vec<Condition> {
+        wanted.iter().map(|want| self.condition(want, generation, now)).collect()
+    }
+
+    fn condition(&self, want: &Wanted, generation: i64, now: Timestamp) -> Condition {
+        let since = self
+            .get(want.kind)
+            .filter(|stored| stored.is == want.is)
+            .and_then(|stored| Timestamp::from_second(stored.since).ok())
+            .unwrap_or(now);
+        Condition {
+            type_: want.kind.as_str().to_owned(),
+            status: want.is.as_str().to_owned(),
+            reason: want.reason.as_str().to_owned(),
+            message: want.message.clone(),
+            observed_generation: Some(generation),
+            last_transition_time: Time(since),
+        }
+    }
+
+    /// The JSON patch that makes the stored status say `wanted`, with these other `fields` of it. Conditions of other
+    /// writers stay where they are. The patch fits the stored list of this very `resourceVersion` only.
+    #[must_use]
+    pub fn patch(
+        &self,
+        wanted: &[Wanted],
+        generation: i64,
+        fields: impl IntoIterator<Item = (&'static str, Value)>,
+        now: Timestamp,
+    ) -> Vec<Value> {
+        let add = |path: String, value: Value| json!({"op": "add", "path": path, "value": value});
+        if self.shape == Shape::Nothing {
+            let mut status: serde_json::Map<_, _> =
+                fields.into_iter().map(|(field, value)| (field.to_owned(), value)).collect();
+            status.insert("conditions".to_owned(), json!(self.with(wanted, generation, now)));
+            return vec![add("/status".to_owned(), Value::Object(status))];
+        }
+        let mut patch: Vec<Value> =
+            fields.into_iter().map(|(field, value)| add(format!("/status/{field}"), value)).collect();
+        if self.shape == Shape::NoList {
+            patch.push(add("/status/conditions".to_owned(), json!(self.with(wanted, generation, now))));
+            return patch;
+        }
+        let mut gone = Vec::new();
+        for kind in Kind::ALL {
+            let want = wanted.iter().find(|want| want.kind == kind);
+            match (want, self.get(kind)) {
+                (None, None) => {}
+                (None, Some(stored)) => gone.push(stored.at),
+                (Some(want), Some(stored)) if want.kept => {
+                    let place = format!("/status/conditions/{}/observedGeneration", stored.at);
+                    patch.push(add(place, generation.into()));
+                }
+                (Some(want), stored) => {
+                    let condition = json!(self.condition(want, generation, now));
+                    patch.push(match stored {
+                        Some(Stored { at, .. }) => {
+                            json!({"op": "replace", "path": format!("/status/conditions/{at}"), "value": condition})
+                        }
+                        None => add("/status/conditions/-".to_owned(), condition),
+                    });
+                }
+            }
+        }
+        // From the end, so that the places of the others stay true.
+        gone.sort_unstable();
+        let gone = gone.into_iter().rev();
+        patch.extend(gone.map(|at| json!({"op": "remove", "path": format!("/status/conditions/{at}")})));
+        patch
+    }
+}
+
+const fn lower_half(generation: i64) -> u32 {
+    let [.., a, b, c, d] = generation.to_be_bytes();
+    u32::from_be_bytes([a, b, c, d])
+}
+
+impl Stored {
+    fn read(condition: &Condition, at: u16) -> Self {
+        let is = match condition.status.as_str() {
+            "True" => Is::True,
+            "False" => Is::False,
+            _ => Is::Unknown,
+        };
+        Self {
+            is,
+            reason: Reason::parse(&condition.reason),
+            at,
+            generation: lower_half(condition.observed_generation.unwrap_or_default()),
+            since: condition.last_transition_time.0.as_second(),
+            digest: digest(&condition.status, &condition.reason, &condition.message),
+        }
+    }
+}
+
+/// The reason that a deletion waits for, or ended with, after `outcome`.
+#[must_use]
+pub fn deletion_reason(outcome: &Outcome) -> Reason {
+    match (outcome.class(Operation::DeleteRobot), outcome) {
+        (Class::Done, _) => Reason::Deleted,
+        (Class::Gone, Outcome::Reply(reply)) if reply.code == 100_004 => Reason::RoomNotFound,
+        (Class::Gone, _) => Reason::NotInRoom,
+        (Class::Retry, Outcome::Reply(_)) => Reason::InternalError,
+        (Class::Retry, Outcome::Trouble(trouble)) if trouble.kind.is_unreachable() => Reason::Unreachable,
+        (Class::Retry | Class::Later, _) => Reason::UnexpectedReply,
+        (Class::Throttled, _) => Reason::Throttled,
+        (Class::Credentials | Class::Expired, _) => Reason::CredentialsRejected,
+        (Class::Permission | Class::RobotPermission, _) => Reason::PermissionDenied,
+        (Class::Plan, _) => Reason::ApplicationNotReady,
+        (Class::Invalid, _) => Reason::InvalidParameter,
+        (Class::Unknown, _) => Reason::UnknownErrorCode,
+    }
+}
+
+/// The reason that an addition waits for after `outcome`, or that it succeeded.
+#[must_use]
+pub fn addition_reason(outcome: &Outcome) -> Reason {
+    match (outcome.class(Operation::AddRobot), outcome.code()) {
+        (Class::Done, _) => Reason::Added,
+        (Class::Later, Some(100_004)) => Reason::RoomNotFound,
+        (Class::Later, Some(100_008)) => Reason::RoomFull,
+        (Class::Later, _) => Reason::RobotLimitReached,
+        (Class::Invalid, Some(70107)) => Reason::AccountNotImported,
+        (Class::Unknown, _) => Reason::UnknownErrorCode,
+        _ => deletion_reason(outcome),
+    }
+}
+
+/// What a person can do after `outcome`, as a clause; empty where there is nothing to do.
+#[must_use]
+pub fn remedy(outcome: &Outcome) -> String {
+    let text = match outcome {
+        Outcome::Reply(reply) => codes::look_up(reply.code)
+            .map_or("The operator tries again every few minutes; ask the vendor's support.", |row| {
+                row.remedy
+            }),
+        Outcome::Trouble(trouble) => trouble.kind.remedy(),
+    };
+    clause(text)
+}
+
+/// A sentence as a clause: small first letter, no full stop.
+fn clause(sentence: &str) -> String {
+    let sentence = sentence.trim_end_matches('.').replace(". ", "; ");
+    let mut letters = sentence.chars();
+    letters.next().map_or_else(String::new, |first| first.to_lowercase().chain(letters).collect())
+}
+
+/// `ErrorCode N, RequestId X`, as far as there was an answer; empty where there was none.
+#[must_use]
+pub fn reference(code: Option<i64>, request_id: Option<&str>) -> String {
+    match (code, request_id) {
+        (Some(code), Some(id)) => format!("ErrorCode {code}, RequestId {id}"),
+        (Some(code), None) => format!("ErrorCode {code}, no RequestId"),
+        (None, Some(id)) => format!("RequestId {id}"),
+        (None, None) => String::new(),
+    }
+}
+
+/// `text`, then `reference` behind a colon where there is one: so every message ends with code and RequestId.
+#[must_use]
+pub fn with_reference(text: &str, reference: &str) -> String {
+    if reference.is_empty() { text.to_owned() } else { format!("{text}: {reference}") }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::call::{Reply, Trouble, TroubleKind};
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(second).unwrap()
+    }
+
+    fn ready(is: Is, reason: Reason) -> Wanted {
+        Wanted::new(Kind::Ready, is, reason, "why")
+    }
+
+    #[test]
+    fn the_time_moves_only_with_the_status() {
+        let first = Conditions::default().with(&[ready(Is::False, Reason::Unreachable)], 1, at(100));
+        let second = Conditions::read(Some(first)).with(&[ready(Is::False, Reason::Throttled)], 2, at(200));
+        assert_eq!(second[0].last_transition_time.0, at(100));
+        assert_eq!((second[0].reason.as_str(), second[0].observed_generation), ("Throttled", Some(2)));
+        let third = Conditions::read(Some(second)).with(&[ready(Is::True, Reason::Adopted)], 2, at(300));
+        assert_eq!(third[0].last_transition_time.0, at(300));
+    }
+
+    #[test]
+    fn a_message_is_one_line_and_ends_with_its_reference() {
+        let end = ": ErrorCode 100006, RequestId Id-1";
+        for foreign in ["a\nErrorCode 0, RequestId Id-x\u{1b}[2J\u{202e}".to_owned(), "é\n".repeat(20_000)] {
+            let text = with_reference(&format!("RtcApplication {foreign}"), &end[2..]);
+            let wanted = Wanted::new(Kind::Ready, Is::False, Reason::Unreachable, text);
+            assert!(wanted.message.ends_with(end) && wanted.message.len() <= MESSAGE_LIMIT);
+            assert!(
+                !wanted.message.contains(|c: char| c.is_control() || c == '\u{202e}'),
+                "{}",
+                wanted.message
+            );
+            let stored =
+                Conditions::read(Some(Conditions::default().with(std::slice::from_ref(&wanted), 1, at(100))));
+            let again = Wanted::new(Kind::Ready, Is::False, Reason::Unreachable, wanted.message);
+            assert!(stored.say(&[again], 1), "what is stored is not made safe a second time");
+        }
+    }
+
+    #[test]
+    fn what_is_said_already_is_not_written_again() {
+        let wanted = [ready(Is::True, Reason::Adopted)];
+        let stored = Conditions::read(Some(Conditions::default().with(&wanted, 1, at(100))));
+        assert!(stored.say(&wanted, 1));
+        assert!(!stored.say(&wanted, 2), "another generation");
+        assert!(!stored.say(&[], 1), "a condition too many");
+        assert!(!stored.say(&[ready(Is::True, Reason::Verified)], 1), "another reason");
+        assert!(
+            !stored.say(&[Wanted::new(Kind::Ready, Is::True, Reason::Adopted, "else")], 1),
+            "another message"
+        );
+    }
+
+    /// What the API server makes of a list and a patch for it.
+    fn patched(list: &[Condition], wanted: &[Wanted], now: Timestamp) -> Vec<Condition> {
+        let patch = Conditions::read(Some(list.to_vec())).patch(wanted, 2, [], now);
+        let mut object = json!({"status": {"conditions": list}});
+        let patch: json_patch::Patch = serde_json::from_value(json!(patch)).unwrap();
+        json_patch::patch(&mut object, &patch).unwrap();
+        serde_json::from_value(object["status"]["conditions"].take()).unwrap()
+    }
+
+    #[test]
+    fn conditions_of_others_stay_in_their_places() {
+        let other = |kind: &str| Condition {
+            type_: kind.into(),
+            ..Conditions::default().with(&[ready(Is::True, Reason::Adopted)], 1, at(100)).remove(0)
+        };
+        let all = [
+            Wanted::new(Kind::Accepted, Is::True, Reason::Accepted, "a"),
+            ready(Is::False, Reason::Deleting),
+            Wanted::new(Kind::Stalled, Is::True, Reason::Suspended, "s"),
+            Wanted::new(Kind::RobotDeleted, Is::False, Reason::Suspended, "d"),
+        ];
+        // Every subset of ours stored, in two orders, with those of others between; every subset wanted.
+        for stored in 0..16_usize {
+            let chosen = |of: usize| {
+                all.iter().enumerate().filter(move |(n, _)| of & (1 << n) != 0).map(|(_, want)| want)
+            };
+            let mut list = vec![other("First")];
+            for want in chosen(stored) {
+                list.extend(Conditions::default().with(std::slice::from_ref(want), 1, at(100)));
+                list.push(other(&format!("Other{}", want.reason)));
+            }
+            for list in [list.clone(), list.into_iter().rev().collect()] {
+                for wanted in 0..16 {
+                    let wanted: Vec<Wanted> = chosen(wanted).cloned().collect();
+                    let after = patched(&list, &wanted, at(200));
+                    let foreign = |list: &[Condition]| -> Vec<Condition> {
+                        let ours = |one: &&Condition| Kind::ALL.iter().all(|kind| kind.as_str() != one.type_);
+                        list.iter().filter(ours).cloned().collect()
+                    };
+                    assert_eq!(foreign(&after), foreign(&list));
+                    assert!(Conditions::read(Some(after)).say(&wanted, 2));
+                }
+            }
+        }
+    }
+
+    #[test]
+    fn conditions_of_others_stay_where_none_of_ours_is_stored_yet() {
+        let wanted = [ready(Is::True, Reason::Adopted)];
+        let mut object = json!({"status": {"conditions": [{"type": "First"}, {"type": "Second"}]}});
+        let patch = Conditions::read_sparse([], 2).patch(&wanted, 2, [], at(200));
+        json_patch::patch(&mut object, &serde_json::from_value::<json_patch::Patch>(json!(patch)).unwrap())
+            .unwrap();
+        let kinds: Vec<_> = object["status"]["conditions"].as_array().unwrap().iter().collect();
+        assert_eq!(kinds.len(), 3, "{kinds:?}");
+    }
+
+    #[test]
+    fn a_condition_that_is_kept_changes_its_generation_only() {
+        let list = Conditions::default().with(&[ready(Is::True, Reason::Added)], 1, at(100));
+        let kept = Conditions::read(Some(list.clone())).kept(Kind::Ready).unwrap();
+        let after = patched(&list, std::slice::from_ref(&kept), at(200));
+        assert_eq!(after, [Condition { observed_generation: Some(2), ..list[0].clone() }]);
+        assert!(Conditions::read(Some(after)).say(&[kept], 2));
+    }
+
+    #[test]
+    fn a_status_that_is_not_there_is_made() {
+        let wanted = [ready(Is::True, Reason::Adopted)];
+        let nobody = json!({"status": {"robots": 1, "conditions": []}});
+        for (stored, object) in [
+            (Conditions::default(), json!({})),
+            (Conditions::none(), json!({"status": {"robots": 1}})),
+            (Conditions::read(Some([])), nobody.clone()),
+            (Conditions::read_sparse([], 0), nobody),
+        ] {
+            let robots = object["status"]["robots"].clone();
+            let patch = stored.patch(&wanted, 2, [("observedGeneration", json!(2))], at(200));
+            let mut object = object;
+            json_patch::patch(
+                &mut object,
+                &serde_json::from_value::<json_patch::Patch>(json!(patch)).unwrap(),
+            )
+            .unwrap();
+            assert_eq!(object["status"]["observedGeneration"], 2);
+            assert_eq!(object["status"]["robots"], robots, "what else is stored stays");
+            let list: Vec<Condition> = serde_json::from_value(object["status"]["conditions"].take()).unwrap();
+            assert!(Conditions::read(Some(list)).say(&wanted, 2));
+        }
+    }
+
+    #[test]
+    fn reasons_read_back_as_they_are_written() {
+        for reason in Reason::ALL {
+            assert_eq!(Reason::parse(reason.as_str()), *reason);
+        }
+        assert_eq!(Reason::parse("FromTheFuture"), Reason::Other);
+    }
+
+    #[test]
+    fn each_outcome_has_its_own_reason() {
+        let reply =
+            |code| Outcome::Reply(Reply { code, info: String::new(), request_id: Some("Id-1".into()) });
+        let http = |kind, status| Outcome::Trouble(Trouble { kind, http_status: status, request_id: None });
+        for (outcome, reason) in [
+            (reply(0), Reason::Deleted),
+            (reply(100_004), Reason::RoomNotFound),
+            (reply(100_005), Reason::NotInRoom),
+            (reply(100_001), Reason::InternalError),
+            (reply(60008), Reason::InternalError),
+            (reply(100_002), Reason::InvalidParameter),
+            (reply(100_006), Reason::PermissionDenied),
+            (reply(60010), Reason::PermissionDenied),
+            (reply(70009), Reason::CredentialsRejected),
+            (reply(70001), Reason::CredentialsRejected),
+            (reply(60011), Reason::Throttled),
+            (reply(60020), Reason::ApplicationNotReady),
+            (reply(100_008), Reason::UnexpectedReply),
+            (reply(424_242), Reason::UnknownErrorCode),
+            (Outcome::failed(TroubleKind::Timeout), Reason::Unreachable),
+            (http(TroubleKind::Broken, Some(200)), Reason::Unreachable),
+            (http(TroubleKind::Http, Some(502)), Reason::UnexpectedReply),
+            (http(TroubleKind::Http, Some(429)), Reason::Throttled),
+            (http(TroubleKind::NotAReply, Some(200)), Reason::UnexpectedReply),
+            (http(TroubleKind::TooLarge, Some(200)), Reason::UnexpectedReply),
+        ] {
+            assert_eq!(deletion_reason(&outcome), reason, "{outcome:?}");
+        }
+    }
+}
