@@ -382,10 +382,7 @@ fn deleting(facts: &Facts<'_>) -> Step {
         // Putting it back on an object that is being deleted is refused; it waits for others, or is gone.
         return Step::Rest;
     }
-    // Whoever takes `Retain` back while the object is still there has chosen anew.
-    let retained = robot.conditions.reason(Kind::RobotDeleted) == Some(Reason::Retained);
-    let chosen_anew = retained && robot.deletion_policy == DeletionPolicy::Delete;
-    if robot.conditions.is_true(Kind::RobotDeleted) && !chosen_anew {
+    if robot.conditions.is_true(Kind::RobotDeleted) && !robot.took_retain_back() {
         if facts.refused.is_none() {
             return Step::DropFinalizer;
         }

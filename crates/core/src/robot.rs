@@ -145,6 +145,13 @@ impl Robot {
         self.conditions.is_true(Kind::Accepted)
     }
 
+    /// Whether `Retain` let it go, and was taken back while the object is still there: that chooses anew.
+    #[must_use]
+    pub fn took_retain_back(&self) -> bool {
+        let retained = self.conditions.reason(Kind::RobotDeleted) == Some(Reason::Retained);
+        retained && self.deletion_policy == DeletionPolicy::Delete
+    }
+
     /// The reason that its deletion ended for; `None` where it was never accepted.
     #[must_use]
     pub fn ended_as(&self) -> &'static str {

@@ -130,17 +130,20 @@ impl Seen {
     /// Whether the operator is done with its deletion, but for the finalizer.
     #[must_use]
     pub fn over(&self) -> bool {
-        let conditions = &self.robot.conditions;
-        conditions.is_true(Kind::RobotDeleted)
-            || conditions.reason(Kind::RobotDeleted) == Some(Reason::StillClaimed)
+        let ended = self.robot.conditions.is_true(Kind::RobotDeleted);
+        ended && !self.robot.took_retain_back() || self.reason() == Some(Reason::StillClaimed)
+    }
+
+    /// The reason of `RobotDeleted`, where it still holds.
+    #[must_use]
+    pub fn reason(&self) -> Option<Reason> {
+        self.robot.conditions.reason(Kind::RobotDeleted).filter(|_| !self.robot.took_retain_back())
     }
 
     /// Whether its deletion is in line for its first answer.
     #[must_use]
     pub fn in_line(&self) -> bool {
-        self.goes()
-            && self.robot.finalizers.ours.is_some()
-            && self.robot.conditions.reason(Kind::RobotDeleted).is_none()
+        self.goes() && self.robot.finalizers.ours.is_some() && self.reason().is_none()
     }
 
     /// Whether its status says that the cluster refuses the operator's writes.
@@ -154,8 +157,7 @@ impl Seen {
     pub fn silent(&self) -> bool {
         let conditions = &self.robot.conditions;
         let told = if self.goes() {
-            self.robot.finalizers.ours.is_none()
-                || conditions.reason(Kind::RobotDeleted).is_some() && !self.over()
+            self.robot.finalizers.ours.is_none() || self.reason().is_some() && !self.over()
         } else {
             conditions.reason(Kind::Accepted).is_some()
         };

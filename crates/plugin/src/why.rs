@@ -343,7 +343,7 @@ fn matter(facts: &Facts<'_>) -> Matter {
         return of_living(facts);
     };
     let waits = output::span(now.as_second() - since);
-    let condition = shown(Kind::RobotDeleted);
+    let condition = shown(Kind::RobotDeleted).filter(|_| !robot.took_retain_back());
     let kind = Kind::RobotDeleted;
     if robot.finalizers.ours.is_none() {
         let others = finalizers.join(", ");

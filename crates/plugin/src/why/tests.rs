@@ -115,6 +115,18 @@ fn a_finalizer_of_somebody_else_is_what_is_to_be_done_about() {
     }
 }
 
+/// `Retain` let it go, and somebody took that back while a finalizer of another controller kept the object: a call is due.
+#[test]
+fn a_deletion_whose_retain_was_taken_back_is_in_line_again() {
+    let acting = [leader(true)];
+    let taken_back = screen(&robot(Some(("True", "Retained")), None, &json!({})), Ok(&acting));
+    assert!(taken_back.summary.contains("in line for its first call"), "{}", taken_back.summary);
+    assert!(types(&taken_back, RELEASE));
+    let retained = json!({"/spec": {"deletionPolicy": "Retain"}});
+    let kept = screen(&robot(Some(("True", "Retained")), None, &retained), Ok(&acting));
+    assert!(kept.summary.contains("is over") && !types(&kept, RELEASE), "{}", kept.summary);
+}
+
 #[test]
 fn what_is_over_is_not_released() {
     let acting = [leader(true)];
