@@ -3,7 +3,7 @@
 use crate::metrics::{Kind as MetricKind, ROWS};
 use roomrobot_core::{
     call::{Outcome, Trouble, TroubleKind},
-    codes::{CODES, Operation},
+    codes::{CODES, Class, Operation, Rule},
     explain::{EXPLANATIONS, Explanation, Subject},
     status::{self, Kind},
 };
@@ -132,4 +132,35 @@ fn the_docs_have_the_tables_of_the_code() {
         keep("reference.md", name, &table);
     }
     keep("metrics.md", "metrics", &metrics());
+}
+
+/// The alerts name the classes that the code table has as errors, and those that slow an application down.
+#[test]
+fn the_alerts_count_the_classes_that_are_errors() {
+    let path = concat!(env!("CARGO_MANIFEST_DIR"), "/charts/roomrobot-operator/files/alerts.yaml");
+    let stored = fs::read_to_string(path).unwrap();
+    let words = |counts: fn(&Rule) -> bool| {
+        let rules = Class::ALL.map(Class::rule);
+        rules.iter().filter(|rule| counts(rule)).map(|rule| rule.word).collect::<Vec<_>>().join("|")
+    };
+    let mut wanted = String::new();
+    for line in stored.split_inclusive('\n') {
+        let (sign, words) = match (line.contains("class=~\""), line.contains("class=\"")) {
+            (true, _) => ("class=~\"", words(|rule| rule.is_error)),
+            (_, true) => ("class=\"", words(|rule| rule.slows_down)),
+            _ => {
+                wanted += line;
+                continue;
+            }
+        };
+        let (before, rest) = line.split_once(sign).unwrap();
+        let (_, after) = rest.split_once('"').unwrap();
+        write!(wanted, "{before}{sign}{words}\"{after}").unwrap();
+    }
+    assert!(stored.contains("class=~\"") && stored.contains("class=\""));
+    if env::var_os("UPDATE_DOCS").is_some() {
+        fs::write(path, wanted).unwrap();
+    } else {
+        assert_eq!(stored, wanted, "alerts.yaml is stale, run `make docs`");
+    }
 }

@@ -5,7 +5,7 @@
 
 use crate::{
     call::{Caller, Outcome},
-    codes::{self, Class, Operation, Source},
+    codes::{self, Class, Code, Operation, Stops},
     crd::{APPLICATION_FINALIZER, RtcApplication},
     endpoint::{Allowed, Endpoint},
     plan::{self, Hold},
@@ -21,9 +21,6 @@ const PROBE: Duration = Duration::from_secs(60);
 
 /// The most calls of one application that wait for their answers; a hanging endpoint must not fill the memory.
 const MOST_IN_FLIGHT: u32 = 256;
-
-/// "The UserSig failed to verify too often": not even new credentials may be tried before a minute has passed.
-const TOO_MANY_BAD_SIGNATURES: i64 = 70050;
 
 /// Labels of a namespace.
 pub type Labels = BTreeMap<String, String>;
@@ -594,7 +591,7 @@ impl Application {
     ) -> Effect {
         let current = self.ended(operation, number);
         let class = outcome.class(operation);
-        if class == Class::Expired && matches!(self.credentials, Credentials::Key(_)) {
+        if class.rule().signs_anew && matches!(self.credentials, Credentials::Key(_)) {
             let anew = !current
                 || self.signature.as_ref().is_some_and(|signature| !signature.after_expiry)
                     && self.sign(wall, true).is_some();
@@ -614,10 +611,7 @@ impl Application {
         // The gateway's own trouble, or none of the room engine's answers: nobody looked at the signature for certain.
         let verdict = match outcome {
             Outcome::Trouble(_) => false,
-            Outcome::Reply(reply) => {
-                let gateway = codes::look_up(reply.code).is_some_and(|row| row.source == Source::RestApi);
-                !(class == Class::Retry && gateway)
-            }
+            Outcome::Reply(reply) => codes::look_up(reply.code).is_none_or(Code::proves_the_signature),
         };
         if !verdict {
             // No verdict, no proof: a few more may try, so that a dead endpoint shows on every robot in time.
@@ -626,7 +620,7 @@ impl Application {
             }
             return Effect::None;
         }
-        if class == Class::Throttled {
+        if class.rule().slows_down {
             return Effect::None;
         }
         let mut effect = Effect::None;
@@ -652,13 +646,9 @@ impl Application {
     /// The room engine refuses the application: its credentials, or this command.
     fn refuse(&mut self, operation: Operation, outcome: &Outcome, class: Class, now: Duration) -> Effect {
         let code = outcome.code();
-        let reason = match class {
-            Class::Permission => Reason::PermissionDenied,
-            Class::Plan => Reason::ApplicationNotReady,
-            _ => Reason::CredentialsRejected,
-        };
-        let credentials = reason == Reason::CredentialsRejected;
-        if code == Some(TOO_MANY_BAD_SIGNATURES) {
+        let [reason, _] = class.rule().reasons;
+        let credentials = class.rule().stops == Stops::Application;
+        if code.and_then(codes::look_up).is_some_and(|row| row.holds_off) {
             self.hold_off = now + PROBE;
         }
         if credentials {

@@ -1,6 +1,6 @@
 //! How long a robot waits after an answer that was not final. Pure; the waits live in memory only.
 
-use crate::codes::Class;
+use crate::codes::{Class, Wait};
 use std::time::Duration;
 
 const SECOND: Duration = Duration::from_secs(1);
@@ -18,14 +18,12 @@ pub fn delay(class: Class, attempts: u32, jitter: f64) -> Duration {
     let grown = |from: Duration, to: Duration| {
         from.saturating_mul(1_u32.checked_shl(attempts.saturating_sub(1)).unwrap_or(u32::MAX).max(1)).min(to)
     };
-    match class {
-        Class::Retry => grown(SECOND, 5 * MINUTE).mul_f64(jitter).max(SHORTEST),
+    match class.rule().wait {
+        Wait::Seconds => grown(SECOND, 5 * MINUTE).mul_f64(jitter).max(SHORTEST),
         // One that is refused for what its application may not do is asked for again less often than others are tried.
-        Class::Unknown | Class::Later | Class::Permission | Class::Plan => {
-            spread(grown(MINUTE, 10 * MINUTE), jitter)
-        }
-        Class::Invalid | Class::RobotPermission => spread(60 * MINUTE, jitter),
-        Class::Done | Class::Gone | Class::Throttled | Class::Credentials | Class::Expired => Duration::ZERO,
+        Wait::Minutes => spread(grown(MINUTE, 10 * MINUTE), jitter),
+        Wait::Hour => spread(60 * MINUTE, jitter),
+        Wait::Nothing => Duration::ZERO,
     }
 }
 

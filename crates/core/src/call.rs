@@ -1,7 +1,7 @@
 //! A call of the room engine as values: who calls, about whom, how it ended, and what that means. Pure.
 
 use crate::{
-    codes::{self, Class, Operation},
+    codes::{self, Class, Execution, Operation},
     endpoint::Endpoint,
     printable::is_hidden,
     status,
@@ -160,7 +160,7 @@ impl Outcome {
     #[must_use]
     pub fn leaves_open(&self, operation: Operation) -> bool {
         let unsent = matches!(self, Self::Trouble(trouble) if trouble.kind.is_unsent());
-        !unsent && matches!(self.class(operation), Class::Retry | Class::Unknown)
+        !unsent && self.class(operation).rule().execution == Execution::Unknown
     }
 
     /// What the operator does about it.

@@ -3,6 +3,7 @@
 //! Pure data and look-ups. Changing the meaning of a code is changing its row here; conditions, logs, the docs and
 //! the simulator read the same row. The rows come from the vendor's pages, named by [`Source`].
 
+use crate::status::Reason;
 use std::fmt;
 
 /// A command of the room engine.
@@ -69,36 +70,239 @@ pub enum Class {
     Unknown,
 }
 
+/// What the room engine did where it answered with a class.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Execution {
+    /// What the command says.
+    Done,
+    /// Nothing: there was nothing to do.
+    NotNeeded,
+    /// Nothing: it refused.
+    Refused,
+    /// Perhaps what the command says, perhaps nothing.
+    Unknown,
+}
+
+/// What an answer stops beside the call that it is about.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Stops {
+    /// Nothing.
+    Nothing,
+    /// This command for all robots of the application, but for one probe a minute.
+    Command,
+    /// All calls of the application, but for one probe a minute.
+    Application,
+}
+
+/// How long a robot waits before its next call; lengths and jitter are in [`crate::backoff`].
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Wait {
+    /// Not by itself: it needs no call, or the application is what waits.
+    Nothing,
+    /// A second, growing to five minutes.
+    Seconds,
+    /// A minute, growing to ten.
+    Minutes,
+    /// An hour.
+    Hour,
+}
+
+/// All that follows from a class. A new class is a new [`Rule`], which has to say all of it.
+#[derive(Clone, Copy, Debug)]
+pub struct Rule {
+    /// The class in logs and metric labels.
+    pub word: &'static str,
+    /// What the room engine did.
+    pub execution: Execution,
+    /// What the answer stops.
+    pub stops: Stops,
+    /// Whether nothing but a person can change the answer.
+    pub needs_a_person: bool,
+    /// How long the robot waits.
+    pub wait: Wait,
+    /// The reason in `RobotDeleted`, and in `Ready` after `add_robot`, unless the code has one of its own.
+    pub reasons: [Reason; 2],
+    /// Whether the application's pace halves.
+    pub slows_down: bool,
+    /// Whether a signature from a key is made anew, and the call repeated, before anybody hears of it.
+    pub signs_anew: bool,
+    /// Whether alerts count it as an error of calls. What stops an application or a command has alerts of its own.
+    pub is_error: bool,
+}
+
 impl Class {
+    /// All of them.
+    pub const ALL: [Self; 12] = [
+        Self::Done,
+        Self::Gone,
+        Self::Retry,
+        Self::Throttled,
+        Self::Credentials,
+        Self::Expired,
+        Self::Permission,
+        Self::RobotPermission,
+        Self::Plan,
+        Self::Invalid,
+        Self::Later,
+        Self::Unknown,
+    ];
+
+    /// All that follows from this class.
+    #[must_use]
+    #[expect(clippy::too_many_lines, reason = "a table: each class says all of it")]
+    pub const fn rule(self) -> Rule {
+        match self {
+            Self::Done => Rule {
+                word: "done",
+                execution: Execution::Done,
+                stops: Stops::Nothing,
+                needs_a_person: false,
+                wait: Wait::Nothing,
+                reasons: [Reason::Deleted, Reason::Added],
+                slows_down: false,
+                signs_anew: false,
+                is_error: false,
+            },
+            Self::Gone => Rule {
+                word: "gone",
+                execution: Execution::NotNeeded,
+                stops: Stops::Nothing,
+                needs_a_person: false,
+                wait: Wait::Nothing,
+                reasons: [Reason::NotInRoom, Reason::NotInRoom],
+                slows_down: false,
+                signs_anew: false,
+                is_error: false,
+            },
+            Self::Retry => Rule {
+                word: "retry",
+                execution: Execution::Unknown,
+                stops: Stops::Nothing,
+                needs_a_person: false,
+                wait: Wait::Seconds,
+                reasons: [Reason::InternalError, Reason::InternalError],
+                slows_down: false,
+                signs_anew: false,
+                is_error: true,
+            },
+            Self::Throttled => Rule {
+                word: "throttled",
+                execution: Execution::Refused,
+                stops: Stops::Nothing,
+                needs_a_person: false,
+                wait: Wait::Nothing,
+                reasons: [Reason::Throttled, Reason::Throttled],
+                slows_down: true,
+                signs_anew: false,
+                is_error: false,
+            },
+            Self::Credentials => Rule {
+                word: "credentials",
+                execution: Execution::Refused,
+                stops: Stops::Application,
+                needs_a_person: true,
+                wait: Wait::Nothing,
+                reasons: [Reason::CredentialsRejected, Reason::CredentialsRejected],
+                slows_down: false,
+                signs_anew: false,
+                is_error: false,
+            },
+            Self::Expired => Rule {
+                word: "expired",
+                execution: Execution::Refused,
+                stops: Stops::Application,
+                needs_a_person: true,
+                wait: Wait::Nothing,
+                reasons: [Reason::CredentialsRejected, Reason::CredentialsRejected],
+                slows_down: false,
+                signs_anew: true,
+                is_error: false,
+            },
+            Self::Permission => Rule {
+                word: "permission",
+                execution: Execution::Refused,
+                stops: Stops::Command,
+                needs_a_person: true,
+                wait: Wait::Minutes,
+                reasons: [Reason::PermissionDenied, Reason::PermissionDenied],
+                slows_down: false,
+                signs_anew: false,
+                is_error: false,
+            },
+            Self::RobotPermission => Rule {
+                word: "robot_permission",
+                execution: Execution::Refused,
+                stops: Stops::Nothing,
+                needs_a_person: true,
+                wait: Wait::Hour,
+                reasons: [Reason::PermissionDenied, Reason::PermissionDenied],
+                slows_down: false,
+                signs_anew: false,
+                is_error: true,
+            },
+            Self::Plan => Rule {
+                word: "plan",
+                execution: Execution::Refused,
+                stops: Stops::Command,
+                needs_a_person: true,
+                wait: Wait::Minutes,
+                reasons: [Reason::ApplicationNotReady, Reason::ApplicationNotReady],
+                slows_down: false,
+                signs_anew: false,
+                is_error: false,
+            },
+            Self::Invalid => Rule {
+                word: "invalid",
+                execution: Execution::Refused,
+                stops: Stops::Nothing,
+                needs_a_person: true,
+                wait: Wait::Hour,
+                reasons: [Reason::InvalidParameter, Reason::InvalidParameter],
+                slows_down: false,
+                signs_anew: false,
+                is_error: true,
+            },
+            Self::Later => Rule {
+                word: "later",
+                execution: Execution::Refused,
+                stops: Stops::Nothing,
+                needs_a_person: false,
+                wait: Wait::Minutes,
+                reasons: [Reason::UnexpectedReply, Reason::RobotLimitReached],
+                slows_down: false,
+                signs_anew: false,
+                is_error: false,
+            },
+            Self::Unknown => Rule {
+                word: "unknown",
+                execution: Execution::Unknown,
+                stops: Stops::Nothing,
+                needs_a_person: true,
+                wait: Wait::Minutes,
+                reasons: [Reason::UnknownErrorCode, Reason::UnknownErrorCode],
+                slows_down: false,
+                signs_anew: false,
+                is_error: true,
+            },
+        }
+    }
+
     /// The class as a word for logs and metric labels.
     #[must_use]
     pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Done => "done",
-            Self::Gone => "gone",
-            Self::Retry => "retry",
-            Self::Throttled => "throttled",
-            Self::Credentials => "credentials",
-            Self::Expired => "expired",
-            Self::Permission => "permission",
-            Self::RobotPermission => "robot_permission",
-            Self::Plan => "plan",
-            Self::Invalid => "invalid",
-            Self::Later => "later",
-            Self::Unknown => "unknown",
-        }
+        self.rule().word
     }
 
     /// Whether the command is over and well: it did what it says, or there was nothing to do.
     #[must_use]
     pub const fn is_final(self) -> bool {
-        matches!(self, Self::Done | Self::Gone)
+        matches!(self.rule().execution, Execution::Done | Execution::NotNeeded)
     }
 
     /// Whether the trouble is the application's, not one robot's.
     #[must_use]
     pub const fn stops_application(self) -> bool {
-        matches!(self, Self::Credentials | Self::Expired | Self::Permission | Self::Plan)
+        !matches!(self.rule().stops, Stops::Nothing)
     }
 }
 
@@ -138,10 +342,68 @@ pub struct Code {
     pub remedy: &'static str,
     /// Where the vendor says so.
     pub source: Source,
+    /// Its class on `add_robot`.
+    pub class_on_add: Class,
+    /// The reasons of its own, in the order of [`Rule::reasons`].
+    pub reasons: [Option<Reason>; 2],
+    /// There is no room, so whatever was called before, the robot is nowhere.
+    pub no_room: bool,
+    /// The application makes no call at all for a minute, also with other credentials.
+    pub holds_off: bool,
+}
+
+impl Code {
+    /// Read on `add_robot` as `class`, with `reason`.
+    const fn on_add(mut self, class: Class, reason: Reason) -> Self {
+        self.class_on_add = class;
+        self.reasons = [self.reasons[0], Some(reason)];
+        self
+    }
+
+    /// With `reason` in `RobotDeleted`.
+    const fn told_as(mut self, reason: Reason) -> Self {
+        self.reasons = [Some(reason), self.reasons[1]];
+        self
+    }
+
+    const fn without_room(mut self) -> Self {
+        self.no_room = true;
+        self
+    }
+
+    const fn holding_off(mut self) -> Self {
+        self.holds_off = true;
+        self
+    }
+
+    /// Its class as the answer to `operation`.
+    #[must_use]
+    pub const fn class_on(&self, operation: Operation) -> Class {
+        match operation {
+            Operation::DeleteRobot => self.class,
+            Operation::AddRobot => self.class_on_add,
+        }
+    }
+
+    /// Whether it proves that the room engine accepts the signature: not where the gateway in front of it failed.
+    #[must_use]
+    pub fn proves_the_signature(&self) -> bool {
+        !(self.source == Source::RestApi && self.class.rule().execution == Execution::Unknown)
+    }
 }
 
 const fn row(code: i64, class: Class, source: Source, meaning: &'static str, remedy: &'static str) -> Code {
-    Code { code, class, meaning, remedy, source }
+    Code {
+        code,
+        class,
+        meaning,
+        remedy,
+        source,
+        class_on_add: class,
+        reasons: [None, None],
+        no_room: false,
+        holds_off: false,
+    }
 }
 
 const WAIT: &str = "Nothing to do: the operator tries again by itself.";
@@ -236,7 +498,8 @@ pub const CODES: &[Code] = &[
         "the SDKAppID does not exist in this data centre",
         REGION,
     ),
-    row(70050, Class::Credentials, Source::RestApi, "the UserSig failed to verify too often", KEY),
+    row(70050, Class::Credentials, Source::RestApi, "the UserSig failed to verify too often", KEY)
+        .holding_off(),
     row(
         70051,
         Class::Permission,
@@ -250,7 +513,8 @@ pub const CODES: &[Code] = &[
         Source::RestApi,
         "the account is not imported",
         "Import the account in the vendor's console, or check memberAccount.",
-    ),
+    )
+    .on_add(Class::Invalid, Reason::AccountNotImported),
     row(70114, Class::Throttled, Source::RestApi, "requests are too frequent", PACE),
     row(70169, Class::Retry, Source::RestApi, "the service timed out inside", WAIT),
     row(70202, Class::Retry, Source::RestApi, "the service timed out inside", WAIT),
@@ -261,8 +525,13 @@ pub const CODES: &[Code] = &[
     row(72000, Class::Plan, Source::RestApi, "the SDKAppID's package does not allow this", PLAN),
     row(100_001, Class::Retry, Source::DeleteRobot, "an internal error of the room engine", WAIT),
     row(100_002, Class::Invalid, Source::DeleteRobot, "a parameter is invalid", SPEC),
-    row(100_004, Class::Gone, Source::DeleteRobot, "the room does not exist or has been dismissed", ""),
-    row(100_005, Class::Gone, Source::DeleteRobot, "the robot is not a member of the room", ""),
+    row(100_004, Class::Gone, Source::DeleteRobot, "the room does not exist or has been dismissed", "").told_as(Reason::RoomNotFound)
+        // The room may yet be created.
+        .on_add(Class::Later, Reason::RoomNotFound)
+        .without_room(),
+    row(100_005, Class::Gone, Source::DeleteRobot, "the robot is not a member of the room", "")
+        // That it "is not a member" cannot be the answer to an addition.
+        .on_add(Class::Unknown, Reason::UnknownErrorCode),
     row(
         100_006,
         Class::RobotPermission,
@@ -277,7 +546,8 @@ pub const CODES: &[Code] = &[
         Source::RoomEngine,
         "the room is full",
         "Nothing to do: the operator tries again when there may be a place.",
-    ),
+    )
+    .on_add(Class::Later, Reason::RoomFull),
     row(100_012, Class::Throttled, Source::RoomEngine, "requests are too frequent", PACE),
     row(100_013, Class::Plan, Source::RoomEngine, "the SDKAppID's package does not allow this", PLAN),
     row(100_015, Class::Invalid, Source::RoomEngine, "a parameter is invalid", SPEC),
@@ -299,15 +569,7 @@ pub fn look_up(code: i64) -> Option<&'static Code> {
 /// What `code` means as the answer to `operation`.
 #[must_use]
 pub fn class(operation: Operation, code: i64) -> Class {
-    let Some(row) = look_up(code) else {
-        return Class::Unknown;
-    };
-    match (operation, row.class) {
-        // The room to add to may yet be created; a robot that "is not a member" cannot be the answer to an addition.
-        (Operation::AddRobot, Class::Gone) if code == 100_004 => Class::Later,
-        (Operation::AddRobot, Class::Gone) => Class::Unknown,
-        (_, class) => class,
-    }
+    look_up(code).map_or(Class::Unknown, |row| row.class_on(operation))
 }
 
 /// What an HTTP status other than 200 means where the body is no reply of the room engine.
@@ -380,6 +642,21 @@ mod tests {
         assert_eq!(class(Operation::AddRobot, 100_004), Class::Later);
         assert_eq!(class(Operation::AddRobot, 100_005), Class::Unknown);
         assert_eq!(class(Operation::AddRobot, 100_700), Class::Later);
+    }
+
+    #[test]
+    fn a_final_answer_is_over_for_everybody() {
+        for class in Class::ALL {
+            let rule = class.rule();
+            assert_eq!(Class::ALL.iter().filter(|other| other.as_str() == rule.word).count(), 1, "{class:?}");
+            if class.is_final() {
+                let Rule { stops, needs_a_person, wait, slows_down, signs_anew, is_error, .. } = rule;
+                assert_eq!((stops, wait), (Stops::Nothing, Wait::Nothing), "{class:?}");
+                assert!(!(needs_a_person || slows_down || signs_anew || is_error), "{class:?}");
+            }
+            // Whoever waits because of the application is told by that.
+            assert!(!(class.stops_application() && rule.is_error), "{class:?}");
+        }
     }
 
     #[test]

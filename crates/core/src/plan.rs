@@ -5,7 +5,7 @@
 
 use crate::{
     call::Outcome,
-    codes::{Class, Operation},
+    codes::{self, Class, Execution, Operation},
     crd::{CreationPolicy, DeletionPolicy},
     robot::{Key, Robot},
     status::{self, Is, Kind, Reason, Wanted},
@@ -115,9 +115,9 @@ pub fn additions_before_call(robot: &Robot, memory: &Memory) -> Additions {
 pub fn additions_after_answer(before: Additions, outcome: &Outcome) -> Additions {
     match outcome.class(Operation::AddRobot) {
         // That it succeeded is told in the condition.
-        Class::Done => Additions::Untold,
+        class if class.rule().execution == Execution::Done => Additions::Untold,
         // Without its room the robot is nowhere, whatever an earlier call did.
-        _ if outcome.code() == Some(100_004) => Additions::Refused,
+        _ if outcome.code().and_then(codes::look_up).is_some_and(|row| row.no_room) => Additions::Refused,
         _ if outcome.leaves_open(Operation::AddRobot) => Additions::InDoubt,
         // Refused, which says nothing about an earlier call.
         _ => before,
@@ -326,14 +326,16 @@ fn addition(facts: &Facts<'_>) -> Step {
     let in_doubt = in_doubt(robot, memory);
     let is = if in_doubt { Is::Unknown } else { Is::False };
     let last = memory.last.as_deref().filter(|attempt| attempt.operation == Operation::AddRobot);
-    if added(robot) && last.is_none_or(|attempt| attempt.recorded && attempt.class == Class::Done) {
+    if added(robot)
+        && last.is_none_or(|attempt| attempt.recorded && attempt.class.rule().execution == Execution::Done)
+    {
         // Told already, maybe by another process: the message holds that call's RequestId and stays as it is.
         let kept = robot.conditions.kept(Kind::Ready);
         return say([accepted(robot)].into_iter().chain(kept).collect(), Step::Rest);
     }
     if let Some(attempt) = last {
         let reason = status::addition_reason(&attempt.outcome);
-        if attempt.class == Class::Done {
+        if attempt.class.rule().execution == Execution::Done {
             let text =
                 status::with_reference("The robot was added to the room", &attempt.outcome.reference());
             return say(vec![accepted(robot), ready(Is::True, reason, text)], Step::Rest);
@@ -343,7 +345,7 @@ fn addition(facts: &Facts<'_>) -> Step {
             attempt,
         );
         let mut wanted = vec![accepted(robot), ready(is, reason, text.clone())];
-        if needs_a_person(attempt.class) {
+        if attempt.class.rule().needs_a_person {
             wanted.push(Wanted::new(Kind::Stalled, Is::True, reason, text));
         }
         if !attempt.recorded {
@@ -438,7 +440,7 @@ fn deleting(facts: &Facts<'_>) -> Step {
         let reason = status::deletion_reason(&attempt.outcome);
         let text = waiting("The robot is not deleted yet", attempt);
         // Also where the conditions say the same already: `lastRequest` does not.
-        return Step::Report(pending(robot, reason, text, needs_a_person(attempt.class)));
+        return Step::Report(pending(robot, reason, text, attempt.class.rule().needs_a_person));
     }
     let call = if facts.heir_comes {
         // Whoever renames an object creates one and deletes the other at the same moment.
@@ -511,21 +513,6 @@ fn blocked(facts: &Facts<'_>, hold: &Hold, wanted: Vec<Wanted>, kind: Kind, then
             || hold.reason != Reason::ApplicationNotReady
                 && (robot.conditions.is_true(Kind::Stalled) || !hold.person));
     if told { then } else { report(robot, wanted, then) }
-}
-
-/// Whether nothing but a person can change the answer.
-#[must_use]
-pub const fn needs_a_person(class: Class) -> bool {
-    matches!(
-        class,
-        Class::Invalid
-            | Class::RobotPermission
-            | Class::Credentials
-            | Class::Expired
-            | Class::Permission
-            | Class::Plan
-            | Class::Unknown
-    )
 }
 
 /// Why the object goes without a final answer, and the last call that was made for it, by whichever process.

@@ -5,7 +5,7 @@
 
 use crate::{
     call::Outcome,
-    codes::{self, Class, Operation},
+    codes::{self, Execution, Operation},
     printable::shortened,
 };
 use k8s_openapi::{
@@ -457,34 +457,27 @@ impl Stored {
 /// The reason that a deletion waits for, or ended with, after `outcome`.
 #[must_use]
 pub fn deletion_reason(outcome: &Outcome) -> Reason {
-    match (outcome.class(Operation::DeleteRobot), outcome) {
-        (Class::Done, _) => Reason::Deleted,
-        (Class::Gone, Outcome::Reply(reply)) if reply.code == 100_004 => Reason::RoomNotFound,
-        (Class::Gone, _) => Reason::NotInRoom,
-        (Class::Retry, Outcome::Reply(_)) => Reason::InternalError,
-        (Class::Retry, Outcome::Trouble(trouble)) if trouble.kind.is_unreachable() => Reason::Unreachable,
-        (Class::Retry | Class::Later, _) => Reason::UnexpectedReply,
-        (Class::Throttled, _) => Reason::Throttled,
-        (Class::Credentials | Class::Expired, _) => Reason::CredentialsRejected,
-        (Class::Permission | Class::RobotPermission, _) => Reason::PermissionDenied,
-        (Class::Plan, _) => Reason::ApplicationNotReady,
-        (Class::Invalid, _) => Reason::InvalidParameter,
-        (Class::Unknown, _) => Reason::UnknownErrorCode,
+    reason(outcome, Operation::DeleteRobot)
+}
+
+fn reason(outcome: &Outcome, operation: Operation) -> Reason {
+    let rule = outcome.class(operation).rule();
+    let of_class = || rule.reasons.get(operation as usize).copied().unwrap_or(Reason::UnexpectedReply);
+    match outcome {
+        Outcome::Reply(reply) => codes::look_up(reply.code)
+            .and_then(|row| row.reasons.get(operation as usize).copied().flatten())
+            .unwrap_or_else(of_class),
+        // The class says how long to wait; what came says why.
+        Outcome::Trouble(_) if rule.execution != Execution::Unknown => of_class(),
+        Outcome::Trouble(trouble) if trouble.kind.is_unreachable() => Reason::Unreachable,
+        Outcome::Trouble(_) => Reason::UnexpectedReply,
     }
 }
 
 /// The reason that an addition waits for after `outcome`, or that it succeeded.
 #[must_use]
 pub fn addition_reason(outcome: &Outcome) -> Reason {
-    match (outcome.class(Operation::AddRobot), outcome.code()) {
-        (Class::Done, _) => Reason::Added,
-        (Class::Later, Some(100_004)) => Reason::RoomNotFound,
-        (Class::Later, Some(100_008)) => Reason::RoomFull,
-        (Class::Later, _) => Reason::RobotLimitReached,
-        (Class::Invalid, Some(70107)) => Reason::AccountNotImported,
-        (Class::Unknown, _) => Reason::UnknownErrorCode,
-        _ => deletion_reason(outcome),
-    }
+    reason(outcome, Operation::AddRobot)
 }
 
 /// What a person can do after `outcome`, as a clause; empty where there is nothing to do.

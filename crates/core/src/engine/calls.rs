@@ -4,7 +4,7 @@ use super::{Answer, Call, Effect, Engine, Entry, Now, Seat, Telling, lines::Line
 use crate::{
     application, backoff,
     call::{Outcome, Target, Trouble, TroubleKind},
-    codes::{Class, Operation},
+    codes::Operation,
     index::{Id, State},
     pace::{Arrival, Pace},
     plan::{self, Attempt, Hold, Step},
@@ -304,7 +304,7 @@ impl Engine {
             Outcome::Reply(_) | Outcome::Trouble(_) => Arrival::Known,
         };
         self.pace(sdk_app_id, operation).ended(started, arrived, now.since_start);
-        if class == Class::Throttled {
+        if class.rule().slows_down {
             self.pace(sdk_app_id, operation).throttled(started, now.since_start);
         }
         let effect = self.seats.get_mut(&name).map_or(application::Effect::None, |seat| {
