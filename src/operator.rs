@@ -18,7 +18,7 @@ use roomrobot_client::{
 };
 use roomrobot_core::{
     endpoint::Allowed,
-    engine::{Call, Change, Effect, Engine, Input, LAST_SECOND, Now, Settings, Snapshot},
+    engine::{Call, Change, Effect, Engine, HANDOVER_GAP, Input, Now, Settings, Snapshot},
     right::{Right, Standing, Until},
 };
 use std::{
@@ -319,7 +319,7 @@ impl Operator {
 
     /// How long the last call is less than a second ago.
     fn rest_of_last_second(&self) -> Duration {
-        self.answered.map_or(Duration::ZERO, |at| LAST_SECOND.saturating_sub(at.elapsed()))
+        self.answered.map_or(Duration::ZERO, |at| HANDOVER_GAP.saturating_sub(at.elapsed()))
     }
 
     /// How long there is nothing to do, if nothing happens.

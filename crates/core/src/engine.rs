@@ -29,16 +29,19 @@
 
 mod applications;
 mod calls;
-mod lead;
+mod events;
+mod leadership;
 mod lines;
 mod messages;
+mod names;
 mod snapshot;
 #[cfg(test)]
 mod tests;
+mod views;
 mod window;
 mod writes;
 
-pub use lead::LAST_SECOND;
+pub use leadership::HANDOVER_GAP;
 pub use messages::{
     Announcement, Answer, ApplicationWrite, Before, Call, Change, Effect, Input, Now, Write, WriteError,
 };
@@ -56,12 +59,16 @@ use crate::{
     robot::Robot,
     status::{Kind, Reason, Wanted},
 };
+use events::Events;
+use leadership::Leadership;
 use lines::{Lines, Place};
+use names::Names;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap, HashSet},
     sync::Arc,
     time::Duration,
 };
+use views::Views;
 use window::Window;
 
 /// What the engine is started with.
@@ -101,9 +108,6 @@ struct Namespace {
     labels: Labels,
     terminating: bool,
 }
-
-/// So many names are kept before those that nobody holds any more are looked for.
-const LEAST_NAMES: usize = 256;
 
 /// Where a view of an object comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -255,10 +259,7 @@ pub struct Engine {
     tallies: HashMap<Arc<str>, Tally>,
     namespaces: HashMap<Arc<str>, Namespace>,
     secrets: BTreeMap<Arc<str>, Credentials>,
-    /// Texts that many robots share.
-    names: HashSet<Arc<str>>,
-    /// With so many, those that nobody holds any more are let go.
-    most_names: usize,
+    names: Names,
     /// The last signature of each application name, over its removal.
     signatures: HashMap<Arc<str>, u64>,
     paces: HashMap<(u32, Operation), Pace>,
@@ -282,73 +283,16 @@ pub struct Engine {
     cut_off: Option<writes::CutOff>,
     /// Namespaces whose writes hang or have hung, each with one write at a time until one is answered.
     suspects: HashSet<Place>,
-    epoch: u32,
-    /// The epoch and the round in which the list of each scope began.
-    listing: HashMap<Option<Arc<str>>, (u32, u32)>,
-    robot_scopes: usize,
-    /// The scopes whose list is complete, each with the round in which it began.
-    robots_listed: HashMap<Option<Arc<str>>, u32>,
-    /// The round in which the list of RtcApplications began.
-    applications_listing: u32,
-    /// The round of the last complete one.
-    applications_listed: Option<u32>,
-    namespaces_listed: bool,
-    /// Counts how often this process was elected. Lists of an earlier round may be older than its right to act.
-    round: u32,
-    /// It has the Lease, or there is no election.
-    elected: bool,
-    /// It is elected, and its view is as new as that.
-    leading: bool,
-    /// It leads, or has led, and knows everything.
-    active: bool,
-    /// When this process was elected.
-    acting_since: Duration,
-    /// No call before this time: what a process before this one sent may still count in the quota, and what that was
-    /// answered may still be on its way to be recorded.
-    first_call: Duration,
-    /// Until then each answer that another process records puts off the first call.
-    heeding: Duration,
-    /// The lists whose watch has failed and told nothing since.
-    cut: HashSet<Option<Arc<str>>>,
-    stopping: bool,
+    views: Views,
+    leadership: Leadership,
     /// Times that a robot was looked at.
     reconciles: u64,
-    budgets: Budgets,
+    events: Events,
     random: fastrand::Rng,
     effects: Vec<Effect>,
     /// How often a robot was looked at.
     #[cfg(test)]
     looks: usize,
-}
-
-/// Events are best effort: beyond their budget the log line stands alone.
-#[derive(Debug, Default)]
-struct Budgets {
-    /// Deletions that are over; thousands of them may come at once.
-    ended: Budget,
-    /// What else goes as it should.
-    news: Budget,
-    /// What does not.
-    warnings: Budget,
-}
-
-/// Ten Events a second.
-#[derive(Debug, Default)]
-struct Budget {
-    second: u64,
-    used: u32,
-}
-
-impl Budget {
-    const EVENTS_PER_SECOND: u32 = 10;
-
-    fn take(&mut self, now: Duration) -> bool {
-        if self.second != now.as_secs() {
-            *self = Self { second: now.as_secs(), used: 0 };
-        }
-        self.used += 1;
-        self.used <= Self::EVENTS_PER_SECOND
-    }
 }
 
 impl Engine {
@@ -364,8 +308,7 @@ impl Engine {
             tallies: HashMap::new(),
             namespaces: HashMap::new(),
             secrets: BTreeMap::new(),
-            names: HashSet::new(),
-            most_names: LEAST_NAMES,
+            names: Names::default(),
             signatures: HashMap::new(),
             paces: HashMap::new(),
             sharers: HashMap::new(),
@@ -379,24 +322,10 @@ impl Engine {
             refusing: HashSet::new(),
             cut_off: None,
             suspects: HashSet::new(),
-            epoch: 0,
-            listing: HashMap::new(),
-            robot_scopes,
-            robots_listed: HashMap::new(),
-            applications_listing: 0,
-            applications_listed: None,
-            namespaces_listed: false,
-            round: 0,
-            elected: false,
-            leading: false,
-            active: false,
-            acting_since: Duration::ZERO,
-            first_call: Duration::ZERO,
-            heeding: Duration::ZERO,
-            cut: HashSet::new(),
-            stopping: false,
+            views: Views::new(robot_scopes),
+            leadership: Leadership::default(),
             reconciles: 0,
-            budgets: Budgets::default(),
+            events: Events::default(),
             random: fastrand::Rng::with_seed(seed),
             effects: Vec::new(),
             #[cfg(test)]
@@ -407,22 +336,13 @@ impl Engine {
     /// Whether every first list is in.
     #[must_use]
     pub fn synced(&self) -> bool {
-        self.applications_listed.is_some()
-            && self.namespaces_listed
-            && self.robots_listed.len() >= self.robot_scopes
-    }
-
-    /// Whether every list began when this process had the right to act.
-    fn up_to_date(&self) -> bool {
-        self.synced()
-            && self.applications_listed == Some(self.round)
-            && self.robots_listed.values().all(|round| *round == self.round)
+        self.views.are_complete()
     }
 
     /// Whether this process is the one that acts, or is about to.
     #[must_use]
     pub const fn elected(&self) -> bool {
-        self.elected
+        self.leadership.is_elected()
     }
 
     /// Whether nothing is under way that a process which ends would leave without a record.
@@ -430,13 +350,16 @@ impl Engine {
     pub fn drained(&self) -> bool {
         // An attempt that no write will tell of, such as an addition's when the deletion has come, is not waited for.
         let waits = |(id, entry): (Id, &Entry)| {
-            entry.memory.unrecorded().is_some_and(|attempt| lead::records(self.leading, attempt))
+            entry
+                .memory
+                .unrecorded()
+                .is_some_and(|attempt| leadership::records(self.leadership.leads(), attempt))
                 && entry.state != State::Vanished
                 && matches!(self.step(id, Duration::ZERO), Some(Step::Report(_)))
         };
         self.calls_in_flight == 0
             && self.pending.len() + self.application_writes == 0
-            && !(self.active && self.index.iter().any(waits))
+            && !(self.leadership.is_active() && self.index.iter().any(waits))
     }
 
     /// The robots that are known.
@@ -454,30 +377,24 @@ impl Engine {
     /// Takes one input.
     pub fn handle(&mut self, input: Input, now: Now) {
         match input {
-            Input::RobotsCut(scope) => drop(self.cut.insert(scope)),
-            Input::RobotsListing(scope, round) => {
-                self.epoch += 1;
-                self.listing.insert(scope, (self.epoch, round));
-            }
+            Input::RobotsCut(scope) => self.views.robots_cut(scope),
+            Input::RobotsListing(scope, round) => self.views.robots_begin(scope, round),
             Input::Robot(robot) => {
-                self.heed(&robot, now);
+                self.observe_predecessor(&robot, now);
                 self.store(*robot, From::View, now);
             }
             Input::RobotGone(key, uid) => {
-                self.seen_of(&key.namespace, now);
+                self.watch_tells_of(&key.namespace, now);
                 if let Some(id) = self.index.find(&key)
                     && self.index.get(id).is_some_and(|entry| entry.robot.uid == uid)
                 {
                     self.forget(id, now);
                 }
             }
-            Input::RobotsListed(scope) => {
-                self.cut.remove(&scope);
-                self.robots_listed(scope, now);
-            }
+            Input::RobotsListed(scope) => self.robots_listed(&scope, now),
             Input::Application(spec) => self.store_application(*spec, now),
             Input::ApplicationGone(name) => self.forget_application(&name, now),
-            Input::ApplicationsListing(round) => self.applications_listing = round,
+            Input::ApplicationsListing(round) => self.views.applications_begin(round),
             Input::ApplicationsListed(names) => self.applications_listed(&names, now),
             Input::Namespace(name, labels, terminating) => {
                 self.store_namespace(&name, Namespace { labels, terminating }, now);
@@ -485,7 +402,7 @@ impl Engine {
             Input::NamespaceGone(name) => drop(self.namespaces.remove(&name)),
             Input::NamespacesListed(names) => {
                 self.namespaces.retain(|name, _| names.contains(name));
-                self.namespaces_listed = true;
+                self.views.namespaces_end();
             }
             Input::Secret(name, credentials) => self.store_secret(&name, &credentials, now),
             Input::Answered(answer) => self.answered(answer, now),
@@ -493,10 +410,11 @@ impl Engine {
             Input::ApplicationWritten(name, result) => self.application_written(&name, *result, now),
             Input::Unsent(call) => self.unsent(&call, now),
             Input::Leading(before) => self.elect(before, now),
-            Input::Lost => (self.elected, self.leading) = (false, false),
-            Input::Stop => self.stopping = true,
+            Input::Lost => self.leadership.lose(),
+            Input::Stop => self.leadership.stop(),
         }
-        if self.elected && !self.leading && self.up_to_date() {
+        let leadership = &self.leadership;
+        if leadership.is_elected() && !leadership.leads() && self.views.are_of(leadership.round()) {
             self.begin(now);
         }
     }
@@ -510,7 +428,7 @@ impl Engine {
             }
             self.touch(id, now);
         }
-        if self.active {
+        if self.leadership.is_active() {
             self.tick_applications(now);
             self.tell_robots(now);
             self.send_writes(now);
@@ -525,7 +443,7 @@ impl Engine {
     #[must_use]
     pub fn next_due(&self, now: Duration) -> Option<Duration> {
         let timer = self.timers.first().map(|(at, _)| *at);
-        if !self.active {
+        if !self.leadership.is_active() {
             return timer;
         }
         let writes = self.writes_due(now).into_iter().chain(self.telling_due(now)).min();
@@ -534,8 +452,8 @@ impl Engine {
 
     /// Takes a RoomRobot as it was stored, unless something newer is known.
     fn store(&mut self, mut robot: Robot, from: From, now: Now) {
-        robot.key.namespace = self.intern(&robot.key.namespace);
-        robot.application = self.intern(&robot.application);
+        robot.key.namespace = self.names.intern(&robot.key.namespace);
+        robot.application = self.names.intern(&robot.application);
         let mut known = self.index.find(&robot.key);
         if let Some(id) = known
             && let Some(entry) = self.index.get(id)
@@ -548,7 +466,7 @@ impl Engine {
                 self.forget(id, now);
                 known = None;
             } else if robot.resource_version < entry.robot.resource_version {
-                let epoch = self.epoch;
+                let epoch = self.views.epoch();
                 if let Some(entry) = self.index.get_mut(id).filter(|_| from == From::View) {
                     entry.epoch = epoch;
                 }
@@ -559,10 +477,10 @@ impl Engine {
             None => {
                 let tally = self.tallies.entry(Arc::clone(&robot.application)).or_default();
                 tally.robots += 1;
-                self.index.insert(robot, self.epoch)
+                self.index.insert(robot, self.views.epoch())
             }
             Some(id) => {
-                let epoch = self.epoch;
+                let epoch = self.views.epoch();
                 let Some(entry) = self.index.get_mut(id) else {
                     return;
                 };
@@ -640,15 +558,7 @@ impl Engine {
             }
         }
         self.application_robots_changed(&name, now);
-        self.forget_names();
-    }
-
-    /// Lets go of names that nobody holds any more, now and then: tenants choose them, in any number.
-    fn forget_names(&mut self) {
-        if self.names.len() >= self.most_names {
-            self.names.retain(|name| Arc::strong_count(name) > 1);
-            self.most_names = (2 * self.names.len()).max(LEAST_NAMES);
-        }
+        self.names.forget();
     }
 
     /// Keeps the tally true for `id`, and whether it may take over the removal of its robot.
@@ -714,8 +624,8 @@ impl Engine {
 
     /// What the list did not show is gone. Only what a list or a watch showed counts: the reply to a write says that the
     /// object was there when it was written, and the object may have gone since, with nobody left to tell.
-    fn robots_listed(&mut self, scope: Option<Arc<str>>, now: Now) {
-        let (begun, round) = self.listing.get(&scope).copied().unwrap_or_default();
+    fn robots_listed(&mut self, scope: &Option<Arc<str>>, now: Now) {
+        let begun = self.views.robots_end(scope.clone());
         let gone: Vec<Id> = self
             .index
             .iter()
@@ -728,7 +638,6 @@ impl Engine {
         for id in gone {
             self.forget(id, now);
         }
-        self.robots_listed.insert(scope, round);
     }
 
     fn store_namespace(&mut self, name: &Arc<str>, namespace: Namespace, now: Now) {
@@ -811,7 +720,7 @@ impl Engine {
             heir_comes: robot.deleting_since.is_some() && heir.is_none() && self.heir_comes(id, robot),
             refused: refused.map(|refused| refused.words.as_str()),
             memory: &entry.memory,
-            settled: self.acting_since + plan::AFTERMATH,
+            settled: self.leadership.since() + plan::AFTERMATH,
             now,
         }))
     }
@@ -841,7 +750,7 @@ impl Engine {
 
     /// Looks at `id` again and puts it in the line that its next step needs.
     fn touch(&mut self, id: Id, now: Now) {
-        if !self.active {
+        if !self.leadership.is_active() {
             return;
         }
         #[cfg(test)]
@@ -891,13 +800,5 @@ impl Engine {
             self.timers.remove(&(before, id));
         }
         self.timers.insert((at, id));
-    }
-
-    fn intern(&mut self, text: &Arc<str>) -> Arc<str> {
-        if let Some(known) = self.names.get(text) {
-            return Arc::clone(known);
-        }
-        self.names.insert(Arc::clone(text));
-        Arc::clone(text)
     }
 }

@@ -17,7 +17,7 @@ use roomrobot_core::{
     crd::ROBOT_FINALIZER,
     election,
     engine::{
-        ApplicationWrite, Call, Change, Effect, Input, LAST_SECOND, Write, WriteError, application_finalizer,
+        ApplicationWrite, Call, Change, Effect, HANDOVER_GAP, Input, Write, WriteError, application_finalizer,
     },
     right::Standing,
     usersig::Sensitive,

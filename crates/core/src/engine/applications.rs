@@ -2,7 +2,7 @@
 
 use super::{
     Announcement, ApplicationWrite, Change, Effect, Engine, Entry, Now, Retry, Seat, State, WriteError,
-    lines::CallLine, writes,
+    events::Topic, lines::CallLine, writes,
 };
 use crate::{
     application::{Application, Credentials, Spec, Told},
@@ -45,7 +45,7 @@ impl Coarse {
 
 impl Engine {
     pub(super) fn store_application(&mut self, mut spec: Spec, now: Now) {
-        spec.name = self.intern(&spec.name);
+        spec.name = self.names.intern(&spec.name);
         spec.finalizers = Finalizers::read(&spec.finalizer_names, &self.settings.application_finalizer());
         let name = Arc::clone(&spec.name);
         let sdk_app_id = spec.sdk_app_id;
@@ -89,7 +89,7 @@ impl Engine {
         if afresh {
             self.forget_waits(&name);
         }
-        if self.active {
+        if self.leadership.is_active() {
             if decides {
                 // Acceptance, holds and rivals all depend on the application, but on nothing of its status.
                 self.recount_and_touch_where(now, |entry| {
@@ -120,7 +120,7 @@ impl Engine {
         };
         self.share_paces(seat.application.spec.sdk_app_id);
         self.forget_secrets();
-        if self.active {
+        if self.leadership.is_active() {
             // Those in line for a call stood in a line that is gone.
             let lost: Vec<_> = self
                 .index
@@ -146,7 +146,7 @@ impl Engine {
         for name in gone {
             self.forget_application(&name, now);
         }
-        self.applications_listed = Some(self.applications_listing);
+        self.views.applications_end();
     }
 
     /// Asks for the application's Secret, or takes what is known of it.
@@ -244,7 +244,7 @@ impl Engine {
     }
 
     fn application_due(&self, seat: &Seat) -> Option<Duration> {
-        if seat.writing || self.only_records() {
+        if seat.writing || self.leadership.only_records() {
             return None;
         }
         let spec = &seat.application.spec;
@@ -274,7 +274,7 @@ impl Engine {
 
     /// Looks at the application again: its finalizer first, then its status.
     pub(super) fn touch_application(&mut self, name: &Arc<str>, now: Now) {
-        if !self.active || self.only_records() {
+        if !self.leadership.is_active() || self.leadership.only_records() {
             return;
         }
         let used = self.holds(name);
@@ -491,8 +491,7 @@ impl Engine {
     /// An Event for `ready`, a Ready condition with another reason than before.
     fn announce_application(&mut self, name: &Arc<str>, uid: &str, ready: Wanted, now: Now) {
         let well = ready.is == Is::True;
-        let budget = if well { &mut self.budgets.news } else { &mut self.budgets.warnings };
-        if !budget.take(now.since_start) {
+        if !self.events.take(if well { Topic::News } else { Topic::Warning }, now.since_start) {
             return;
         }
         self.effects.push(Effect::Announce(Box::new(Announcement {

@@ -59,7 +59,7 @@ impl Engine {
     }
 
     pub(super) fn send_calls(&mut self, now: Now) {
-        if self.only_records() || now.since_start < self.no_call_before() {
+        if self.leadership.only_records() || now.since_start < self.no_call_before() {
             return;
         }
         for sdk_app_id in self.in_line() {
@@ -407,7 +407,7 @@ impl Engine {
 
     /// Tells some of those who wait that the room engine refuses, as far as the line for writes is short.
     pub(super) fn tell_robots(&mut self, now: Now) {
-        if self.only_records() {
+        if self.leadership.only_records() {
             return;
         }
         let tells = |seat: &Seat| Operation::ALL.into_iter().any(|operation| self.tells(seat, operation));
@@ -447,7 +447,7 @@ impl Engine {
 
     /// When the next of them can be told.
     pub(super) fn telling_due(&self, now: Duration) -> Option<Duration> {
-        let room = self.lines.waiting() < self.settings.concurrency && !self.only_records();
+        let room = self.lines.waiting() < self.settings.concurrency && !self.leadership.only_records();
         let tells = |seat: &Seat| Operation::ALL.into_iter().any(|operation| self.tells(seat, operation));
         (room && self.seats.values().any(tells)).then_some(now)
     }
@@ -483,7 +483,7 @@ impl Engine {
 
     /// When a call can go out next.
     pub(super) fn calls_due(&self, now: Duration) -> Option<Duration> {
-        if self.only_records() {
+        if self.leadership.only_records() {
             return None;
         }
         let first = self

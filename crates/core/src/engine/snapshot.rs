@@ -127,7 +127,7 @@ impl Engine {
         });
         let [last, released, waiting, told, live] = self.lines.depths();
         Snapshot {
-            leading: self.elected,
+            leading: self.leadership.is_elected(),
             reconciles: self.reconciles,
             applications: applications.collect(),
             queues: [
@@ -206,7 +206,7 @@ impl Engine {
         let sdk_app_id = seat.application.spec.sdk_app_id;
         let Some(shared) = all.get(&sdk_app_id) else { return Vec::new() };
         let quota = |((operation, in_line), waiting)| {
-            let calls = self.leading && seat.application.calls(operation);
+            let calls = self.leadership.leads() && seat.application.calls(operation);
             let pace = self.paces.get(&(sdk_app_id, operation));
             let pace = pace.map_or(f64::from(shared.limit), |pace| pace.rate_at(now.since_start));
             let in_line = u32::try_from(in_line).unwrap_or(u32::MAX);

@@ -1,7 +1,9 @@
 //! Writes to RoomRobots: which goes out next, what it says, and what its end means.
 
 use super::{
-    Announcement, Change, Effect, Engine, From, Now, Pending, Write, WriteError, lead,
+    Announcement, Change, Effect, Engine, From, Now, Pending, Write, WriteError,
+    events::Topic,
+    leadership,
     lines::{Place, Rank},
 };
 use crate::{
@@ -111,7 +113,7 @@ impl Engine {
                 *places.entry(&write.place).or_default() += 1;
             }
             // Answers are recorded where nothing else is begun.
-            let live = live * 4 < most * LIVE_QUARTERS && !self.only_records();
+            let live = live * 4 < most * LIVE_QUARTERS && !self.leadership.only_records();
             // Not all that may ever be under way are for one place, whose writes may hang.
             let full = places
                 .into_iter()
@@ -137,7 +139,7 @@ impl Engine {
     fn send_write(&mut self, id: Id, lane: Lane, now: Now) {
         self.set_state(id, State::Idle);
         let step = self.step(id, now.since_start);
-        let (leading, only_records) = (self.leading, self.only_records());
+        let (leading, only_records) = (self.leadership.leads(), self.leadership.only_records());
         let Some(entry) = self.index.get_mut(id) else {
             return;
         };
@@ -153,7 +155,8 @@ impl Engine {
             Some(Step::AddFinalizer) => Change::MoreFinalizer,
             // The next process sees that it is due, and makes no call for it: thousands of them would keep it waiting.
             Some(Step::DropFinalizer)
-                if !self.leading || self.stopping && self.lines.waiting() > self.settings.concurrency =>
+                if !leading
+                    || self.leadership.is_stopping() && self.lines.waiting() > self.settings.concurrency =>
             {
                 return;
             }
@@ -163,7 +166,7 @@ impl Engine {
             },
             Some(Step::Report(wanted)) => {
                 let attempt = entry.memory.unrecorded();
-                let records = attempt.is_some_and(|attempt| lead::records(leading, attempt));
+                let records = attempt.is_some_and(|attempt| leadership::records(leading, attempt));
                 if only_records && !records {
                     return;
                 }
@@ -301,7 +304,7 @@ impl Engine {
             return;
         }
         let what = if of_finalizer { "its finalizer" } else { "its status" };
-        if self.budgets.warnings.take(now.since_start) {
+        if self.events.take(Topic::Warning, now.since_start) {
             let robot = &entry.robot.key;
             tracing::warn!(%robot, refused = what, reason = %words, "the cluster refuses a write to the RoomRobot; trying again at least every 30 s");
             let note = plan::write_refused(&format!("The cluster refuses a write of {what}"), &words);
@@ -346,12 +349,12 @@ impl Engine {
         if !warning && self.lines.waiting() > self.settings.concurrency {
             return;
         }
-        let budget = match (kind, warning) {
-            (_, true) => &mut self.budgets.warnings,
-            (Kind::RobotDeleted, false) => &mut self.budgets.ended,
-            (_, false) => &mut self.budgets.news,
+        let topic = match (kind, warning) {
+            (_, true) => Topic::Warning,
+            (Kind::RobotDeleted, false) => Topic::Ended,
+            (_, false) => Topic::News,
         };
-        if !budget.take(now.since_start) {
+        if !self.events.take(topic, now.since_start) {
             return;
         }
         let action = match kind {

@@ -98,7 +98,7 @@ impl World {
         if let Phase::Ending(since) = replica.phase
             && (replica.engine.drained() || now >= since + DRAIN)
         {
-            let rest = replica.answered.map_or(Duration::ZERO, |at| (at + LAST_SECOND).saturating_sub(now));
+            let rest = replica.answered.map_or(Duration::ZERO, |at| (at + HANDOVER_GAP).saturating_sub(now));
             let process = replica.process;
             if replica.election.is_some() {
                 (replica.phase, replica.until) = (Phase::Resigning, replica.until.min(now + rest));

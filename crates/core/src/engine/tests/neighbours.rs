@@ -55,7 +55,7 @@ fn names_are_let_go_with_their_last_holder() {
         world.run(20 * MS);
         world.force(&key, false);
         world.run(20 * MS);
-        assert!(world.engine.names.len() <= LEAST_NAMES, "{} names", world.engine.names.len());
+        assert!(world.engine.names.len() <= names::LEAST_NAMES, "{} names", world.engine.names.len());
         assert!(world.engine.tallies.len() <= 1);
     }
 }
@@ -64,7 +64,7 @@ fn names_are_let_go_with_their_last_holder() {
 fn names_that_many_hold_are_kept_once_and_let_go_some_time_after_their_last_holder() {
     let mut world = World::led();
     let named = |n: usize| json!({"applicationRef": {"name": format!("invented-{n}")}});
-    for n in 0..2 * LEAST_NAMES {
+    for n in 0..2 * names::LEAST_NAMES {
         world.robot(&format!("team/r-{n}"), named(n));
     }
     world.robot("team/goes", json!({}));
@@ -93,7 +93,7 @@ fn names_that_many_hold_are_kept_once_and_let_go_some_time_after_their_last_hold
         }
         world.run(20 * MS);
     }
-    assert!(world.engine.names.len() < 2 * LEAST_NAMES, "{} names", world.engine.names.len());
+    assert!(world.engine.names.len() < 2 * names::LEAST_NAMES, "{} names", world.engine.names.len());
 }
 
 /// In a namespace whose writes hang are more robots than answers may wait.
