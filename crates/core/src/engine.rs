@@ -29,16 +29,17 @@
 
 mod applications;
 mod calls;
+mod counts;
 mod events;
 mod leadership;
 mod lines;
 mod messages;
-mod names;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod views;
 mod window;
+mod write_health;
 mod writes;
 
 pub use leadership::HANDOVER_GAP;
@@ -49,27 +50,22 @@ pub use snapshot::{ApplicationSnapshot, PendingSnapshot, QuotaSnapshot, Snapshot
 pub use writes::{of_version, status_patch};
 
 use crate::{
-    application::{Application, Credentials, Labels},
+    application::Labels,
     codes::Operation,
     crd::APPLICATION_FINALIZER,
     endpoint::Allowed,
-    index::{Entry, Id, Index, Lane, State},
-    pace::Pace,
+    index::{Entry, Id, Index, State},
     plan::{self, Counted, Facts, Step},
     robot::Robot,
-    status::{Kind, Reason, Wanted},
+    status::Kind,
 };
+use applications::Applications;
+use calls::Calls;
 use events::Events;
 use leadership::Leadership;
-use lines::{Lines, Place};
-use names::Names;
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap, HashSet},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::HashMap, sync::Arc, time::Duration};
 use views::Views;
-use window::Window;
+use writes::Writes;
 
 /// What the engine is started with.
 #[derive(Clone, Debug)]
@@ -118,171 +114,15 @@ enum From {
     Reply,
 }
 
-/// The robots of one application name, whether or not there is such an application.
-#[derive(Debug, Default)]
-struct Tally {
-    robots: usize,
-    /// Those that hold the application: it has not refused them.
-    holding: usize,
-    /// Being deleted and held by our finalizer, or still to be added: whoever waits for the application.
-    unfinished: BTreeSet<Id>,
-    /// Of those, the ones being deleted.
-    deleting: usize,
-    /// Those whose last answer is not recorded.
-    unrecorded: usize,
-    /// Of those, the ones whose record has not failed yet, by command, in each namespace that has any.
-    fresh: HashMap<Arc<str>, [usize; 2]>,
-    /// The same of all namespaces.
-    all_fresh: [usize; 2],
-}
-
-impl Tally {
-    /// Takes one robot's share from what it `was` to what it is `now`.
-    fn count(&mut self, was: Counted, now: Counted, namespace: &Arc<str>) {
-        let move_by = |count: &mut usize, was: bool, now: bool| {
-            *count = (*count + usize::from(now)).saturating_sub(usize::from(was));
-        };
-        move_by(&mut self.deleting, was.deleting, now.deleting);
-        move_by(&mut self.holding, was.holding, now.holding);
-        move_by(&mut self.unrecorded, was.unrecorded, now.unrecorded);
-        if was.fresh == now.fresh {
-            return;
-        }
-        let of_namespace = self.fresh.entry(Arc::clone(namespace)).or_default();
-        for operation in Operation::ALL {
-            let [was, now] = [was.fresh, now.fresh].map(|fresh| fresh == Some(operation));
-            for counts in [&mut *of_namespace, &mut self.all_fresh] {
-                if let Some(count) = counts.get_mut(operation as usize) {
-                    move_by(count, was, now);
-                }
-            }
-        }
-        if *of_namespace == [0, 0] {
-            self.fresh.remove(namespace);
-        }
-    }
-}
-
-/// What is written for a robot, to know on success what it was.
-#[derive(Debug)]
-struct Pending {
-    /// The conditions, if it was a status.
-    wanted: Vec<Wanted>,
-    /// The status carried the last attempt.
-    attempt: bool,
-    /// No `add_robot` was ever sent for the robot, which is to be added.
-    to_add: bool,
-    /// The reason that was stored before, of the condition that counts.
-    before: Option<Reason>,
-    /// When it went out.
-    started: Duration,
-    /// The lane it came from.
-    lane: Lane,
-    /// Whose it is.
-    place: Place,
-    /// It puts the finalizer on, or takes it off.
-    of_finalizer: bool,
-}
-
-/// An application and what is under way for it.
-#[derive(Debug)]
-struct Seat {
-    application: Application,
-    deletions: lines::CallLine,
-    additions: lines::CallLine,
-    /// A robot that is to probe though nobody is in line: it has to be foretold that a call may follow.
-    prober: Option<Id>,
-    /// Who is to be told next that the room engine refuses, and why.
-    telling_robots: [Option<Telling>; 2],
-    writing: bool,
-    /// The cluster refuses to put the finalizer on, or to take it off, with these words.
-    refused: Option<String>,
-    /// The cluster refuses its status.
-    status_refused: bool,
-    /// What is being written is the finalizer.
-    writing_finalizer: bool,
-    /// After writes of the finalizer that failed.
-    finalizer_retry: Retry,
-    /// After writes of the status that failed.
-    status_retry: Retry,
-    coarse: applications::Coarse,
-    /// The conditions that are being written, and those that were written last.
-    telling: Vec<Wanted>,
-    told: Vec<Wanted>,
-    /// The reason of Ready that `telling` takes the place of.
-    telling_after: Option<Reason>,
-    /// What is stored is not what was written last.
-    overwritten: bool,
-    /// No robot has referred to it since then.
-    unused_since: Option<Duration>,
-    /// When its last call went out.
-    called_at: Duration,
-}
-
-/// When a write that failed is tried again.
-#[derive(Clone, Copy, Debug, Default)]
-struct Retry {
-    /// How often in a row it failed.
-    failed: u32,
-    not_before: Duration,
-}
-
-impl Retry {
-    fn is_due(&self, now: Duration) -> bool {
-        now >= self.not_before
-    }
-
-    fn fail(&mut self, now: Duration, jitter: f64) {
-        self.failed = self.failed.saturating_add(1);
-        self.not_before = now + writes::retry_delay(self.failed, jitter);
-    }
-}
-
-/// A walk over the robots that wait, to tell each that the room engine refuses: as the writes allow, and once for each
-/// reason.
-#[derive(Clone, Copy, Debug)]
-struct Telling {
-    reason: Reason,
-    /// The last one that was looked at.
-    after: Option<Id>,
-    over: bool,
-    /// Nobody has come in line since it was over.
-    complete: bool,
-}
-
 /// Everything that is known and under way.
 #[derive(Debug)]
 pub struct Engine {
     settings: Settings,
-    index: Index,
-    seats: BTreeMap<Arc<str>, Seat>,
-    tallies: HashMap<Arc<str>, Tally>,
+    robots: Index,
+    applications: Applications,
     namespaces: HashMap<Arc<str>, Namespace>,
-    secrets: BTreeMap<Arc<str>, Credentials>,
-    names: Names,
-    /// The last signature of each application name, over its removal.
-    signatures: HashMap<Arc<str>, u64>,
-    paces: HashMap<(u32, Operation), Pace>,
-    /// How many applications share an SDKAppID.
-    sharers: HashMap<u32, u32>,
-    /// Whose turn it is among the applications of one SDKAppID.
-    turns: HashMap<u32, usize>,
-    lines: Lines,
-    window: Window,
-    /// The writes that are under way.
-    pending: HashMap<Id, Pending>,
-    timers: BTreeSet<(Duration, Id)>,
-    /// Writes to applications, one at a time for each: they take no place of robots'.
-    application_writes: usize,
-    calls_in_flight: usize,
-    /// Writes in a row that failed for whatever the API server has, or cannot be reached for.
-    refusals: u32,
-    /// The namespaces of their robots.
-    refusing: HashSet<Arc<str>>,
-    /// There was no way to the API server when a write was last tried.
-    cut_off: Option<writes::CutOff>,
-    /// Namespaces whose writes hang or have hung, each with one write at a time until one is answered.
-    suspects: HashSet<Place>,
+    calls: Calls,
+    writes: Writes,
     views: Views,
     leadership: Leadership,
     /// Times that a robot was looked at.
@@ -290,9 +130,6 @@ pub struct Engine {
     events: Events,
     random: fastrand::Rng,
     effects: Vec<Effect>,
-    /// How often a robot was looked at.
-    #[cfg(test)]
-    looks: usize,
 }
 
 impl Engine {
@@ -301,35 +138,18 @@ impl Engine {
     #[must_use]
     pub fn new(settings: Settings, robot_scopes: usize, seed: u64) -> Self {
         Self {
-            window: Window::new(settings.concurrency),
+            writes: Writes::new(settings.concurrency),
             settings,
-            index: Index::default(),
-            seats: BTreeMap::new(),
-            tallies: HashMap::new(),
+            robots: Index::default(),
+            applications: Applications::default(),
             namespaces: HashMap::new(),
-            secrets: BTreeMap::new(),
-            names: Names::default(),
-            signatures: HashMap::new(),
-            paces: HashMap::new(),
-            sharers: HashMap::new(),
-            turns: HashMap::new(),
-            lines: Lines::default(),
-            pending: HashMap::new(),
-            timers: BTreeSet::new(),
-            application_writes: 0,
-            calls_in_flight: 0,
-            refusals: 0,
-            refusing: HashSet::new(),
-            cut_off: None,
-            suspects: HashSet::new(),
+            calls: Calls::default(),
             views: Views::new(robot_scopes),
             leadership: Leadership::default(),
             reconciles: 0,
             events: Events::default(),
             random: fastrand::Rng::with_seed(seed),
             effects: Vec::new(),
-            #[cfg(test)]
-            looks: 0,
         }
     }
 
@@ -357,15 +177,15 @@ impl Engine {
                 && entry.state != State::Vanished
                 && matches!(self.step(id, Duration::ZERO), Some(Step::Report(_)))
         };
-        self.calls_in_flight == 0
-            && self.pending.len() + self.application_writes == 0
-            && !(self.leadership.is_active() && self.index.iter().any(waits))
+        self.calls.in_flight() == 0
+            && self.writes.under_way() == 0
+            && !(self.leadership.is_active() && self.robots.iter().any(waits))
     }
 
     /// The robots that are known.
     #[must_use]
     pub fn robots(&self) -> &Index {
-        &self.index
+        &self.robots
     }
 
     /// How often a robot was looked at.
@@ -385,13 +205,13 @@ impl Engine {
             }
             Input::RobotGone(key, uid) => {
                 self.watch_tells_of(&key.namespace, now);
-                if let Some(id) = self.index.find(&key)
-                    && self.index.get(id).is_some_and(|entry| entry.robot.uid == uid)
+                if let Some(id) = self.robots.find(&key)
+                    && self.robots.get(id).is_some_and(|entry| entry.robot.uid == uid)
                 {
                     self.forget(id, now);
                 }
             }
-            Input::RobotsListed(scope) => self.robots_listed(&scope, now),
+            Input::RobotsListed(scope) => self.robots_listed(scope, now),
             Input::Application(spec) => self.store_application(*spec, now),
             Input::ApplicationGone(name) => self.forget_application(&name, now),
             Input::ApplicationsListing(round) => self.views.applications_begin(round),
@@ -421,11 +241,7 @@ impl Engine {
 
     /// Does what is due, and hands out everything that is to be done.
     pub fn advance(&mut self, now: Now) -> Vec<Effect> {
-        while let Some((at, id)) = self.timers.first().copied().filter(|(at, _)| *at <= now.since_start) {
-            self.timers.remove(&(at, id));
-            if let Some(entry) = self.index.get_mut(id) {
-                entry.timer = None;
-            }
+        while let Some(id) = self.robots.take_due(now.since_start) {
             self.touch(id, now);
         }
         if self.leadership.is_active() {
@@ -442,7 +258,7 @@ impl Engine {
     /// When [`Engine::advance`] has something to do again, if nothing else happens.
     #[must_use]
     pub fn next_due(&self, now: Duration) -> Option<Duration> {
-        let timer = self.timers.first().map(|(at, _)| *at);
+        let timer = self.robots.next_timer();
         if !self.leadership.is_active() {
             return timer;
         }
@@ -452,11 +268,11 @@ impl Engine {
 
     /// Takes a RoomRobot as it was stored, unless something newer is known.
     fn store(&mut self, mut robot: Robot, from: From, now: Now) {
-        robot.key.namespace = self.names.intern(&robot.key.namespace);
-        robot.application = self.names.intern(&robot.application);
-        let mut known = self.index.find(&robot.key);
+        robot.key.namespace = self.robots.intern(&robot.key.namespace);
+        robot.application = self.robots.intern(&robot.application);
+        let mut known = self.robots.find(&robot.key);
         if let Some(id) = known
-            && let Some(entry) = self.index.get(id)
+            && let Some(entry) = self.robots.get(id)
         {
             let another = entry.robot.uid != robot.uid
                 || !entry.robot.same_robot(&robot)
@@ -467,7 +283,7 @@ impl Engine {
                 known = None;
             } else if robot.resource_version < entry.robot.resource_version {
                 let epoch = self.views.epoch();
-                if let Some(entry) = self.index.get_mut(id).filter(|_| from == From::View) {
+                if let Some(entry) = self.robots.get_mut(id).filter(|_| from == From::View) {
                     entry.epoch = epoch;
                 }
                 return;
@@ -475,13 +291,13 @@ impl Engine {
         }
         let id = match known {
             None => {
-                let tally = self.tallies.entry(Arc::clone(&robot.application)).or_default();
-                tally.robots += 1;
-                self.index.insert(robot, self.views.epoch())
+                let counts = self.applications.count_in(&robot.application);
+                counts.robots += 1;
+                self.robots.insert(robot, self.views.epoch())
             }
             Some(id) => {
                 let epoch = self.views.epoch();
-                let Some(entry) = self.index.get_mut(id) else {
+                let Some(entry) = self.robots.get_mut(id) else {
                     return;
                 };
                 if entry.robot.generation != robot.generation {
@@ -508,7 +324,7 @@ impl Engine {
         };
         self.recount(id, now);
         if known.is_none()
-            && let Some(name) = self.index.get(id).map(|entry| Arc::clone(&entry.robot.application))
+            && let Some(name) = self.robots.get(id).map(|entry| Arc::clone(&entry.robot.application))
         {
             self.application_robots_changed(&name, now);
         }
@@ -518,13 +334,13 @@ impl Engine {
     /// A robot that may take over a removal releases the deletions of others that stand for the same robot. Where others
     /// could take over already, they have been released.
     fn release_rivals(&mut self, id: Id, now: Now) {
-        let Some(entry) = self.index.get(id) else { return };
+        let Some(entry) = self.robots.get(id) else { return };
         let robot = &entry.robot;
         let rivals: Vec<Id> = self
             .names_of_same_sdk_app_id(&robot.application)
-            .flat_map(|name| self.index.claimants(name, robot))
+            .flat_map(|name| self.robots.claimants(name, robot))
             .filter(|other| *other != id)
-            .filter(|other| self.index.get(*other).is_some_and(|other| other.robot.deleting_since.is_some()))
+            .filter(|other| self.robots.get(*other).is_some_and(|other| other.robot.deleting_since.is_some()))
             .collect();
         for rival in rivals {
             self.touch(rival, now);
@@ -533,37 +349,34 @@ impl Engine {
 
     /// The names of the applications that have the SDKAppID of `name`, itself included.
     fn names_of_same_sdk_app_id<'a>(&'a self, name: &'a Arc<str>) -> impl Iterator<Item = &'a Arc<str>> {
-        let sdk_app_id = self.seats.get(name).map(|seat| seat.application.spec.sdk_app_id);
-        let others = self.seats.iter().filter(move |(other, seat)| {
-            Some(seat.application.spec.sdk_app_id) == sdk_app_id && *other != name
+        let sdk_app_id = self.applications.get(name).map(|state| state.application.spec.sdk_app_id);
+        let others = self.applications.iter().filter(move |(other, state)| {
+            Some(state.application.spec.sdk_app_id) == sdk_app_id && *other != name
         });
         [name].into_iter().chain(others.map(|(other, _)| other))
     }
 
     fn forget(&mut self, id: Id, now: Now) {
-        let Some(entry) = self.index.remove(id) else {
+        let Some(entry) = self.robots.remove(id) else {
             return;
         };
-        if let Some(at) = entry.timer {
-            self.timers.remove(&(at, id));
-        }
         let Entry { robot, memory, .. } = entry;
         let name = robot.application;
-        if let Some(tally) = self.tallies.get_mut(&name) {
-            tally.robots = tally.robots.saturating_sub(1);
-            tally.unfinished.remove(&id);
-            tally.count(memory.counted, Counted::default(), &robot.key.namespace);
-            if tally.robots == 0 {
-                self.tallies.remove(&name);
+        if let Some(counts) = self.applications.counts_mut(&name) {
+            counts.robots = counts.robots.saturating_sub(1);
+            counts.unfinished.remove(&id);
+            counts.count(memory.counted, Counted::default(), &robot.key.namespace);
+            if counts.robots == 0 {
+                self.applications.forget_counts(&name);
             }
         }
         self.application_robots_changed(&name, now);
-        self.names.forget();
+        self.robots.forget_names();
     }
 
-    /// Keeps the tally true for `id`, and whether it may take over the removal of its robot.
+    /// Keeps the counts true for `id`, and whether it may take over the removal of its robot.
     fn recount(&mut self, id: Id, now: Now) {
-        let Some(entry) = self.index.get(id) else { return };
+        let Some(entry) = self.robots.get(id) else { return };
         let robot = &entry.robot;
         let deleting = robot.deleting_since.is_some() && robot.finalizers.ours.is_some();
         let adding = robot.deleting_since.is_none()
@@ -579,27 +392,27 @@ impl Engine {
         };
         let heir = plan::may_inherit(robot, &entry.memory);
         let (was, was_heir) = (entry.memory.counted, entry.heir);
-        if let Some(tally) = self.tallies.get_mut(&robot.application) {
+        if let Some(counts) = self.applications.counts_mut(&robot.application) {
             if deleting || adding {
-                tally.unfinished.insert(id);
+                counts.unfinished.insert(id);
             } else {
-                tally.unfinished.remove(&id);
+                counts.unfinished.remove(&id);
             }
-            tally.count(was, counted, &robot.key.namespace);
+            counts.count(was, counted, &robot.key.namespace);
         }
         let name = Arc::clone(&robot.application);
-        if let Some(entry) = self.index.get_mut(id) {
+        if let Some(entry) = self.robots.get_mut(id) {
             entry.memory.counted = counted;
         }
         if was.deleting != deleting
-            && let Some(seat) = self.seats.get_mut(&name)
+            && let Some(state) = self.applications.get_mut(&name)
         {
-            seat.coarse.dirty = true;
+            state.coarse.dirty = true;
         }
         if was.holding != counted.holding {
             self.application_robots_changed(&name, now);
         }
-        if heir != was_heir && self.index.set_heir(id, heir) {
+        if heir != was_heir && self.robots.set_heir(id, heir) {
             self.release_rivals(id, now);
         }
     }
@@ -609,8 +422,8 @@ impl Engine {
         if robot.accepted() {
             return robot.deleting_since.is_none() || robot.finalizers.ours.is_some();
         }
-        let Some(seat) = self.seats.get(&robot.application) else { return true };
-        let application = &seat.application;
+        let Some(state) = self.applications.get(&robot.application) else { return true };
+        let application = &state.application;
         let refused = robot.conditions.reason(Kind::Accepted).is_some();
         let going = robot.deleting_since.is_some() && robot.finalizers.ours.is_none();
         !going
@@ -624,14 +437,15 @@ impl Engine {
 
     /// What the list did not show is gone. Only what a list or a watch showed counts: the reply to a write says that the
     /// object was there when it was written, and the object may have gone since, with nobody left to tell.
-    fn robots_listed(&mut self, scope: &Option<Arc<str>>, now: Now) {
-        let begun = self.views.robots_end(scope.clone());
+    fn robots_listed(&mut self, scope: Option<Arc<str>>, now: Now) {
+        let namespace = scope.clone();
+        let begun = self.views.robots_end(scope);
         let gone: Vec<Id> = self
-            .index
+            .robots
             .iter()
             .filter(|(_, entry)| entry.epoch < begun)
             .filter(|(_, entry)| {
-                scope.as_ref().is_none_or(|namespace| entry.robot.key.namespace == *namespace)
+                namespace.as_ref().is_none_or(|namespace| entry.robot.key.namespace == *namespace)
             })
             .map(|(id, _)| id)
             .collect();
@@ -650,7 +464,7 @@ impl Engine {
         }
         if appeared {
             // It may have been made again: writes to what was left in it were refused until now.
-            self.index
+            self.robots
                 .all_mut()
                 .filter(|entry| entry.robot.key.namespace == *name)
                 .for_each(Entry::try_writes_at_once);
@@ -662,14 +476,14 @@ impl Engine {
 
     fn touch_everything(&mut self, now: Now) {
         self.touch_where(now, |_| true);
-        let names: Vec<_> = self.seats.keys().cloned().collect();
+        let names: Vec<_> = self.applications.keys().cloned().collect();
         for name in names {
             self.touch_application(&name, now);
         }
     }
 
     fn ids_where(&self, which: impl Fn(&Entry) -> bool) -> Vec<Id> {
-        self.index.iter().filter(|(_, entry)| which(entry)).map(|(id, _)| id).collect()
+        self.robots.iter().filter(|(_, entry)| which(entry)).map(|(id, _)| id).collect()
     }
 
     fn recount_and_touch_where(&mut self, now: Now, which: impl Fn(&Entry) -> bool) {
@@ -687,26 +501,27 @@ impl Engine {
 
     /// What to do next for `id`, as far as it is known now.
     fn step(&self, id: Id, now: Duration) -> Option<Step> {
-        let name = &self.index.get(id)?.robot.application;
-        let probes = self.seats.get(name).is_some_and(|seat| seat.prober == Some(id));
+        let name = &self.robots.get(id)?.robot.application;
+        let probes = self.applications.get(name).is_some_and(|state| state.prober == Some(id));
         self.step_under(id, now, !probes)
     }
 
     /// As [`Engine::step`]; without `heeds_refusals` as if the room engine had refused nothing, to find a robot to probe with.
     fn step_under(&self, id: Id, now: Duration, heeds_refusals: bool) -> Option<Step> {
-        let entry = self.index.get(id)?;
+        let entry = self.robots.get(id)?;
         let robot = &entry.robot;
         let operation = Operation::of(robot.deleting_since.is_some());
-        let seat = self.seats.get(&robot.application);
-        let hold =
-            seat.and_then(|seat| self.hold(seat, operation)).filter(|hold| heeds_refusals || !hold.refusal);
-        let application = seat.map_or(plan::Application::Missing, |seat| {
-            let application = &seat.application;
+        let state = self.applications.get(&robot.application);
+        let hold = state
+            .and_then(|state| self.hold(state, operation))
+            .filter(|hold| heeds_refusals || !hold.refusal);
+        let application = state.map_or(plan::Application::Missing, |state| {
+            let application = &state.application;
             plan::Application::Found {
                 deleting: application.spec.deleting,
                 admits: application.admits(self.labels(&robot.key.namespace)),
                 held: application.spec.finalizers.ours.is_some(),
-                refused: seat.refused.as_deref(),
+                refused: state.refused.as_deref(),
                 hold: hold.as_ref(),
             }
         });
@@ -727,24 +542,24 @@ impl Engine {
 
     /// Another RoomRobot that takes over the removal of the same robot of the same SDKAppID.
     fn heir(&self, id: Id, robot: &Robot) -> Option<&Entry> {
-        self.names_of_same_sdk_app_id(&robot.application).find_map(|name| self.index.heir(name, robot, id))
+        self.names_of_same_sdk_app_id(&robot.application).find_map(|name| self.robots.heir(name, robot, id))
     }
 
     /// Whether another one that stands for the same robot is being taken in charge, and nothing is known to stand in the way.
     fn heir_comes(&self, id: Id, robot: &Robot) -> bool {
         let comes = |entry: &Entry| {
             let healthy = entry.failed_writes == 0 && entry.refused.is_none() && !entry.status_refused;
-            let seat = self.seats.get(&entry.robot.application).filter(|seat| {
-                let application = &seat.application;
+            let state = self.applications.get(&entry.robot.application).filter(|state| {
+                let application = &state.application;
                 let takes = application.admits(self.labels(&entry.robot.key.namespace)) == Some(true);
-                takes && !application.spec.deleting && seat.refused.is_none()
+                takes && !application.spec.deleting && state.refused.is_none()
             });
-            healthy && seat.is_some() && plan::is_to_inherit(&entry.robot)
+            healthy && state.is_some() && plan::is_to_inherit(&entry.robot)
         };
         self.names_of_same_sdk_app_id(&robot.application)
-            .flat_map(|name| self.index.latest_claimants(name, robot))
+            .flat_map(|name| self.robots.latest_claimants(name, robot))
             .filter(|other| *other != id)
-            .filter_map(|other| self.index.get(other))
+            .filter_map(|other| self.robots.get(other))
             .any(comes)
     }
 
@@ -753,18 +568,14 @@ impl Engine {
         if !self.leadership.is_active() {
             return;
         }
-        #[cfg(test)]
-        {
-            self.looks += 1;
-        }
-        let Some(entry) = self.index.get(id) else { return };
+        self.reconciles += 1;
+        let Some(entry) = self.robots.get(id) else { return };
         if matches!(entry.state, State::Writing | State::Calling | State::Vanished) {
             return;
         }
         let Some(step) = self.step(id, now.since_start) else {
             return;
         };
-        self.reconciles += 1;
         let of_finalizer = matches!(step, Step::AddFinalizer | Step::DropFinalizer);
         let refused = entry.refused.as_deref().filter(|_| of_finalizer);
         let blocked = refused.map_or(Duration::ZERO, |refused| refused.not_before).max(entry.blocked_until);
@@ -773,13 +584,13 @@ impl Engine {
             Step::Rest => self.set_state(id, State::Idle),
             Step::Wait(until) => {
                 self.set_state(id, State::Idle);
-                self.set_timer(id, until);
+                self.robots.set_timer(id, until);
             }
             Step::Call(operation) => self.queue_call(id, operation, false),
             Step::AddFinalizer | Step::DropFinalizer | Step::Report(_) => match blocked {
                 Some(until) => {
                     self.set_state(id, State::Idle);
-                    self.set_timer(id, until);
+                    self.robots.set_timer(id, until);
                 }
                 None => self.queue_write(id, &step),
             },
@@ -787,18 +598,8 @@ impl Engine {
     }
 
     fn set_state(&mut self, id: Id, state: State) {
-        if let Some(entry) = self.index.get_mut(id) {
+        if let Some(entry) = self.robots.get_mut(id) {
             entry.state = state;
         }
-    }
-
-    fn set_timer(&mut self, id: Id, at: Duration) {
-        let Some(entry) = self.index.get_mut(id) else {
-            return;
-        };
-        if let Some(before) = entry.timer.replace(at) {
-            self.timers.remove(&(before, id));
-        }
-        self.timers.insert((at, id));
     }
 }

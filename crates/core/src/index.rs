@@ -3,14 +3,19 @@
 //! Pure. The two tables hold ids only, so that a robot's texts are stored once. However many stand for one robot, each
 //! operation takes the same time.
 
+mod names;
+
+pub use names::LEAST_NAMES;
+
 use crate::{
     codes::Operation,
     plan::Memory,
     robot::{Key, Robot},
 };
 use hashbrown::{DefaultHashBuilder, HashTable};
+use names::Names;
 use slotmap::{SlotMap, new_key_type};
-use std::{collections::BTreeSet, hash::BuildHasher as _, time::Duration};
+use std::{collections::BTreeSet, hash::BuildHasher as _, sync::Arc, time::Duration};
 
 new_key_type! {
     /// A robot's place in memory; a place that is used again has another id.
@@ -113,6 +118,8 @@ pub struct Index {
     by_key: HashTable<Id>,
     by_claim: HashTable<Claim>,
     hasher: DefaultHashBuilder,
+    timers: BTreeSet<(Duration, Id)>,
+    names: Names,
 }
 
 /// Who stands for one robot of one application: nearly always one.
@@ -181,6 +188,53 @@ impl Index {
         self.by_key
             .find(hash, |id| self.entries.get(*id).is_some_and(|entry| entry.robot.key == *key))
             .copied()
+    }
+
+    /// The one copy of `text`: a name of a namespace or of an application, which many robots share.
+    pub fn intern(&mut self, text: &Arc<str>) -> Arc<str> {
+        self.names.intern(text)
+    }
+
+    /// Lets go of names that nobody holds any more, now and then.
+    pub fn forget_names(&mut self) {
+        self.names.forget();
+    }
+
+    /// How many names are kept.
+    #[must_use]
+    pub fn names(&self) -> usize {
+        self.names.len()
+    }
+
+    /// Sets the timer of `id`, in place of the one before.
+    pub fn set_timer(&mut self, id: Id, at: Duration) {
+        let Some(entry) = self.entries.get_mut(id) else { return };
+        if let Some(before) = entry.timer.replace(at) {
+            self.timers.remove(&(before, id));
+        }
+        self.timers.insert((at, id));
+    }
+
+    /// When the first timer goes off.
+    #[must_use]
+    pub fn next_timer(&self) -> Option<Duration> {
+        self.timers.first().map(|(at, _)| *at)
+    }
+
+    /// Takes a robot whose timer has gone off by `now`.
+    pub fn take_due(&mut self, now: Duration) -> Option<Id> {
+        let (at, id) = self.timers.first().copied().filter(|(at, _)| *at <= now)?;
+        self.timers.remove(&(at, id));
+        if let Some(entry) = self.entries.get_mut(id) {
+            entry.timer = None;
+        }
+        Some(id)
+    }
+
+    /// How many timers are set.
+    #[must_use]
+    pub fn timers(&self) -> usize {
+        self.timers.len()
     }
 
     /// All that stand under this name of application for the same room and member account as `robot`.
@@ -261,7 +315,7 @@ impl Index {
             status_refused: false,
             accepting: 0,
         });
-        let Self { entries, by_key, by_claim, hasher } = self;
+        let Self { entries, by_key, by_claim, hasher, .. } = self;
         by_key.insert_unique(key, id, |id| {
             entries.get(*id).map_or(0, |entry| hasher.hash_one(&entry.robot.key))
         });
@@ -306,7 +360,11 @@ impl Index {
                 place.remove();
             }
         }
-        self.entries.remove(id)
+        let entry = self.entries.remove(id)?;
+        if let Some(at) = entry.timer {
+            self.timers.remove(&(at, id));
+        }
+        Some(entry)
     }
 }
 

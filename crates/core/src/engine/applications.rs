@@ -1,18 +1,24 @@
 //! RtcApplications: their Secrets, their finalizer, their condition and counts.
 
 use super::{
-    Announcement, ApplicationWrite, Change, Effect, Engine, Entry, Now, Retry, Seat, State, WriteError,
-    events::Topic, lines::CallLine, writes,
+    Announcement, ApplicationWrite, Change, Effect, Engine, Entry, Now, State, WriteError, calls::Telling,
+    counts::RobotCounts, events::Topic, lines::CallLine, writes,
 };
 use crate::{
     application::{Application, Credentials, Spec, Told},
     crd::APPLICATION_FINALIZER,
+    index::Id,
     plan,
     robot::Finalizers,
     status::{Is, Kind, Reason, Wanted},
 };
 use serde_json::json;
-use std::{collections::BTreeSet, fmt::Write as _, sync::Arc, time::Duration};
+use std::{
+    collections::{BTreeMap, BTreeSet, HashMap},
+    fmt::Write as _,
+    sync::Arc,
+    time::Duration,
+};
 
 /// Between two writes that only tell new counts.
 const COARSE: Duration = Duration::from_secs(30);
@@ -43,43 +49,166 @@ impl Coarse {
     }
 }
 
+/// An application and what is under way for it.
+#[derive(Debug)]
+pub(super) struct ApplicationState {
+    pub(super) application: Application,
+    pub(super) deletions: CallLine,
+    pub(super) additions: CallLine,
+    /// A robot that is to probe though nobody is in line: it has to be foretold that a call may follow.
+    pub(super) prober: Option<Id>,
+    /// Who is to be told next that the room engine refuses, and why.
+    pub(super) telling_robots: [Option<Telling>; 2],
+    pub(super) writing: bool,
+    /// The cluster refuses to put the finalizer on, or to take it off, with these words.
+    pub(super) refused: Option<String>,
+    /// The cluster refuses its status.
+    pub(super) status_refused: bool,
+    /// What is being written is the finalizer.
+    pub(super) writing_finalizer: bool,
+    /// After writes of the finalizer that failed.
+    pub(super) finalizer_retry: Retry,
+    /// After writes of the status that failed.
+    pub(super) status_retry: Retry,
+    pub(super) coarse: Coarse,
+    /// The conditions that are being written, and those that were written last.
+    pub(super) telling: Vec<Wanted>,
+    pub(super) told: Vec<Wanted>,
+    /// The reason of Ready that `telling` takes the place of.
+    pub(super) telling_after: Option<Reason>,
+    /// What is stored is not what was written last.
+    pub(super) overwritten: bool,
+    /// No robot has referred to it since then.
+    pub(super) unused_since: Option<Duration>,
+    /// When its last call went out.
+    pub(super) called_at: Duration,
+}
+
+/// The applications that are known, their Secrets, and the robots of each name, whether or not there is such an application.
+#[derive(Debug, Default)]
+pub(super) struct Applications {
+    states: BTreeMap<Arc<str>, ApplicationState>,
+    counts: HashMap<Arc<str>, RobotCounts>,
+    secrets: BTreeMap<Arc<str>, Credentials>,
+}
+
+impl Applications {
+    pub(super) fn get(&self, name: &str) -> Option<&ApplicationState> {
+        self.states.get(name)
+    }
+
+    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut ApplicationState> {
+        self.states.get_mut(name)
+    }
+
+    pub(super) fn contains(&self, name: &str) -> bool {
+        self.states.contains_key(name)
+    }
+
+    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &ApplicationState)> {
+        self.states.iter()
+    }
+
+    pub(super) fn values(&self) -> impl Iterator<Item = &ApplicationState> {
+        self.states.values()
+    }
+
+    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut ApplicationState> {
+        self.states.values_mut()
+    }
+
+    pub(super) fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
+        self.states.keys()
+    }
+
+    /// The robots of one name.
+    pub(super) fn counts(&self, name: &str) -> Option<&RobotCounts> {
+        self.counts.get(name)
+    }
+
+    pub(super) fn counts_mut(&mut self, name: &str) -> Option<&mut RobotCounts> {
+        self.counts.get_mut(name)
+    }
+
+    pub(super) fn get_with_counts(
+        &mut self,
+        name: &str,
+    ) -> (Option<&mut ApplicationState>, Option<&RobotCounts>) {
+        (self.states.get_mut(name), self.counts.get(name))
+    }
+
+    pub(super) fn all_counts(&self) -> impl Iterator<Item = (&Arc<str>, &RobotCounts)> {
+        self.counts.iter()
+    }
+
+    /// The same, which begins with the first robot of a name.
+    pub(super) fn count_in(&mut self, name: &Arc<str>) -> &mut RobotCounts {
+        self.counts.entry(Arc::clone(name)).or_default()
+    }
+
+    /// Nobody refers to this name any more.
+    pub(super) fn forget_counts(&mut self, name: &str) {
+        self.counts.remove(name);
+    }
+}
+
+/// When a write that failed is tried again.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Retry {
+    /// How often in a row it failed.
+    failed: u32,
+    not_before: Duration,
+}
+
+impl Retry {
+    pub(super) fn is_due(&self, now: Duration) -> bool {
+        now >= self.not_before
+    }
+
+    pub(super) fn fail(&mut self, now: Duration, jitter: f64) {
+        self.failed = self.failed.saturating_add(1);
+        self.not_before = now + writes::retry_delay(self.failed, jitter);
+    }
+}
+
 impl Engine {
     pub(super) fn store_application(&mut self, mut spec: Spec, now: Now) {
-        spec.name = self.names.intern(&spec.name);
+        spec.name = self.robots.intern(&spec.name);
         spec.finalizers = Finalizers::read(&spec.finalizer_names, &self.settings.application_finalizer());
         let name = Arc::clone(&spec.name);
         let sdk_app_id = spec.sdk_app_id;
         let what_decides = |spec: &Spec| (spec.generation, spec.deleting, spec.finalizers.ours.is_some());
         let (mut decides, mut afresh) = (true, true);
-        match self.seats.get_mut(&name) {
-            Some(seat) if seat.application.spec.uid == spec.uid => {
-                let before = &seat.application.spec;
+        match self.applications.get_mut(&name) {
+            Some(state) if state.application.spec.uid == spec.uid => {
+                let before = &state.application.spec;
                 if spec.resource_version < before.resource_version {
                     return;
                 }
                 decides = what_decides(before) != what_decides(&spec);
-                afresh = seat.application.update(spec);
+                afresh = state.application.update(spec);
                 if afresh {
-                    seat.told.clear();
+                    state.told.clear();
                 }
             }
             known => {
                 // Created again under its name: nothing that was learnt about the one before counts.
-                let lines = known
-                    .map(|seat| (std::mem::take(&mut seat.deletions), std::mem::take(&mut seat.additions)));
+                let lines = known.map(|state| {
+                    (std::mem::take(&mut state.deletions), std::mem::take(&mut state.additions))
+                });
                 let (deletions, additions) = lines.unwrap_or_default();
-                let signatures = self.signatures.get(&name).copied().unwrap_or_default();
+                let signatures = self.calls.last_signature(&name);
                 let application = Application::new(spec, signatures);
-                let seat = Seat::new(application, deletions, additions);
-                let before = self.seats.insert(Arc::clone(&name), seat);
-                if let Some(before) = before.map(|seat| seat.application.spec.sdk_app_id) {
+                let state = ApplicationState::new(application, deletions, additions);
+                let before = self.applications.states.insert(Arc::clone(&name), state);
+                if let Some(before) = before.map(|state| state.application.spec.sdk_app_id) {
                     self.share_paces(before);
                 }
             }
         }
-        if let Some(seat) = self.seats.get_mut(&name) {
-            let spec = &seat.application.spec;
-            seat.overwritten = !seat.told.is_empty() && !spec.conditions.say(&seat.told, spec.generation);
+        if let Some(state) = self.applications.get_mut(&name) {
+            let spec = &state.application.spec;
+            state.overwritten = !state.told.is_empty() && !spec.conditions.say(&state.told, spec.generation);
         }
         if decides {
             self.share_paces(sdk_app_id);
@@ -104,32 +233,32 @@ impl Engine {
 
     /// Another process has acted meanwhile: what calls and writes taught this one no longer counts.
     pub(super) fn application_afresh(&mut self, name: &Arc<str>) {
-        let Some(seat) = self.seats.get_mut(name) else {
+        let Some(state) = self.applications.get_mut(name) else {
             return;
         };
-        seat.application.start_afresh();
-        seat.told.clear();
-        seat.coarse.dirty = true;
-        (seat.refused, seat.prober, seat.telling_robots) = (None, None, [None; 2]);
-        (seat.finalizer_retry, seat.status_retry) = (Retry::default(), Retry::default());
+        state.application.start_afresh();
+        state.told.clear();
+        state.coarse.dirty = true;
+        (state.refused, state.prober, state.telling_robots) = (None, None, [None; 2]);
+        (state.finalizer_retry, state.status_retry) = (Retry::default(), Retry::default());
     }
 
     pub(super) fn forget_application(&mut self, name: &Arc<str>, now: Now) {
-        let Some(seat) = self.seats.remove(name) else {
+        let Some(state) = self.applications.states.remove(name) else {
             return;
         };
-        self.share_paces(seat.application.spec.sdk_app_id);
+        self.share_paces(state.application.spec.sdk_app_id);
         self.forget_secrets();
         if self.leadership.is_active() {
             // Those in line for a call stood in a line that is gone.
             let lost: Vec<_> = self
-                .index
+                .robots
                 .iter()
                 .filter(|(_, entry)| entry.robot.application == *name)
                 .map(|(id, _)| id)
                 .collect();
             for id in lost {
-                if let Some(entry) = self.index.get_mut(id) {
+                if let Some(entry) = self.robots.get_mut(id) {
                     entry.in_lines = [false; 2];
                     if matches!(entry.state, State::CallQueued(_)) {
                         entry.state = State::Idle;
@@ -142,7 +271,7 @@ impl Engine {
     }
 
     pub(super) fn applications_listed(&mut self, names: &BTreeSet<Arc<str>>, now: Now) {
-        let gone: Vec<_> = self.seats.keys().filter(|name| !names.contains(*name)).cloned().collect();
+        let gone: Vec<_> = self.applications.keys().filter(|name| !names.contains(*name)).cloned().collect();
         for name in gone {
             self.forget_application(&name, now);
         }
@@ -151,14 +280,15 @@ impl Engine {
 
     /// Asks for the application's Secret, or takes what is known of it.
     fn look_up_secret(&mut self, name: &Arc<str>) {
-        let Some(seat) = self.seats.get_mut(name) else {
+        let Applications { states, secrets, .. } = &mut self.applications;
+        let Some(state) = states.get_mut(name) else {
             return;
         };
-        let secret = Arc::clone(&seat.application.spec.secret);
-        if let Some(credentials) = self.secrets.get(&secret) {
-            seat.application.set_credentials(credentials.clone());
+        let secret = Arc::clone(&state.application.spec.secret);
+        if let Some(credentials) = secrets.get(&secret) {
+            state.application.set_credentials(credentials.clone());
         } else {
-            self.secrets.insert(Arc::clone(&secret), Credentials::Unknown);
+            secrets.insert(Arc::clone(&secret), Credentials::Unknown);
             self.effects.push(Effect::WatchSecret(secret));
         }
     }
@@ -166,16 +296,17 @@ impl Engine {
     /// Stops watching Secrets that no application names.
     fn forget_secrets(&mut self) {
         let used: BTreeSet<_> =
-            self.seats.values().map(|seat| Arc::clone(&seat.application.spec.secret)).collect();
-        let unused: Vec<_> = self.secrets.keys().filter(|name| !used.contains(*name)).cloned().collect();
+            self.applications.values().map(|state| Arc::clone(&state.application.spec.secret)).collect();
+        let unused: Vec<_> =
+            self.applications.secrets.keys().filter(|name| !used.contains(*name)).cloned().collect();
         for name in unused {
-            self.secrets.remove(&name);
+            self.applications.secrets.remove(&name);
             self.effects.push(Effect::ForgetSecret(name));
         }
     }
 
     pub(super) fn store_secret(&mut self, secret: &Arc<str>, credentials: &Credentials, now: Now) {
-        let Some(known) = self.secrets.get_mut(secret) else { return };
+        let Some(known) = self.applications.secrets.get_mut(secret) else { return };
         let unread = matches!(known, Credentials::Unknown | Credentials::Unreadable(_));
         if matches!(credentials, Credentials::Unreadable(_)) && !unread {
             // What was read before is as good as it was.
@@ -183,11 +314,12 @@ impl Engine {
         }
         known.clone_from(credentials);
         let users: Vec<_> = self
-            .seats
+            .applications
+            .states
             .iter_mut()
-            .filter(|(_, seat)| seat.application.spec.secret == *secret)
-            .filter_map(|(name, seat)| {
-                seat.application.set_credentials(credentials.clone()).then(|| Arc::clone(name))
+            .filter(|(_, state)| state.application.spec.secret == *secret)
+            .filter_map(|(name, state)| {
+                state.application.set_credentials(credentials.clone()).then(|| Arc::clone(name))
             })
             .collect();
         for name in users {
@@ -199,39 +331,39 @@ impl Engine {
 
     /// What calls go out with has changed: whichever robot waits because of earlier answers is tried at once.
     fn forget_waits(&mut self, name: &Arc<str>) {
-        for id in self.tallies.get(name).into_iter().flat_map(|tally| &tally.unfinished) {
-            if let Some(entry) = self.index.get_mut(*id) {
+        for id in self.applications.counts(name).into_iter().flat_map(|counts| &counts.unfinished) {
+            if let Some(entry) = self.robots.get_mut(*id) {
                 entry.memory.start_afresh();
             }
         }
-        if let Some(seat) = self.seats.get_mut(name) {
+        if let Some(state) = self.applications.get_mut(name) {
             // What robots say meanwhile is not what they were told.
-            (seat.prober, seat.telling_robots) = (None, [None; 2]);
+            (state.prober, state.telling_robots) = (None, [None; 2]);
         }
     }
 
     /// Whether the application has to stay for one of its robots.
     fn holds(&self, name: &Arc<str>) -> bool {
-        self.tallies.get(name).is_some_and(|tally| tally.holding > 0)
+        self.applications.counts(name).is_some_and(|counts| counts.holding > 0)
     }
 
     /// Robots came to refer to the application, or stopped.
     pub(super) fn application_robots_changed(&mut self, name: &Arc<str>, now: Now) {
         let used = self.holds(name);
-        let Some(seat) = self.seats.get_mut(name) else {
+        let Some(state) = self.applications.get_mut(name) else {
             return;
         };
-        seat.coarse.dirty = true;
-        seat.unused_since = if used { None } else { seat.unused_since.or(Some(now.since_start)) };
+        state.coarse.dirty = true;
+        state.unused_since = if used { None } else { state.unused_since.or(Some(now.since_start)) };
         self.touch_application(name, now);
     }
 
     /// Does what is due for the applications.
     pub(super) fn tick_applications(&mut self, now: Now) {
         let due: Vec<_> = self
-            .seats
+            .applications
             .iter()
-            .filter(|(_, seat)| self.application_due(seat).is_some_and(|at| at <= now.since_start))
+            .filter(|(_, state)| self.application_due(state).is_some_and(|at| at <= now.since_start))
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in due {
@@ -240,20 +372,20 @@ impl Engine {
     }
 
     pub(super) fn applications_due(&self) -> Option<Duration> {
-        self.seats.values().filter_map(|seat| self.application_due(seat)).min()
+        self.applications.values().filter_map(|state| self.application_due(state)).min()
     }
 
-    fn application_due(&self, seat: &Seat) -> Option<Duration> {
-        if seat.writing || self.leadership.only_records() {
+    fn application_due(&self, state: &ApplicationState) -> Option<Duration> {
+        if state.writing || self.leadership.only_records() {
             return None;
         }
-        let spec = &seat.application.spec;
-        let waiting = self.tallies.get(&spec.name).is_some_and(|tally| tally.deleting > 0);
-        let news = seat.coarse.dirty || waiting || seat.overwritten || spec.counts != seat.coarse.counts();
-        let (finalizer, status) = (seat.finalizer_retry, seat.status_retry);
-        let counts = (news && self.tells_about(seat)).then(|| seat.coarse.next.max(status.not_before));
+        let spec = &state.application.spec;
+        let waiting = self.applications.counts(&spec.name).is_some_and(|counts| counts.deleting > 0);
+        let news = state.coarse.dirty || waiting || state.overwritten || spec.counts != state.coarse.counts();
+        let (finalizer, status) = (state.finalizer_retry, state.status_retry);
+        let counts = (news && self.tells_about(state)).then(|| state.coarse.next.max(status.not_before));
         let held = spec.finalizers.ours.is_some();
-        let unused = seat.unused_since.filter(|_| held);
+        let unused = state.unused_since.filter(|_| held);
         let unused = unused.map(|since| (since + UNUSED).max(finalizer.not_before));
         let retries = [finalizer, status].into_iter().filter(|retry| retry.failed > 0);
         counts.into_iter().chain(unused).chain(retries.map(|retry| retry.not_before)).min()
@@ -262,14 +394,14 @@ impl Engine {
     /// Whether the status is this operator's to write: of several shards that use an application, the one whose finalizer
     /// stands first tells about it. What each of them counts differs, and they would write for ever. Where none holds it,
     /// each of them may tell that a complaint is over.
-    fn tells_about(&self, seat: &Seat) -> bool {
-        let spec = &seat.application.spec;
+    fn tells_about(&self, state: &ApplicationState) -> bool {
+        let spec = &state.application.spec;
         let first = spec.finalizer_names.iter().position(|name| name.starts_with(APPLICATION_FINALIZER));
-        let used = self.tallies.contains_key(&spec.name);
+        let used = self.applications.counts(&spec.name).is_some();
         let complains = spec.conditions.is(Kind::Ready) == Some(Is::False);
         let unheld = used || complains || self.settings.shard.is_none();
         let ours = first.map_or(unheld, |first| spec.finalizers.ours == Some(first));
-        seat.application.known() && ours
+        state.application.known() && ours
     }
 
     /// Looks at the application again: its finalizer first, then its status.
@@ -278,18 +410,18 @@ impl Engine {
             return;
         }
         let used = self.holds(name);
-        let Some(seat) = self.seats.get_mut(name) else {
+        let Some(state) = self.applications.get_mut(name) else {
             return;
         };
-        if seat.writing {
+        if state.writing {
             return;
         }
-        let spec = &seat.application.spec;
+        let spec = &state.application.spec;
         let change = match (spec.finalizers.ours, used) {
             (None, true) if !spec.deleting && spec.finalizers.count == 0 => Some(Change::FirstFinalizer),
             (None, true) if !spec.deleting => Some(Change::MoreFinalizer),
             (Some(at), false) => {
-                let unused = seat.unused_since.get_or_insert(now.since_start);
+                let unused = state.unused_since.get_or_insert(now.since_start);
                 let gone = spec.deleting || now.since_start >= *unused + UNUSED;
                 gone.then_some(Change::DropFinalizer { at, version: spec.resource_version })
             }
@@ -297,62 +429,63 @@ impl Engine {
         };
         if change.is_none() {
             // What was refused is stored by now, or is not needed any more.
-            seat.refused = None;
+            state.refused = None;
         }
-        let due = change.is_none() || seat.finalizer_retry.is_due(now.since_start);
+        let due = change.is_none() || state.finalizer_retry.is_due(now.since_start);
         let finalizer = change.filter(|_| due);
-        let status_due = seat.status_retry.is_due(now.since_start);
+        let status_due = state.status_retry.is_due(now.since_start);
         // What is refused is told first, where that can be.
-        let refused = seat.refused.is_some();
+        let refused = state.refused.is_some();
         let mut status = || if status_due { self.application_status(name, now) } else { None };
         let change = if refused { status().or(finalizer) } else { finalizer.or_else(status) };
         if let Some(change) = change {
             self.write_application(name, change);
-        } else if let Some(seat) = self.seats.get_mut(name) {
+        } else if let Some(state) = self.applications.get_mut(name) {
             // Nothing is left to write: a write whose reply was lost has been seen to be stored.
             if due {
-                seat.finalizer_retry = Retry::default();
+                state.finalizer_retry = Retry::default();
             }
             if status_due {
-                seat.status_retry = Retry::default();
+                state.status_retry = Retry::default();
             }
         }
     }
 
     /// The status to write, if it is not stored already.
     fn application_status(&mut self, name: &Arc<str>, now: Now) -> Option<Change> {
-        let seat = self.seats.get(name)?;
-        if !self.tells_about(seat) {
+        let state = self.applications.get(name)?;
+        if !self.tells_about(state) {
             return None;
         }
-        let fresh = (now.since_start >= seat.coarse.next).then(|| self.count(name, now));
+        let fresh = (now.since_start >= state.coarse.next).then(|| self.count(name, now));
         let counted = fresh.is_some();
-        let seat = self.seats.get_mut(name)?;
+        let waits = self.applications.counts(name).is_some_and(|counts| counts.deleting > 0);
+        let state = self.applications.get_mut(name)?;
         if let Some(fresh) = fresh {
-            seat.coarse = fresh;
+            state.coarse = fresh;
         }
-        if self.tallies.get(name).is_none_or(|tally| tally.deleting == 0) {
+        if !waits {
             // That nothing waits any more is told at once.
-            seat.coarse.stalled = None;
+            state.coarse.stalled = None;
         }
-        let coarse = &seat.coarse;
-        let wanted = seat.application.wanted(&Told {
+        let coarse = &state.coarse;
+        let wanted = state.application.wanted(&Told {
             stalled: coarse.stalled.as_deref(),
             held_by: coarse.held_by.as_deref(),
-            refused: seat.refused.as_deref(),
+            refused: state.refused.as_deref(),
         });
-        let spec = &seat.application.spec;
+        let spec = &state.application.spec;
         let (robots, deleting) = coarse.counts();
         let counts_differ = spec.counts != (robots, deleting);
         let conditions_differ = !spec.conditions.say(&wanted, spec.generation);
         // What another writer says is not answered before the next count, so that two cannot talk without end; what is
         // new here is told at once.
-        let at_once = conditions_differ && wanted != seat.told;
+        let at_once = conditions_differ && wanted != state.told;
         if !at_once && !(counted && (counts_differ || conditions_differ)) {
             return None;
         }
-        seat.telling.clone_from(&wanted);
-        seat.telling_after = spec.conditions.reason(Kind::Ready);
+        state.telling.clone_from(&wanted);
+        state.telling_after = spec.conditions.reason(Kind::Ready);
         let fields = [("robots", json!(robots)), ("deleting", json!(deleting))];
         let patch = spec.conditions.patch(&wanted, spec.generation, fields, now.wall);
         Some(Change::Status(writes::of_version(spec.resource_version, patch)))
@@ -361,13 +494,13 @@ impl Engine {
     /// Counts the application's robots, and finds those that wait for a person or for long.
     fn count(&self, name: &Arc<str>, now: Now) -> Coarse {
         let mut coarse = Coarse { next: now.since_start + COARSE, ..Coarse::default() };
-        let Some(tally) = self.tallies.get(name) else {
+        let Some(counts) = self.applications.counts(name) else {
             return coarse;
         };
-        coarse.robots = tally.robots;
-        coarse.deleting = tally.deleting;
+        coarse.robots = counts.robots;
+        coarse.deleting = counts.deleting;
         let wall = now.wall.as_second();
-        let stalled = tally.unfinished.iter().filter_map(|id| self.index.get(*id)).filter_map(|entry| {
+        let stalled = counts.unfinished.iter().filter_map(|id| self.robots.get(*id)).filter_map(|entry| {
             entry.robot.deleting_since?;
             let conditions = &entry.robot.conditions;
             let (reason, told) =
@@ -387,11 +520,11 @@ impl Engine {
             text.push_str("; see its RobotDeleted condition");
             coarse.stalled = Some(text);
         }
-        if self.seats.get(name).is_some_and(|seat| seat.application.spec.deleting) {
+        if self.applications.get(name).is_some_and(|state| state.application.spec.deleting) {
             let holds = |entry: &Entry| entry.robot.application == *name && entry.memory.counted.holding;
-            let held_by = self.index.iter().map(|(_, entry)| entry).filter(|entry| holds(entry));
+            let held_by = self.robots.iter().map(|(_, entry)| entry).filter(|entry| holds(entry));
             let one = held_by.min_by_key(|entry| &entry.robot.key);
-            coarse.held_by = one.map(|entry| match tally.holding {
+            coarse.held_by = one.map(|entry| match counts.holding {
                 1 => format!("RoomRobot {}", entry.robot.key),
                 robots => format!("{robots} RoomRobots, one of them {}", entry.robot.key),
             });
@@ -400,13 +533,13 @@ impl Engine {
     }
 
     fn write_application(&mut self, name: &Arc<str>, change: Change) {
-        let Some(seat) = self.seats.get_mut(name) else {
+        let Some(state) = self.applications.get_mut(name) else {
             return;
         };
-        seat.writing = true;
-        seat.writing_finalizer = !matches!(change, Change::Status(_));
-        self.application_writes += 1;
-        let uid = seat.application.spec.uid.clone();
+        state.writing = true;
+        state.writing_finalizer = !matches!(change, Change::Status(_));
+        self.writes.begin_application();
+        let uid = state.application.spec.uid.clone();
         self.effects.push(Effect::WriteApplication(Box::new(ApplicationWrite {
             name: Arc::clone(name),
             uid,
@@ -420,29 +553,29 @@ impl Engine {
         result: Result<Spec, WriteError>,
         now: Now,
     ) {
-        self.application_writes = self.application_writes.saturating_sub(1);
+        self.writes.end_application();
         let jitter = self.random.f64();
-        let Some(seat) = self.seats.get_mut(name) else {
+        let Some(state) = self.applications.get_mut(name) else {
             return;
         };
-        if result.as_ref().is_ok_and(|spec| spec.uid != seat.application.spec.uid) {
+        if result.as_ref().is_ok_and(|spec| spec.uid != state.application.spec.uid) {
             // It is gone, and another has its name: this says nothing about that one.
             return;
         }
-        seat.writing = false;
-        let of_finalizer = seat.writing_finalizer;
+        state.writing = false;
+        let of_finalizer = state.writing_finalizer;
         match result {
             Ok(spec) => {
                 if of_finalizer {
-                    (seat.refused, seat.finalizer_retry) = (None, Retry::default());
+                    (state.refused, state.finalizer_retry) = (None, Retry::default());
                 } else {
-                    (seat.status_refused, seat.status_retry) = (false, Retry::default());
+                    (state.status_refused, state.status_retry) = (false, Retry::default());
                 }
-                if !seat.telling.is_empty() {
-                    seat.told = std::mem::take(&mut seat.telling);
+                if !state.telling.is_empty() {
+                    state.told = std::mem::take(&mut state.telling);
                     // Not compared with what is known by now: the watch may have been quicker than this reply.
-                    let before = seat.telling_after;
-                    let ready = seat.told.iter().find(|want| want.kind == Kind::Ready).cloned();
+                    let before = state.telling_after;
+                    let ready = state.told.iter().find(|want| want.kind == Kind::Ready).cloned();
                     if let Some(ready) = ready.filter(|ready| Some(ready.reason) != before) {
                         self.announce_application(name, &spec.uid, ready, now);
                     }
@@ -450,8 +583,8 @@ impl Engine {
                 self.store_application(spec, now);
             }
             Err(error) => {
-                seat.telling.clear();
-                let retry = if of_finalizer { &mut seat.finalizer_retry } else { &mut seat.status_retry };
+                state.telling.clear();
+                let retry = if of_finalizer { &mut state.finalizer_retry } else { &mut state.status_retry };
                 retry.fail(now.since_start, jitter);
                 if let Some(reason) = error.reason() {
                     tracing::warn!(application = %name, %reason, "could not write to the RtcApplication; trying again");
@@ -459,7 +592,7 @@ impl Engine {
                 let words = match error {
                     WriteError::Refused(words) => words,
                     WriteError::Late
-                        if of_finalizer && (seat.refused.is_some() || seat.finalizer_retry.failed > 1) =>
+                        if of_finalizer && (state.refused.is_some() || state.finalizer_retry.failed > 1) =>
                     {
                         writes::HANGS.to_owned()
                     }
@@ -472,10 +605,10 @@ impl Engine {
 
     /// The cluster does not let this process write to the application. Its robots and, where that can be, it itself say so.
     fn application_write_refused(&mut self, name: &Arc<str>, of_finalizer: bool, words: String, now: Now) {
-        let Some(seat) = self.seats.get_mut(name) else { return };
+        let Some(state) = self.applications.get_mut(name) else { return };
         if !of_finalizer {
-            if !std::mem::replace(&mut seat.status_refused, true) {
-                let uid = seat.application.spec.uid.clone();
+            if !std::mem::replace(&mut state.status_refused, true) {
+                let uid = state.application.spec.uid.clone();
                 let what = format!("The cluster refuses a write of the status of RtcApplication {name}");
                 let text = plan::write_refused(&what, &words);
                 let ready = Wanted::new(Kind::Ready, Is::False, Reason::WriteRefused, text);
@@ -483,7 +616,7 @@ impl Engine {
             }
             return;
         }
-        if seat.refused.replace(words).is_none() {
+        if state.refused.replace(words).is_none() {
             self.touch_where(now, |entry| entry.robot.application == *name && !entry.robot.accepted());
         }
     }
@@ -510,7 +643,7 @@ impl Engine {
     }
 }
 
-impl Seat {
+impl ApplicationState {
     fn new(application: Application, deletions: CallLine, additions: CallLine) -> Self {
         Self {
             application,

@@ -1,6 +1,6 @@
 //! Calls to the room engine: who may call, when, and what an answer means.
 
-use super::{Answer, Call, Effect, Engine, Entry, Now, Seat, Telling, lines::Line as _};
+use super::{Answer, Call, Effect, Engine, Entry, Now, applications::ApplicationState, lines::Line as _};
 use crate::{
     application, backoff,
     call::{Outcome, Target, Trouble, TroubleKind},
@@ -10,14 +10,12 @@ use crate::{
     plan::{self, Attempt, Hold, Step},
     status::Reason,
 };
-use std::{collections::BTreeSet, ops::Bound, sync::Arc, time::Duration};
-
-/// So many writes that fail in a row, with none that is stored between them, are taken for an API server that takes nothing
-/// of the namespaces that they are in.
-const TAKES_NOTHING: u32 = 8;
-
-/// From so many namespaces on, it is taken for one that takes nothing at all.
-const NAMESPACES_THAT_TELL: usize = 4;
+use std::{
+    collections::{BTreeSet, HashMap},
+    ops::Bound,
+    sync::Arc,
+    time::Duration,
+};
 
 /// What robots say that wait because calls are not answered.
 const UNHEARD: &str = "The robot waits for its turn; the room engine does not answer the calls that were sent, and the operator tries one now and then";
@@ -36,12 +34,77 @@ fn most_unrecorded(requests_per_second: u32) -> usize {
     (requests_per_second as usize / 10).max(LEAST_UNRECORDED)
 }
 
+/// A walk over the robots that wait, to tell each that the room engine refuses: as the writes allow, and once for each
+/// reason.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Telling {
+    reason: Reason,
+    /// The last one that was looked at.
+    after: Option<Id>,
+    over: bool,
+    /// Nobody has come in line since it was over.
+    complete: bool,
+}
+
+/// What calls share beyond one application: the quota of an SDKAppID.
+#[derive(Debug, Default)]
+pub(super) struct Calls {
+    paces: HashMap<(u32, Operation), Pace>,
+    /// How many applications share an SDKAppID.
+    sharers: HashMap<u32, u32>,
+    /// Whose turn it is among the applications of one SDKAppID.
+    turns: HashMap<u32, usize>,
+    /// The last signature of each application name, over its removal.
+    signatures: HashMap<Arc<str>, u64>,
+    in_flight: usize,
+}
+
+impl Calls {
+    pub(super) const fn in_flight(&self) -> usize {
+        self.in_flight
+    }
+
+    /// The number of the last signature of this application, or of one that had its name.
+    pub(super) fn last_signature(&self, application: &Arc<str>) -> u64 {
+        self.signatures.get(application).copied().unwrap_or_default()
+    }
+
+    /// The pace of one SDKAppID and command, where it is known.
+    pub(super) fn pace(&self, sdk_app_id: u32, operation: Operation) -> Option<&Pace> {
+        self.paces.get(&(sdk_app_id, operation))
+    }
+
+    fn pace_mut(&mut self, sdk_app_id: u32, operation: Operation) -> &mut Pace {
+        self.paces.entry((sdk_app_id, operation)).or_insert_with(|| Pace::new(1))
+    }
+
+    /// Sets the paces of one SDKAppID to the lowest of the `limits` of the applications that share them.
+    fn share(&mut self, sdk_app_id: u32, limits: &[u32]) {
+        let Some(limit) = limits.iter().copied().min() else {
+            // What went out for the last of them still counts for the next.
+            self.sharers.remove(&sdk_app_id);
+            return;
+        };
+        self.sharers.insert(sdk_app_id, u32::try_from(limits.len()).unwrap_or(u32::MAX));
+        for operation in Operation::ALL {
+            self.pace_mut(sdk_app_id, operation).set_limit(limit);
+        }
+    }
+
+    /// How many applications share this SDKAppID.
+    fn sharers(&self, sdk_app_id: u32) -> u32 {
+        self.sharers.get(&sdk_app_id).copied().unwrap_or(1)
+    }
+}
+
 impl Engine {
     pub(super) fn queue_call(&mut self, id: Id, operation: Operation, front: bool) {
-        let Some(entry) = self.index.get(id) else { return };
-        let held =
-            self.seats.get(&entry.robot.application).and_then(|seat| self.held_in_line(seat, operation));
-        let Some(entry) = self.index.get_mut(id) else { return };
+        let Some(entry) = self.robots.get(id) else { return };
+        let held = self
+            .applications
+            .get(&entry.robot.application)
+            .and_then(|state| self.held_in_line(state, operation));
+        let Some(entry) = self.robots.get_mut(id) else { return };
         entry.state = State::CallQueued(operation);
         let Some(placed) = entry.in_lines.get_mut(operation as usize) else { return };
         if *placed && !front {
@@ -49,10 +112,10 @@ impl Engine {
             return;
         }
         let namespace = Arc::clone(&entry.robot.key.namespace);
-        let Some(seat) = self.seats.get_mut(&entry.robot.application) else { return };
+        let Some(state) = self.applications.get_mut(&entry.robot.application) else { return };
         *placed = true;
-        seat.line(operation).push(&namespace, id, front);
-        if let Some(Some(telling)) = seat.telling_robots.get_mut(operation as usize) {
+        state.line(operation).push(&namespace, id, front);
+        if let Some(Some(telling)) = state.telling_robots.get_mut(operation as usize) {
             // Who comes while this is refused is told on coming; who comes meanwhile has to be told the next time.
             telling.complete &= held == Some(telling.reason);
         }
@@ -64,12 +127,17 @@ impl Engine {
         }
         for sdk_app_id in self.in_line() {
             for operation in Operation::ALL {
-                while self.pace(sdk_app_id, operation).next().is_some_and(|at| at <= now.since_start) {
+                while self
+                    .calls
+                    .pace_mut(sdk_app_id, operation)
+                    .next()
+                    .is_some_and(|at| at <= now.since_start)
+                {
                     let Some(id) = self.next_caller(sdk_app_id, operation, now) else {
                         break;
                     };
                     if self.send_call(id, sdk_app_id, operation, now) {
-                        self.pace(sdk_app_id, operation).take(now.since_start);
+                        self.calls.pace_mut(sdk_app_id, operation).take(now.since_start);
                     } else {
                         // No signature to be had: looked at again when its application can call.
                         self.set_state(id, State::Idle);
@@ -81,48 +149,35 @@ impl Engine {
 
     /// The SDKAppIDs that somebody is in line for.
     fn in_line(&self) -> BTreeSet<u32> {
-        let waits = |seat: &&Seat| !seat.deletions.is_empty() || !seat.additions.is_empty();
-        self.seats.values().filter(waits).map(|seat| seat.application.spec.sdk_app_id).collect()
-    }
-
-    /// The pace of one SDKAppID and command.
-    fn pace(&mut self, sdk_app_id: u32, operation: Operation) -> &mut Pace {
-        self.paces.entry((sdk_app_id, operation)).or_insert_with(|| Pace::new(1))
+        let waits = |state: &&ApplicationState| !state.deletions.is_empty() || !state.additions.is_empty();
+        self.applications.values().filter(waits).map(|state| state.application.spec.sdk_app_id).collect()
     }
 
     /// Sets the paces of one SDKAppID to the lowest rate of the applications that share them.
     pub(super) fn share_paces(&mut self, sdk_app_id: u32) {
         let sharers = self
-            .seats
+            .applications
             .values()
-            .map(|seat| &seat.application.spec)
+            .map(|state| &state.application.spec)
             .filter(|spec| spec.sdk_app_id == sdk_app_id);
         let limits: Vec<u32> = sharers.map(|spec| spec.requests_per_second).collect();
-        let Some(limit) = limits.iter().copied().min() else {
-            // What went out for the last of them still counts for the next.
-            self.sharers.remove(&sdk_app_id);
-            return;
-        };
-        self.sharers.insert(sdk_app_id, u32::try_from(limits.len()).unwrap_or(u32::MAX));
-        for operation in Operation::ALL {
-            self.pace(sdk_app_id, operation).set_limit(limit);
-        }
+        self.calls.share(sdk_app_id, &limits);
     }
 
     /// The next robot to call for, among the applications of one SDKAppID in turn.
     fn next_caller(&mut self, sdk_app_id: u32, operation: Operation, now: Now) -> Option<Id> {
         let names: Vec<Arc<str>> = self
-            .seats
+            .applications
             .iter()
-            .filter(|(_, seat)| seat.application.spec.sdk_app_id == sdk_app_id)
+            .filter(|(_, state)| state.application.spec.sdk_app_id == sdk_app_id)
             .map(|(name, _)| Arc::clone(name))
             .collect();
-        let first = self.turns.get(&sdk_app_id).copied().unwrap_or_default();
+        let first = self.calls.turns.get(&sdk_app_id).copied().unwrap_or_default();
         for turn in 0..names.len() {
             let place = (first + turn) % names.len();
             let Some(name) = names.get(place) else { continue };
             if let Some(id) = self.next_of(name, operation, now) {
-                self.turns.insert(sdk_app_id, place + 1);
+                self.calls.turns.insert(sdk_app_id, place + 1);
                 return Some(id);
             }
         }
@@ -131,28 +186,28 @@ impl Engine {
 
     /// The next robot of one application that still needs the call when its turn comes.
     fn next_of(&mut self, name: &Arc<str>, operation: Operation, now: Now) -> Option<Id> {
-        let seat = self.seats.get(name)?;
-        let probe = seat.application.probe_at(operation);
+        let state = self.applications.get(name)?;
+        let probe = state.application.probe_at(operation);
         let may_go = match probe {
             Some(at) => now.since_start >= at,
-            None => seat.application.may_call(operation, now.since_start),
+            None => state.application.may_call(operation, now.since_start),
         };
         // It finds out whether what stands in the way of the others still does.
-        let probes = probe.is_some() || self.unheard(seat, operation);
-        if !may_go || probes && self.prepares_probe(seat, operation) {
+        let probes = probe.is_some() || self.unheard(state, operation);
+        if !may_go || probes && self.prepares_probe(state, operation) {
             return None;
         }
-        if !self.has_share(seat, operation)
-            || self.has_backlog(seat, operation)
-            || self.retry_after(seat).is_some_and(|until| now.since_start < until)
+        if !self.has_share(state, operation)
+            || self.has_backlog(state, operation)
+            || self.retry_after(state).is_some_and(|until| now.since_start < until)
         {
             return None;
         }
-        let (full, _) = self.full_namespaces(seat, operation, now.since_start);
+        let (full, _) = self.full_namespaces(state, operation, now.since_start);
         let full: Vec<&[Arc<str>]> = full.iter().map(std::slice::from_ref).collect();
         loop {
-            let id = self.seats.get_mut(name)?.line(operation).next(&full)?;
-            let Some(entry) = self.index.get_mut(id) else { continue };
+            let id = self.applications.get_mut(name)?.line(operation).next(&full)?;
+            let Some(entry) = self.robots.get_mut(id) else { continue };
             if let Some(placed) = entry.in_lines.get_mut(operation as usize) {
                 *placed = false;
             }
@@ -166,7 +221,7 @@ impl Engine {
             self.set_state(id, State::Idle);
             if probes && matches!(step, Some(Step::Report(_))) {
                 // It was never called for: that a call may follow has to be stored first.
-                self.seats.get_mut(name)?.prober = Some(id);
+                self.applications.get_mut(name)?.prober = Some(id);
                 self.touch(id, now);
                 return None;
             }
@@ -176,90 +231,83 @@ impl Engine {
 
     /// Whether the application may have one more call without an answer. Each such call takes a place of the SDKAppID's quota,
     /// as it may still arrive: one application's calls that hang are to leave places for the others that share it.
-    fn has_share(&self, seat: &Seat, operation: Operation) -> bool {
-        let spec = &seat.application.spec;
-        let sharers = self.sharers.get(&spec.sdk_app_id).copied().unwrap_or(1);
-        seat.application.unanswered(operation) < (spec.requests_per_second / sharers).max(1)
+    fn has_share(&self, state: &ApplicationState, operation: Operation) -> bool {
+        let spec = &state.application.spec;
+        let sharers = self.calls.sharers(spec.sdk_app_id);
+        state.application.unanswered(operation) < (spec.requests_per_second / sharers).max(1)
     }
 
     /// Whether this application makes no call because so many of its answers wait for their records. Those whose record has
     /// failed are not counted: where the API server refuses some robots, the calls of the others go on. Nor are those of
     /// namespaces whose writes hang.
-    fn has_backlog(&self, seat: &Seat, operation: Operation) -> bool {
-        let spec = &seat.application.spec;
-        let Some(tally) = self.tallies.get(&spec.name) else { return false };
+    fn has_backlog(&self, state: &ApplicationState, operation: Operation) -> bool {
+        let spec = &state.application.spec;
+        let Some(counts) = self.applications.counts(&spec.name) else { return false };
         let count = |counts: &[usize; 2]| counts.get(operation as usize).copied().unwrap_or_default();
-        let hanging: usize = self
-            .suspects
-            .iter()
-            .filter(|[_, application]| *application == spec.name)
-            .filter_map(|[namespace, _]| tally.fresh.get(namespace))
-            .map(count)
-            .sum();
+        let hanging = self.writes.hanging_of(&spec.name);
+        let hanging: usize = hanging.filter_map(|namespace| counts.fresh.get(namespace)).map(count).sum();
         // Twice as many as one namespace may have: one whose writes begin to hang leaves the others their calls.
-        count(&tally.all_fresh).saturating_sub(hanging) >= 2 * most_unrecorded(spec.requests_per_second)
+        count(&counts.all_fresh).saturating_sub(hanging) >= 2 * most_unrecorded(spec.requests_per_second)
     }
 
     /// Until when this application makes no call because the API server takes nothing at all: one a second goes out, for a
     /// robot that it may take.
-    fn retry_after(&self, seat: &Seat) -> Option<Duration> {
-        let takes_nothing = self.cut_off.is_some()
-            || self.refusals >= TAKES_NOTHING && self.refusing.len() >= NAMESPACES_THAT_TELL;
-        takes_nothing.then(|| self.next_of_refused(seat)).flatten()
+    fn retry_after(&self, state: &ApplicationState) -> Option<Duration> {
+        self.writes.health().takes_nothing().then(|| self.next_of_refused(state)).flatten()
     }
 
-    fn next_of_refused(&self, seat: &Seat) -> Option<Duration> {
-        let tally = self.tallies.get(&seat.application.spec.name)?;
-        (tally.unrecorded >= self.settings.concurrency).then_some(seat.called_at + Duration::from_secs(1))
+    fn next_of_refused(&self, state: &ApplicationState) -> Option<Duration> {
+        let counts = self.applications.counts(&state.application.spec.name)?;
+        (counts.unrecorded >= self.settings.concurrency).then_some(state.called_at + Duration::from_secs(1))
     }
 
     /// Namespaces for which no call is made now: so many of their own answers wait for their records, or the last writes in
     /// them all failed. And until when, where that is known.
     fn full_namespaces(
         &self,
-        seat: &Seat,
+        state: &ApplicationState,
         operation: Operation,
         now: Duration,
     ) -> (Vec<Arc<str>>, Option<Duration>) {
-        let spec = &seat.application.spec;
+        let spec = &state.application.spec;
         let most = most_unrecorded(spec.requests_per_second);
-        let fresh = self.tallies.get(&spec.name).into_iter().flat_map(|tally| &tally.fresh);
+        let fresh = self.applications.counts(&spec.name).into_iter().flat_map(|counts| &counts.fresh);
         let full =
             fresh.filter(|(_, counts)| counts.get(operation as usize).is_some_and(|count| *count >= most));
         let mut full: Vec<Arc<str>> = full.map(|(namespace, _)| Arc::clone(namespace)).collect();
-        let refused = self.refusals >= TAKES_NOTHING;
-        let until = self.next_of_refused(seat).filter(|until| refused && now < *until);
+        let refused = self.writes.health().refused_namespaces();
+        let until = refused.and_then(|_| self.next_of_refused(state)).filter(|until| now < *until);
         if until.is_some() {
-            full.extend(self.refusing.iter().cloned());
+            full.extend(refused.into_iter().flatten().cloned());
         }
         (full, until)
     }
 
     /// Whether a robot is being foretold that a call may follow, to be the next probe. Deletions need not be.
-    fn prepares_probe(&self, seat: &Seat, operation: Operation) -> bool {
+    fn prepares_probe(&self, state: &ApplicationState, operation: Operation) -> bool {
         if operation == Operation::DeleteRobot {
             return false;
         }
-        let prober = seat.prober.and_then(|id| self.index.get(id));
+        let prober = state.prober.and_then(|id| self.robots.get(id));
         prober.is_some_and(|entry| matches!(entry.state, State::WriteQueued(_) | State::Writing))
     }
 
     fn send_call(&mut self, id: Id, sdk_app_id: u32, operation: Operation, now: Now) -> bool {
-        let Some(entry) = self.index.get_mut(id) else {
+        let Some(entry) = self.robots.get_mut(id) else {
             return false;
         };
-        let Some(seat) = self.seats.get_mut(&entry.robot.application) else {
+        let Some(state) = self.applications.get_mut(&entry.robot.application) else {
             return false;
         };
-        debug_assert_eq!(seat.application.spec.sdk_app_id, sdk_app_id);
-        let Some((caller, signature)) = seat.application.caller(now.wall.as_second()) else {
+        debug_assert_eq!(state.application.spec.sdk_app_id, sdk_app_id);
+        let Some((caller, signature)) = state.application.caller(now.wall.as_second()) else {
             return false;
         };
-        self.signatures.insert(Arc::clone(&entry.robot.application), signature);
-        seat.application.sent(operation, now.since_start);
-        seat.prober = seat.prober.filter(|prober| *prober != id);
-        seat.called_at = now.since_start;
-        self.calls_in_flight += 1;
+        self.calls.signatures.insert(Arc::clone(&entry.robot.application), signature);
+        state.application.sent(operation, now.since_start);
+        state.prober = state.prober.filter(|prober| *prober != id);
+        state.called_at = now.since_start;
+        self.calls.in_flight += 1;
         entry.state = State::Calling;
         if operation == Operation::AddRobot {
             entry.memory.additions = plan::additions_before_call(&entry.robot, &entry.memory);
@@ -283,9 +331,9 @@ impl Engine {
 
     /// The call was not sent after all: as if it had not been tried.
     pub(super) fn unsent(&mut self, call: &Call, now: Now) {
-        self.calls_in_flight = self.calls_in_flight.saturating_sub(1);
-        if let Some(seat) = self.seats.get_mut(&call.application) {
-            seat.application.ended(call.operation, call.signature);
+        self.calls.in_flight = self.calls.in_flight.saturating_sub(1);
+        if let Some(state) = self.applications.get_mut(&call.application) {
+            state.application.ended(call.operation, call.signature);
         }
         self.set_state(call.id, State::Idle);
         self.touch(call.id, now);
@@ -293,7 +341,7 @@ impl Engine {
 
     pub(super) fn answered(&mut self, answer: Answer, now: Now) {
         let Answer { id, application: name, sdk_app_id, operation, signature, started, outcome } = answer;
-        self.calls_in_flight = self.calls_in_flight.saturating_sub(1);
+        self.calls.in_flight = self.calls.in_flight.saturating_sub(1);
         let class = outcome.class(operation);
         let arrived = match &outcome {
             Outcome::Trouble(trouble) if trouble.kind.is_unsent() => Arrival::Never,
@@ -303,16 +351,16 @@ impl Engine {
             }
             Outcome::Reply(_) | Outcome::Trouble(_) => Arrival::Known,
         };
-        self.pace(sdk_app_id, operation).ended(started, arrived, now.since_start);
+        self.calls.pace_mut(sdk_app_id, operation).ended(started, arrived, now.since_start);
         if class.rule().slows_down {
-            self.pace(sdk_app_id, operation).throttled(started, now.since_start);
+            self.calls.pace_mut(sdk_app_id, operation).throttled(started, now.since_start);
         }
-        let effect = self.seats.get_mut(&name).map_or(application::Effect::None, |seat| {
+        let effect = self.applications.get_mut(&name).map_or(application::Effect::None, |state| {
             let wall = now.wall.as_second();
-            seat.application.answered(operation, &outcome, signature, started, now.since_start, wall)
+            state.application.answered(operation, &outcome, signature, started, now.since_start, wall)
         });
         let jitter = self.random.f64();
-        if let Some(entry) = self.index.get_mut(id) {
+        if let Some(entry) = self.robots.get_mut(id) {
             entry.state = State::Idle;
             if effect == application::Effect::SignedAnew {
                 // Not an answer to the command: the same call goes out again with the new signature.
@@ -366,9 +414,9 @@ impl Engine {
     }
 
     /// Why the application makes no call of this command.
-    pub(super) fn hold(&self, seat: &Seat, operation: Operation) -> Option<Hold> {
-        seat.application.hold(operation).or_else(|| {
-            self.unheard(seat, operation).then(|| Hold {
+    pub(super) fn hold(&self, state: &ApplicationState, operation: Operation) -> Option<Hold> {
+        state.application.hold(operation).or_else(|| {
+            self.unheard(state, operation).then(|| Hold {
                 reason: Reason::Unreachable,
                 message: UNHEARD.to_owned(),
                 refusal: true,
@@ -378,27 +426,28 @@ impl Engine {
     }
 
     /// Whether calls of the application's SDKAppID are not answered any more.
-    fn unheard(&self, seat: &Seat, operation: Operation) -> bool {
-        let pace = self.paces.get(&(seat.application.spec.sdk_app_id, operation));
+    fn unheard(&self, state: &ApplicationState, operation: Operation) -> bool {
+        let pace = self.calls.pace(state.application.spec.sdk_app_id, operation);
         pace.is_some_and(Pace::unheard)
     }
 
     /// The reason of that where robots stay in line.
-    fn held_in_line(&self, seat: &Seat, operation: Operation) -> Option<Reason> {
-        let refused = seat.application.refused_for(operation);
+    fn held_in_line(&self, state: &ApplicationState, operation: Operation) -> Option<Reason> {
+        let refused = state.application.refused_for(operation);
         refused.or_else(|| {
-            (seat.application.unable().is_none() && self.unheard(seat, operation))
+            (state.application.unable().is_none() && self.unheard(state, operation))
                 .then_some(Reason::Unreachable)
         })
     }
 
     /// Something is refused or goes on: whoever waits stays in line. Where it is refused, each is told in its turn.
     fn tell_robots_of(&mut self, name: &Arc<str>, operation: Operation) {
-        let Some(reason) = self.seats.get(name).and_then(|seat| self.held_in_line(seat, operation)) else {
+        let Some(reason) = self.applications.get(name).and_then(|state| self.held_in_line(state, operation))
+        else {
             return;
         };
-        let Some(seat) = self.seats.get_mut(name) else { return };
-        let Some(telling) = seat.telling_robots.get_mut(operation as usize) else { return };
+        let Some(state) = self.applications.get_mut(name) else { return };
+        let Some(telling) = state.telling_robots.get_mut(operation as usize) else { return };
         // Who was told for this reason says so still; the others are gone on with where that was left.
         if telling.is_none_or(|telling| telling.reason != reason || !telling.complete) {
             *telling = Some(Telling { reason, after: None, over: false, complete: true });
@@ -410,15 +459,19 @@ impl Engine {
         if self.leadership.only_records() {
             return;
         }
-        let tells = |seat: &Seat| Operation::ALL.into_iter().any(|operation| self.tells(seat, operation));
-        let names: Vec<_> =
-            self.seats.iter().filter(|(_, seat)| tells(seat)).map(|(name, _)| Arc::clone(name)).collect();
+        let tells = |state: &ApplicationState| {
+            Operation::ALL.into_iter().any(|operation| self.tells(state, operation))
+        };
+        let names: Vec<_> = self
+            .applications
+            .iter()
+            .filter(|(_, state)| tells(state))
+            .map(|(name, _)| Arc::clone(name))
+            .collect();
         for name in names {
             for operation in Operation::ALL {
                 for _ in 0..LOOKS {
-                    if self.lines.waiting() >= self.settings.concurrency
-                        || !self.tell_next(&name, operation, now)
-                    {
+                    if !self.writes.have_room() || !self.tell_next(&name, operation, now) {
                         break;
                     }
                 }
@@ -427,19 +480,19 @@ impl Engine {
     }
 
     fn tell_next(&mut self, name: &Arc<str>, operation: Operation, now: Now) -> bool {
-        if !self.seats.get(name).is_some_and(|seat| self.tells(seat, operation)) {
+        if !self.applications.get(name).is_some_and(|state| self.tells(state, operation)) {
             return false;
         }
-        let Some(seat) = self.seats.get_mut(name) else { return false };
-        let Some(Some(telling)) = seat.telling_robots.get_mut(operation as usize) else { return false };
+        let (Some(state), counts) = self.applications.get_with_counts(name) else { return false };
+        let Some(Some(telling)) = state.telling_robots.get_mut(operation as usize) else { return false };
         let from = telling.after.map_or(Bound::Unbounded, Bound::Excluded);
-        let waiting = self.tallies.get(name).map(|tally| tally.unfinished.range((from, Bound::Unbounded)));
+        let waiting = counts.map(|counts| counts.unfinished.range((from, Bound::Unbounded)));
         let Some(id) = waiting.into_iter().flatten().next().copied() else {
             telling.over = true;
             return false;
         };
         telling.after = Some(id);
-        if self.index.get(id).is_some_and(Entry::in_line) {
+        if self.robots.get(id).is_some_and(Entry::in_line) {
             self.touch(id, now);
         }
         true
@@ -447,35 +500,39 @@ impl Engine {
 
     /// When the next of them can be told.
     pub(super) fn telling_due(&self, now: Duration) -> Option<Duration> {
-        let room = self.lines.waiting() < self.settings.concurrency && !self.leadership.only_records();
-        let tells = |seat: &Seat| Operation::ALL.into_iter().any(|operation| self.tells(seat, operation));
-        (room && self.seats.values().any(tells)).then_some(now)
+        let room = self.writes.have_room() && !self.leadership.only_records();
+        let tells = |state: &ApplicationState| {
+            Operation::ALL.into_iter().any(|operation| self.tells(state, operation))
+        };
+        (room && self.applications.values().any(tells)).then_some(now)
     }
 
     /// Whether robots in line for this command are to be told why they wait.
-    fn tells(&self, seat: &Seat, operation: Operation) -> bool {
-        seat.telling_robots.get(operation as usize).copied().flatten().is_some_and(|telling| {
-            !telling.over && self.held_in_line(seat, operation) == Some(telling.reason)
+    fn tells(&self, state: &ApplicationState, operation: Operation) -> bool {
+        state.telling_robots.get(operation as usize).copied().flatten().is_some_and(|telling| {
+            !telling.over && self.held_in_line(state, operation) == Some(telling.reason)
         })
     }
 
     /// Looks again at every robot that waits for its application.
     pub(super) fn touch_unfinished(&mut self, name: &Arc<str>, now: Now) {
         let waiting: Vec<Id> = self
-            .tallies
-            .get(name)
-            .map(|tally| tally.unfinished.iter().copied().collect())
+            .applications
+            .counts(name)
+            .map(|counts| counts.unfinished.iter().copied().collect())
             .unwrap_or_default();
         for id in waiting {
             self.touch(id, now);
         }
         // Nobody who was in line for an application that can make no call is in line any more.
-        let Some(seat) = self.seats.get_mut(name).filter(|seat| seat.application.unable().is_some()) else {
+        let Some(state) =
+            self.applications.get_mut(name).filter(|state| state.application.unable().is_some())
+        else {
             return;
         };
-        let in_line: Vec<Id> = seat.deletions.clear().chain(seat.additions.clear()).collect();
+        let in_line: Vec<Id> = state.deletions.clear().chain(state.additions.clear()).collect();
         for id in in_line {
-            if let Some(entry) = self.index.get_mut(id) {
+            if let Some(entry) = self.robots.get_mut(id) {
                 entry.in_lines = [false; 2];
             }
         }
@@ -487,27 +544,27 @@ impl Engine {
             return None;
         }
         let first = self
-            .seats
+            .applications
             .values()
-            .flat_map(|seat| Operation::ALL.map(|operation| (seat, operation)))
-            .filter_map(|(seat, operation)| {
-                let application = &seat.application;
+            .flat_map(|state| Operation::ALL.map(|operation| (state, operation)))
+            .filter_map(|(state, operation)| {
+                let application = &state.application;
                 let line = match operation {
-                    Operation::DeleteRobot => &seat.deletions,
-                    Operation::AddRobot => &seat.additions,
+                    Operation::DeleteRobot => &state.deletions,
+                    Operation::AddRobot => &state.additions,
                 };
-                let (full, until) = self.full_namespaces(seat, operation, now);
+                let (full, until) = self.full_namespaces(state, operation, now);
                 let ready = match application.probe_at(operation) {
                     // The next write or call that is answered makes room.
                     _ if line.is_empty()
-                        || self.has_backlog(seat, operation)
-                        || !self.has_share(seat, operation) =>
+                        || self.has_backlog(state, operation)
+                        || !self.has_share(state, operation) =>
                     {
                         return None;
                     }
                     probe
-                        if (probe.is_some() || self.unheard(seat, operation))
-                            && self.prepares_probe(seat, operation) =>
+                        if (probe.is_some() || self.unheard(state, operation))
+                            && self.prepares_probe(state, operation) =>
                     {
                         return None;
                     }
@@ -516,8 +573,8 @@ impl Engine {
                     None if application.may_call(operation, now) => Duration::ZERO,
                     None => application.held_off_until(now)?,
                 };
-                let ready = self.retry_after(seat).map_or(ready, |until| ready.max(until));
-                let pace = self.paces.get(&(application.spec.sdk_app_id, operation));
+                let ready = self.retry_after(state).map_or(ready, |until| ready.max(until));
+                let pace = self.calls.pace(application.spec.sdk_app_id, operation);
                 let next = pace.map_or(Some(Duration::ZERO), Pace::next)?;
                 Some(ready.max(next))
             })
@@ -526,7 +583,7 @@ impl Engine {
     }
 }
 
-impl Seat {
+impl ApplicationState {
     fn line(&mut self, operation: Operation) -> &mut super::lines::CallLine {
         match operation {
             Operation::DeleteRobot => &mut self.deletions,

@@ -138,7 +138,7 @@ impl Engine {
 
     /// This process begins to act.
     pub(super) fn begin(&mut self, now: Now) {
-        self.seats.values_mut().for_each(|seat| seat.application.take_over());
+        self.applications.values_mut().for_each(|state| state.application.take_over());
         if self.leadership.begin() {
             self.on_reelected(now);
         } else {
@@ -154,7 +154,7 @@ impl Engine {
     /// but for calls that are still under way and for final answers.
     fn on_reelected(&mut self, now: Now) {
         for id in self.ids_where(|_| true) {
-            let Some(entry) = self.index.get_mut(id) else { continue };
+            let Some(entry) = self.robots.get_mut(id) else { continue };
             (entry.blocked_until, entry.failed_writes) = (Duration::ZERO, 0);
             (entry.refused, entry.status_refused) = (None, false);
             let memory = &entry.memory;
@@ -165,7 +165,7 @@ impl Engine {
             }
             self.recount(id, now);
         }
-        let names: Vec<_> = self.seats.keys().cloned().collect();
+        let names: Vec<_> = self.applications.keys().cloned().collect();
         for name in names {
             self.application_afresh(&name);
         }
@@ -182,7 +182,7 @@ impl Engine {
             robot.conditions.is_true(Kind::RobotDeleted)
                 || robot.conditions.reason(Kind::Ready) == Some(Reason::Added)
         };
-        let known = self.index.find(&robot.key).and_then(|id| self.index.get(id));
+        let known = self.robots.find(&robot.key).and_then(|id| self.robots.get(id));
         if known.is_some_and(|known| known.state != State::Writing && !told(&known.robot) && told(robot)) {
             self.leadership.put_off_first_call(now.since_start);
         }

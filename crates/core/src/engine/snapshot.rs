@@ -1,6 +1,6 @@
 //! The engine's state at one moment, as gauges show it.
 
-use super::{Engine, Now, Tally};
+use super::{Engine, Now, counts::RobotCounts};
 use crate::{
     application::Breaker,
     codes::Operation,
@@ -102,17 +102,17 @@ impl Engine {
     pub fn snapshot(&self, now: Now) -> Snapshot {
         let unknown: Arc<str> = UNKNOWN.into();
         let mut walked: BTreeMap<&Arc<str>, Waiting> =
-            self.seats.keys().map(|name| (name, Waiting::default())).collect();
-        for (name, tally) in &self.tallies {
-            let name = if self.seats.contains_key(name) { name } else { &unknown };
-            self.walk(tally, walked.entry(name).or_default(), now);
+            self.applications.keys().map(|name| (name, Waiting::default())).collect();
+        for (name, counts) in self.applications.all_counts() {
+            let name = if self.applications.contains(name) { name } else { &unknown };
+            self.walk(counts, walked.entry(name).or_default(), now);
         }
         let calls = walked.values().flat_map(|waiting| waiting.in_line).sum();
         let shared = self.shared(&walked);
         let applications = walked.iter().map(|(name, waiting)| {
-            let seat = self.seats.get(*name);
-            let ready = seat.and_then(|seat| {
-                let conditions = &seat.application.spec.conditions;
+            let state = self.applications.get(name);
+            let ready = state.and_then(|state| {
+                let conditions = &state.application.spec.conditions;
                 conditions.reason(Kind::Ready).map(|reason| (reason, conditions.is_true(Kind::Ready)))
             });
             ApplicationSnapshot {
@@ -121,11 +121,11 @@ impl Engine {
                 pending: waiting.pending.clone(),
                 oldest: waiting.oldest,
                 quotas: self.quotas(name, waiting, &shared, now),
-                breaker: seat.map(|seat| seat.application.breaker()),
+                breaker: state.map(|state| state.application.breaker()),
                 ready,
             }
         });
-        let [last, released, waiting, told, live] = self.lines.depths();
+        let [last, released, waiting, told, live] = self.writes.depths();
         Snapshot {
             leading: self.leadership.is_elected(),
             reconciles: self.reconciles,
@@ -137,27 +137,24 @@ impl Engine {
                 ("write_told", told),
                 ("write_live", live),
                 ("call", calls),
-                ("timer", self.timers.len()),
+                ("timer", self.robots.timers()),
             ],
-            in_flight: [
-                ("call", self.calls_in_flight),
-                ("write", self.pending.len() + self.application_writes),
-            ],
+            in_flight: [("call", self.calls.in_flight()), ("write", self.writes.under_way())],
         }
     }
 
     /// What would be done next for the robot of `key`, as far as it is known now.
     #[must_use]
     pub fn would_do(&self, key: &Key, now: Now) -> Option<Step> {
-        self.step(self.index.find(key)?, now.since_start)
+        self.step(self.robots.find(key)?, now.since_start)
     }
 
     /// Counts the unfinished robots of one name. A walk at each scrape, some hundred nanoseconds a robot, costs
     /// less than counters that every change of every robot would keep.
-    fn walk(&self, tally: &Tally, waiting: &mut Waiting, now: Now) {
+    fn walk(&self, counts: &RobotCounts, waiting: &mut Waiting, now: Now) {
         let wall = now.wall.as_second();
-        waiting.robots += tally.robots;
-        for entry in tally.unfinished.iter().filter_map(|id| self.index.get(*id)) {
+        waiting.robots += counts.robots;
+        for entry in counts.unfinished.iter().filter_map(|id| self.robots.get(*id)) {
             let queued = usize::from(entry.in_line());
             let [deletions, additions] = &mut waiting.in_line;
             let Some(since) = entry.robot.deleting_since else {
@@ -184,8 +181,8 @@ impl Engine {
     fn shared(&self, walked: &BTreeMap<&Arc<str>, Waiting>) -> HashMap<u32, Shared> {
         let mut all: HashMap<u32, Shared> = HashMap::new();
         for (name, waiting) in walked {
-            let Some(seat) = self.seats.get(*name) else { continue };
-            let spec = &seat.application.spec;
+            let Some(state) = self.applications.get(name) else { continue };
+            let spec = &state.application.spec;
             let shared = all.entry(spec.sdk_app_id).or_insert(Shared { limit: u32::MAX, in_line: [0; 2] });
             shared.limit = shared.limit.min(spec.requests_per_second);
             for (all, own) in shared.in_line.iter_mut().zip(waiting.in_line) {
@@ -202,12 +199,12 @@ impl Engine {
         all: &HashMap<u32, Shared>,
         now: Now,
     ) -> Vec<QuotaSnapshot> {
-        let Some(seat) = self.seats.get(name) else { return Vec::new() };
-        let sdk_app_id = seat.application.spec.sdk_app_id;
+        let Some(state) = self.applications.get(name) else { return Vec::new() };
+        let sdk_app_id = state.application.spec.sdk_app_id;
         let Some(shared) = all.get(&sdk_app_id) else { return Vec::new() };
         let quota = |((operation, in_line), waiting)| {
-            let calls = self.leadership.leads() && seat.application.calls(operation);
-            let pace = self.paces.get(&(sdk_app_id, operation));
+            let calls = self.leadership.leads() && state.application.calls(operation);
+            let pace = self.calls.pace(sdk_app_id, operation);
             let pace = pace.map_or(f64::from(shared.limit), |pace| pace.rate_at(now.since_start));
             let in_line = u32::try_from(in_line).unwrap_or(u32::MAX);
             QuotaSnapshot {

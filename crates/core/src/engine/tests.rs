@@ -24,15 +24,17 @@ mod views;
 
 use super::*;
 use crate::{
-    application::Spec,
+    application::{Credentials, Spec},
     call::{Outcome, Reply, TroubleKind},
     crd::{ROBOT_FINALIZER, RoomRobot, RtcApplication},
     robot::Stored,
+    status::Reason,
     usersig::Sensitive,
 };
 use k8s_openapi::jiff::Timestamp;
 use serde::Deserialize as _;
 use serde_json::{Value, json};
+use std::collections::{BTreeMap, BTreeSet, HashSet};
 
 const MS: Duration = Duration::from_millis(1);
 const SECOND: Duration = Duration::from_secs(1);
@@ -549,7 +551,7 @@ impl World {
             let Some(at) = due.into_iter().chain(event).min().filter(|at| *at <= end) else { break };
             let moved = at > self.now;
             self.now = self.now.max(at);
-            let looks = self.engine.looks;
+            let looks = self.engine.reconciles;
             let mut busy = moved;
             while let Some(first) = self.coming.first_entry().filter(|first| first.key().0 <= self.now) {
                 let coming = first.remove();
@@ -560,7 +562,7 @@ impl World {
                 self.carry_out(effect);
                 busy = true;
             }
-            busy |= self.engine.looks > looks;
+            busy |= self.engine.reconciles > looks;
             idle = if busy { 0 } else { idle + 1 };
             assert!(idle < 10, "the engine says that something is due and does nothing: it would spin");
         }

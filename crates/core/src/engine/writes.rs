@@ -1,10 +1,12 @@
 //! Writes to RoomRobots: which goes out next, what it says, and what its end means.
 
 use super::{
-    Announcement, Change, Effect, Engine, From, Now, Pending, Write, WriteError,
+    Announcement, Change, Effect, Engine, From, Now, Write, WriteError,
     events::Topic,
     leadership,
-    lines::{Place, Rank},
+    lines::{LANES, Lines, Place, Rank},
+    window::Window,
+    write_health::WriteHealth,
 };
 use crate::{
     crd::CreationPolicy,
@@ -14,7 +16,11 @@ use crate::{
     status::{Is, Kind, Reason, Wanted},
 };
 use serde_json::{Value, json};
-use std::{collections::HashMap, sync::Arc, time::Duration};
+use std::{
+    collections::{HashMap, HashSet},
+    sync::Arc,
+    time::Duration,
+};
 
 /// The share of the writes that may be under way in [`Lane::Live`], in quarters: the rest is always for the others.
 const LIVE_QUARTERS: usize = 3;
@@ -22,6 +28,27 @@ const LIVE_QUARTERS: usize = 3;
 /// A write that takes longer takes no place of another one. Its namespace has one at a time from then on, until one is
 /// answered soon enough: as behind an admission webhook that does not answer, nobody else is to wait for it.
 const LATE: Duration = Duration::from_secs(2);
+
+/// What is written for a robot, to know on success what it was.
+#[derive(Debug)]
+struct Pending {
+    /// The conditions, if it was a status.
+    wanted: Vec<Wanted>,
+    /// The status carried the last attempt.
+    attempt: bool,
+    /// No `add_robot` was ever sent for the robot, which is to be added.
+    to_add: bool,
+    /// The reason that was stored before, of the condition that counts.
+    before: Option<Reason>,
+    /// When it went out.
+    started: Duration,
+    /// The lane it came from.
+    lane: Lane,
+    /// Whose it is.
+    place: Place,
+    /// It puts the finalizer on, or takes it off.
+    of_finalizer: bool,
+}
 
 impl Pending {
     fn late(&self, now: Duration) -> bool {
@@ -32,10 +59,6 @@ impl Pending {
 /// The wait after the first failed write, and the longest.
 const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
 
-/// While there is no way to the API server, the longest wait before the next try. One write tries for all of them, so
-/// that answers are recorded as soon as there is a way.
-const CUT_OFF: Duration = Duration::from_secs(1);
-
 /// What stands for the cluster's words where it gives none.
 pub(super) const HANGS: &str =
     "the API server does not answer such writes in time, as where an admission webhook hangs";
@@ -43,24 +66,85 @@ pub(super) const HANGS: &str =
 /// The most characters that are kept of the words with which the API server refuses a write.
 const MOST_WORDS: usize = 1000;
 
-/// There is no way to the API server.
-#[derive(Debug, Default)]
-pub(super) struct CutOff {
-    tries: u32,
-    /// The next try.
-    next: Duration,
-}
-
 /// The wait after failed write number `failures` of an object: doubling, and spread by `jitter` over 0..1.
 pub(super) fn retry_delay(failures: u32, jitter: f64) -> Duration {
     let (first, longest) = RETRY;
     first.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(longest).mul_f64(0.5 + jitter / 2.0)
 }
 
+/// Writes in line and under way.
+#[derive(Debug)]
+pub(super) struct Writes {
+    lines: Lines,
+    window: Window,
+    /// The most that are ever under way at once.
+    concurrency: usize,
+    /// Those to RoomRobots that are under way.
+    pending: HashMap<Id, Pending>,
+    /// Those to applications, one at a time for each: they take no place of robots'.
+    of_applications: usize,
+    health: WriteHealth,
+    /// Places whose writes hang or have hung, each with one write at a time until one is answered.
+    suspects: HashSet<Place>,
+}
+
+impl Writes {
+    pub(super) fn new(concurrency: usize) -> Self {
+        Self {
+            lines: Lines::default(),
+            window: Window::new(concurrency),
+            concurrency,
+            pending: HashMap::new(),
+            of_applications: 0,
+            health: WriteHealth::default(),
+            suspects: HashSet::new(),
+        }
+    }
+
+    /// Whether fewer stand in line than may be under way.
+    pub(super) fn have_room(&self) -> bool {
+        self.lines.waiting() < self.concurrency
+    }
+
+    /// How many stand in each lane, the most urgent first.
+    pub(super) fn depths(&self) -> [usize; LANES] {
+        self.lines.depths()
+    }
+
+    pub(super) fn under_way(&self) -> usize {
+        self.pending.len() + self.of_applications
+    }
+
+    pub(super) const fn health(&self) -> &WriteHealth {
+        &self.health
+    }
+
+    /// Namespaces of an application in which writes hang.
+    pub(super) fn hanging_of(&self, application: &Arc<str>) -> impl Iterator<Item = &Arc<str>> {
+        let of_application = move |[_, name]: &&Place| name == application;
+        self.suspects.iter().filter(of_application).map(|[namespace, _]| namespace)
+    }
+
+    /// A write to an application has begun.
+    pub(super) fn begin_application(&mut self) {
+        self.of_applications += 1;
+    }
+
+    /// One has ended.
+    pub(super) fn end_application(&mut self) {
+        self.of_applications = self.of_applications.saturating_sub(1);
+    }
+
+    #[cfg(test)]
+    pub(super) fn limit(&self) -> usize {
+        self.window.size()
+    }
+}
+
 impl Engine {
     /// Puts `id` in line for the write that `step` needs.
     pub(super) fn queue_write(&mut self, id: Id, step: &Step) {
-        let Some(entry) = self.index.get_mut(id) else {
+        let Some(entry) = self.robots.get_mut(id) else {
             return;
         };
         let unrecorded = entry.memory.unrecorded().is_some();
@@ -88,27 +172,27 @@ impl Engine {
         if entry.state != State::WriteQueued(lane) {
             entry.state = State::WriteQueued(lane);
             let rank = if unrecorded { Rank::Answer } else { Rank::Rest };
-            self.lines.push(lane, &entry.robot.application, &entry.robot.key.namespace, id, rank);
+            self.writes.lines.push(lane, &entry.robot.application, &entry.robot.key.namespace, id, rank);
         }
     }
 
     pub(super) fn send_writes(&mut self, now: Now) {
-        let all = self.settings.concurrency;
-        let most = match &self.cut_off {
-            None => self.window.size(),
-            Some(cut_off) => usize::from(cut_off.next <= now.since_start),
+        let all = self.writes.concurrency;
+        let most = match self.writes.health.next_try() {
+            None => self.writes.window.size(),
+            Some(at) => usize::from(at <= now.since_start),
         };
         let mut hanging = 0;
-        for write in self.pending.values().filter(|write| write.late(now.since_start)) {
+        for write in self.writes.pending.values().filter(|write| write.late(now.since_start)) {
             hanging += 1;
-            if !self.suspects.contains(&write.place) {
-                self.suspects.insert(write.place.clone());
+            if !self.writes.suspects.contains(&write.place) {
+                self.writes.suspects.insert(write.place.clone());
             }
         }
-        while self.lines.waiting() > 0 && self.pending.len() < all.min(most + hanging) {
+        while self.writes.lines.waiting() > 0 && self.writes.pending.len() < all.min(most + hanging) {
             let mut live = 0;
             let mut places: HashMap<&Place, usize> = HashMap::new();
-            for write in self.pending.values() {
+            for write in self.writes.pending.values() {
                 live += usize::from(write.lane == Lane::Live);
                 *places.entry(&write.place).or_default() += 1;
             }
@@ -117,12 +201,12 @@ impl Engine {
             // Not all that may ever be under way are for one place, whose writes may hang.
             let full = places
                 .into_iter()
-                .filter(|(place, writes)| *writes >= all - all / 8 || self.suspects.contains(*place));
+                .filter(|(place, writes)| *writes >= all - all / 8 || self.writes.suspects.contains(*place));
             let but: Vec<&[Arc<str>]> = full.map(|(place, _)| place.as_slice()).collect();
-            let Some((lane, id)) = self.lines.pop(live, &but) else {
+            let Some((lane, id)) = self.writes.lines.pop(live, &but) else {
                 break;
             };
-            let queued = self.index.get(id).is_some_and(|entry| entry.state == State::WriteQueued(lane));
+            let queued = self.robots.get(id).is_some_and(|entry| entry.state == State::WriteQueued(lane));
             if queued {
                 self.send_write(id, lane, now);
             }
@@ -131,8 +215,8 @@ impl Engine {
 
     /// When a write that is under way makes room because it is late, or the next one tries whether there is a way.
     pub(super) fn writes_due(&self, now: Duration) -> Option<Duration> {
-        let late = self.pending.values().map(|write| write.started + LATE);
-        let again = self.cut_off.as_ref().map(|cut_off| cut_off.next).filter(|_| self.lines.waiting() > 0);
+        let late = self.writes.pending.values().map(|write| write.started + LATE);
+        let again = self.writes.health.next_try().filter(|_| self.writes.lines.waiting() > 0);
         late.chain(again).filter(|at| *at > now).min()
     }
 
@@ -140,7 +224,7 @@ impl Engine {
         self.set_state(id, State::Idle);
         let step = self.step(id, now.since_start);
         let (leading, only_records) = (self.leadership.leads(), self.leadership.only_records());
-        let Some(entry) = self.index.get_mut(id) else {
+        let Some(entry) = self.robots.get_mut(id) else {
             return;
         };
         let robot = &entry.robot;
@@ -156,7 +240,8 @@ impl Engine {
             // The next process sees that it is due, and makes no call for it: thousands of them would keep it waiting.
             Some(Step::DropFinalizer)
                 if !leading
-                    || self.leadership.is_stopping() && self.lines.waiting() > self.settings.concurrency =>
+                    || self.leadership.is_stopping()
+                        && self.writes.lines.waiting() > self.writes.concurrency =>
             {
                 return;
             }
@@ -193,38 +278,31 @@ impl Engine {
             deleting: robot.deleting_since.is_some(),
             change,
         };
-        self.pending.insert(id, pending);
+        self.writes.pending.insert(id, pending);
         self.effects.push(Effect::Write(Box::new(write)));
     }
 
     pub(super) fn written(&mut self, id: Id, result: Result<Robot, WriteError>, now: Now) {
-        let pending = self.pending.remove(&id);
+        let pending = self.writes.pending.remove(&id);
         if let Some(pending) = &pending {
             let took = now.since_start.saturating_sub(pending.started);
-            self.window.answered(took, result.is_ok(), self.lines.waiting() > 0, now.since_start);
+            self.writes.window.answered(
+                took,
+                result.is_ok(),
+                self.writes.lines.waiting() > 0,
+                now.since_start,
+            );
             if !pending.late(now.since_start) {
-                self.suspects.remove(&pending.place);
+                self.writes.suspects.remove(&pending.place);
             }
         }
         let jitter = self.random.f64();
-        self.learn_of_the_way(&result, jitter, now);
-        let Some(entry) = self.index.get_mut(id) else {
+        self.writes.health.record_reachability(&result, jitter, now.since_start);
+        let Some(entry) = self.robots.get_mut(id) else {
             return;
         };
         entry.state = State::Idle;
-        if matches!(
-            result,
-            Err(WriteError::Unreachable(_)
-                | WriteError::Refused(_)
-                | WriteError::Late
-                | WriteError::Other(_))
-        ) {
-            self.refusals = self.refusals.saturating_add(1);
-            self.refusing.insert(Arc::clone(&entry.robot.key.namespace));
-        } else {
-            self.refusals = 0;
-            self.refusing.clear();
-        }
+        self.writes.health.ended(&result, &entry.robot.key.namespace);
         let of_finalizer = pending.as_ref().is_some_and(|pending| pending.of_finalizer);
         let result = match result {
             // Twice in a row for the same object it is no accident.
@@ -287,7 +365,7 @@ impl Engine {
     /// The cluster does not let this process write to the object. It is told in the log and by an Event once, and in the
     /// object's conditions where its status can be written.
     fn write_refused(&mut self, id: Id, of_finalizer: bool, words: &str, jitter: f64, now: Now) {
-        let Some(entry) = self.index.get_mut(id) else { return };
+        let Some(entry) = self.robots.get_mut(id) else { return };
         let words: String = words.chars().take(MOST_WORDS).collect();
         let news;
         if of_finalizer {
@@ -308,30 +386,11 @@ impl Engine {
             let robot = &entry.robot.key;
             tracing::warn!(%robot, refused = what, reason = %words, "the cluster refuses a write to the RoomRobot; trying again at least every 30 s");
             let note = plan::write_refused(&format!("The cluster refuses a write of {what}"), &words);
-            let robot = self.index.get(id).map(|entry| &entry.robot);
+            let robot = self.robots.get(id).map(|entry| &entry.robot);
             let event = robot.map(|robot| {
                 self.event_about(robot, Reason::WriteRefused, true, "WriteRoomRobot", note, now)
             });
             self.effects.extend(event.map(Box::new).map(Effect::Announce));
-        }
-    }
-
-    /// Learns from the end of a write whether there is a way to the API server.
-    fn learn_of_the_way(&mut self, result: &Result<Robot, WriteError>, jitter: f64, now: Now) {
-        match result {
-            Err(WriteError::Unreachable(reason)) => {
-                let cut_off = self.cut_off.get_or_insert_with(|| {
-                    tracing::warn!(%reason, "no write gets through; trying one now and then");
-                    CutOff::default()
-                });
-                // What went out together says the same.
-                if cut_off.next <= now.since_start {
-                    cut_off.tries = cut_off.tries.saturating_add(1);
-                    cut_off.next = now.since_start + retry_delay(cut_off.tries, jitter).min(CUT_OFF);
-                }
-            }
-            _ if self.cut_off.take().is_some() => tracing::info!("writes get through again"),
-            _ => {}
         }
     }
 
@@ -346,7 +405,7 @@ impl Engine {
         }
         let warning = want.is == Is::False && want.reason != Reason::StillClaimed;
         // In a drain good news would take the place of a write that waits; the log line has it.
-        if !warning && self.lines.waiting() > self.settings.concurrency {
+        if !warning && self.writes.lines.waiting() > self.writes.concurrency {
             return;
         }
         let topic = match (kind, warning) {

@@ -423,7 +423,7 @@ fn a_late_reply_about_the_one_before_does_not_take_the_place_of_the_one_after() 
     world.run(MINUTE);
     assert_eq!(world.calls.len(), 2);
     assert!(world.robots.is_empty());
-    assert_eq!(world.engine.seats["app"].application.spec.sdk_app_id, 77);
+    assert_eq!(world.engine.applications.get("app").unwrap().application.spec.sdk_app_id, 77);
 }
 
 /// Each robot that comes or goes has its application looked at.
@@ -592,12 +592,12 @@ fn only_robots_that_wait_for_what_has_changed_are_looked_at() {
     }
     world.run(MINUTE);
     let looks = |world: &mut World| {
-        world.engine.looks = 0;
+        world.engine.reconciles = 0;
         world.run(SECOND);
-        world.engine.looks
+        world.engine.reconciles
     };
     world.secret("app-secret", key("another"));
-    assert!(looks(&mut world) < 10, "{} looks for a new key", world.engine.looks);
+    assert!(looks(&mut world) < 10, "{} looks for a new key", world.engine.reconciles);
     world.configure("app", json!({"requestsPerSecond": 100}));
     let looked = looks(&mut world);
     assert!(
@@ -605,9 +605,13 @@ fn only_robots_that_wait_for_what_has_changed_are_looked_at() {
         "{looked} looks for another spec, which may take those that are refused"
     );
     world.namespace("other", &[("rtc", "no")], false);
-    assert!(looks(&mut world) < 10, "{} looks for another namespace", world.engine.looks);
+    assert!(looks(&mut world) < 10, "{} looks for another namespace", world.engine.reconciles);
     world.namespace("team", &[("rtc", "no")], false);
-    assert!(looks(&mut world) < 10, "{} looks for labels of robots that are accepted", world.engine.looks);
+    assert!(
+        looks(&mut world) < 10,
+        "{} looks for labels of robots that are accepted",
+        world.engine.reconciles
+    );
     world.namespace("refused", &[("rtc", "no")], false);
-    assert!(looks(&mut world) >= 50, "{} looks for those that may be accepted", world.engine.looks);
+    assert!(looks(&mut world) >= 50, "{} looks for those that may be accepted", world.engine.reconciles);
 }

@@ -254,17 +254,17 @@ fn a_call_that_was_not_sent_goes_out_when_it_may() {
         }
         world.answering(|_, _| Says::Unsent);
         world.edit("team/r", json!({"spec": {"suspend": false}}));
-        while world.engine.calls_in_flight == 0 {
+        while world.engine.calls.in_flight() == 0 {
             world.run(MS);
         }
         world.input(Input::Lost);
         world.run(MINUTE);
-        assert_eq!((world.calls.len(), world.engine.calls_in_flight), (0, 0), "{policy}");
+        assert_eq!((world.calls.len(), world.engine.calls.in_flight()), (0, 0), "{policy}");
         world.answering(|_, _| Says::Code(0));
         world.input(Input::Leading(Before::Finished));
         world.run(10 * SECOND);
         assert_eq!(world.calls.len(), 1, "{policy}");
-        let breaker = world.engine.seats["app"].application.breaker();
+        let breaker = world.engine.applications.get("app").unwrap().application.breaker();
         assert_eq!(breaker, crate::application::Breaker::Closed);
     }
 }

@@ -55,8 +55,12 @@ fn names_are_let_go_with_their_last_holder() {
         world.run(20 * MS);
         world.force(&key, false);
         world.run(20 * MS);
-        assert!(world.engine.names.len() <= names::LEAST_NAMES, "{} names", world.engine.names.len());
-        assert!(world.engine.tallies.len() <= 1);
+        assert!(
+            world.engine.robots.names() <= crate::index::LEAST_NAMES,
+            "{} names",
+            world.engine.robots.names()
+        );
+        assert!(world.engine.applications.all_counts().count() <= 1);
     }
 }
 
@@ -64,7 +68,7 @@ fn names_are_let_go_with_their_last_holder() {
 fn names_that_many_hold_are_kept_once_and_let_go_some_time_after_their_last_holder() {
     let mut world = World::led();
     let named = |n: usize| json!({"applicationRef": {"name": format!("invented-{n}")}});
-    for n in 0..2 * names::LEAST_NAMES {
+    for n in 0..2 * crate::index::LEAST_NAMES {
         world.robot(&format!("team/r-{n}"), named(n));
     }
     world.robot("team/goes", json!({}));
@@ -74,8 +78,8 @@ fn names_that_many_hold_are_kept_once_and_let_go_some_time_after_their_last_hold
     world.robot("team/again", named(1));
     world.run(SECOND);
     let name = |key: &str| {
-        let id = world.engine.index.find(&read(&world.robots[key]).key).unwrap();
-        Arc::clone(&world.engine.index.get(id).unwrap().robot.application)
+        let id = world.engine.robots.find(&read(&world.robots[key]).key).unwrap();
+        Arc::clone(&world.engine.robots.get(id).unwrap().robot.application)
     };
     assert!(Arc::ptr_eq(&name("team/r-1"), &name("team/again")));
     for key in world.robots.keys().cloned().collect::<Vec<_>>() {
@@ -93,7 +97,11 @@ fn names_that_many_hold_are_kept_once_and_let_go_some_time_after_their_last_hold
         }
         world.run(20 * MS);
     }
-    assert!(world.engine.names.len() < 2 * names::LEAST_NAMES, "{} names", world.engine.names.len());
+    assert!(
+        world.engine.robots.names() < 2 * crate::index::LEAST_NAMES,
+        "{} names",
+        world.engine.robots.names()
+    );
 }
 
 /// In a namespace whose writes hang are more robots than answers may wait.

@@ -464,7 +464,7 @@ fn writes_that_hang_leave_room_for_those_of_others() {
     world.lead();
     world.run(SECOND);
     world.crowd("open/r", 1, json!({}));
-    assert!(world.engine.window.size() < shut.len());
+    assert!(world.engine.writes.limit() < shut.len());
     world.failing(|key, _, _| key.starts_with("shut-").then_some(Fault::Hangs));
     world.delete_these(&shut);
     world.run(SECOND);

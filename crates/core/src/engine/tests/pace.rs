@@ -332,7 +332,7 @@ fn a_line_does_not_grow_while_its_application_comes_and_goes() {
         world.configure("app", json!({"suspend": false}));
         world.run(SECOND);
     }
-    let mut line = std::mem::take(&mut world.engine.seats.get_mut("app").unwrap().deletions);
+    let mut line = std::mem::take(&mut world.engine.applications.get_mut("app").unwrap().deletions);
     let places = std::iter::from_fn(|| lines::Line::next(&mut line, &[])).count();
     assert!(places <= 100, "{places} places for 100 robots");
 }
@@ -346,7 +346,7 @@ fn a_status_of_an_application_is_no_reason_to_look_at_its_robots() {
     world.delete_all();
     world.run(MINUTE);
     world.assert_waits("team/r-0000", "Suspended");
-    let looked = world.engine.looks;
+    let looked = world.engine.reconciles;
     let version = world.next_version();
     let object = world.applications.get_mut("app").unwrap();
     object["status"]["deleting"] = 7.into();
@@ -354,7 +354,7 @@ fn a_status_of_an_application_is_no_reason_to_look_at_its_robots() {
     world.show_application("app");
     world.run(MINUTE);
     assert_eq!(world.applications["app"]["status"]["deleting"], 100, "it is put right");
-    assert_eq!(world.engine.looks, looked, "robots were looked at");
+    assert_eq!(world.engine.reconciles, looked, "robots were looked at");
     world.configure("app", json!({"suspend": false}));
     world.run(SECOND);
     world.assert_gone("team/r-0000", "Deleted");
@@ -366,11 +366,11 @@ fn a_deletion_costs_as_many_looks_among_five_hundred_robots_as_among_twenty() {
         let mut world = World::led();
         world.crowd("team/r", settled, json!({}));
         world.run(MINUTE);
-        let before = world.engine.looks;
+        let before = world.engine.reconciles;
         world.delete("team/r-0000");
         world.run(10 * SECOND);
         world.assert_gone("team/r-0000", "Deleted");
-        world.engine.looks - before
+        world.engine.reconciles - before
     };
     let few = looks(20);
     assert!(few > 0 && few < 20, "{few}");
@@ -422,7 +422,7 @@ fn writes_that_nobody_waits_behind_open_the_way_for_no_more_at_once() {
         world.robot(&format!("team/r-{n}"), json!({}));
         world.run(SECOND);
     }
-    assert_eq!(world.engine.window.size(), 4);
+    assert_eq!(world.engine.writes.limit(), 4);
 }
 
 /// Robots that wait need not be looked at because a call of another one was answered.
@@ -433,10 +433,10 @@ fn an_answer_costs_those_in_line_no_look() {
     world.configure("app", json!({"requestsPerSecond": 1}));
     world.delete_all();
     world.run(20 * MS);
-    let looks = world.engine.looks;
+    let looks = world.engine.reconciles;
     world.run(SECOND);
     assert!(world.calls.len() <= 3);
-    assert!(world.engine.looks - looks < 30, "{} looks", world.engine.looks - looks);
+    assert!(world.engine.reconciles - looks < 30, "{} looks", world.engine.reconciles - looks);
 }
 
 #[test]

@@ -46,13 +46,13 @@ fn only_a_call_that_was_sent_after_the_refusal_proves_that_it_is_over() {
         // Every tenth call is refused at once, and the others succeed after two seconds.
         world.call_takes = 2 * SECOND;
         world.answering(move |call, _| Says::Code(if call.key.name.ends_with('7') { code } else { 0 }));
-        let looks = world.engine.looks;
+        let looks = world.engine.reconciles;
         world.delete_all();
         world.run(MINUTE);
         // About 400 went out in the two seconds until the first refusal.
         let calls = world.calls.len();
         assert!((150..700).contains(&calls), "{code}: {calls} calls in the first minute");
-        let (looks, robots) = (world.engine.looks - looks, 2000);
+        let (looks, robots) = (world.engine.reconciles - looks, 2000);
         assert!(looks < robots * 6, "{code}: {looks} looks at {robots} robots");
     }
 }
@@ -71,11 +71,15 @@ fn refusals_of_one_reason_are_written_once() {
     world.run(2 * MINUTE);
     let told = world.robots.keys().filter(|key| world.condition(key, "RobotDeleted").is_some()).count();
     assert_eq!(told, 1000, "each says why it waits");
-    let (written, looks) = (world.writes.len(), world.engine.looks);
+    let (written, looks) = (world.writes.len(), world.engine.reconciles);
     world.run(20 * MINUTE);
     let probes = 20;
     assert!(world.writes.len() - written <= 2 * probes, "{} writes", world.writes.len() - written);
-    assert!(world.engine.looks - looks <= 10 * probes, "{} looks", world.engine.looks - looks);
+    assert!(
+        world.engine.reconciles - looks <= 10 * u64::try_from(probes).unwrap(),
+        "{} looks",
+        world.engine.reconciles - looks
+    );
 }
 
 /// A robot that is refused for itself does not open the breaker again each time that it closes.

@@ -189,9 +189,9 @@ fn the_way_to_the_api_server_is_open_again_with_the_first_write_that_gets_throug
     world.failing(|_, _, _| Some(Fault::Refused(WriteError::Unreachable("no route".into()))));
     world.delete_all();
     world.run(MINUTE);
-    assert!(world.engine.cut_off.is_some());
+    assert!(world.engine.writes.health().next_try().is_some());
     world.healthy();
     world.run(2 * SECOND);
-    assert!(world.engine.cut_off.is_none());
+    assert!(world.engine.writes.health().next_try().is_none());
     assert!(world.robots.is_empty());
 }

@@ -3,7 +3,7 @@
 use std::{collections::HashSet, sync::Arc};
 
 /// So many names are kept before those that nobody holds any more are looked for.
-pub(super) const LEAST_NAMES: usize = 256;
+pub const LEAST_NAMES: usize = 256;
 
 /// Names of namespaces and applications. Tenants choose them, in any number.
 #[derive(Debug)]
@@ -37,7 +37,6 @@ impl Names {
         }
     }
 
-    #[cfg(test)]
     pub(super) fn len(&self) -> usize {
         self.all.len()
     }
