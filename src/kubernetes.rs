@@ -21,7 +21,7 @@ use kube::{
 use roomrobot_client::errors::{explain, is_unreachable};
 use roomrobot_core::{
     api_server::{FIELD_MANAGER, WRITE_TIMEOUT, classify, event_name, operations},
-    application::Spec,
+    application::StoredApplication,
     crd::{ROBOT_FINALIZER, RoomRobot, RtcApplication},
     endpoint::Allowed,
     engine::{Announcement, ApplicationWrite, Change, Write, WriteError},
@@ -92,10 +92,10 @@ pub async fn write_application(
     write: &ApplicationWrite,
     allowed: &Allowed,
     finalizer: &str,
-) -> Result<Spec, WriteError> {
+) -> Result<StoredApplication, WriteError> {
     let api = Api::<RtcApplication>::all(client.clone());
     let stored = change(&api, &write.name, &write.uid, &write.change, finalizer).await?;
-    Ok(Spec::read(stored, allowed))
+    Ok(StoredApplication::read(stored, allowed))
 }
 
 async fn change<K>(
@@ -142,21 +142,21 @@ fn goes(status: &Status) -> bool {
 ///
 /// # Errors
 /// As [`WriteError`] has them; only to be counted.
-pub async fn announce(
+pub async fn publish(
     client: &Client,
     announcement: &Announcement,
     pod: &str,
     own: &str,
 ) -> Result<(), WriteError> {
-    let publish = |namespace: &str| {
+    let create = |namespace: &str| {
         let mut event = event(announcement, pod);
         event.metadata.namespace = Some(namespace.to_owned());
         let api = Api::<Event>::namespaced(client.clone(), namespace);
         async move { api.create(&PostParams::default(), &event).await }
     };
     let published = async {
-        match publish(&announcement.namespace).await {
-            Err(kube::Error::Api(status)) if goes(&status) => publish(own).await,
+        match create(&announcement.namespace).await {
+            Err(kube::Error::Api(status)) if goes(&status) => create(own).await,
             result => result,
         }
     };

@@ -456,10 +456,10 @@ impl Hands {
                     let _ = done.send(Input::ApplicationWritten(write.name, Box::new(result)));
                 });
             }
-            Effect::Announce(announcement) => {
+            Effect::Publish(announcement) => {
                 let (pod, own) = (self.pod.clone(), self.namespace.clone());
                 tokio::spawn(async move {
-                    metrics.announced(&kubernetes::announce(&client, &announcement, &pod, &own).await);
+                    metrics.announced(&kubernetes::publish(&client, &announcement, &pod, &own).await);
                 });
             }
             Effect::ListAgain(round) => drop(self.rounds.send_replace(round)),

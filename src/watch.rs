@@ -15,7 +15,7 @@ use kube::{
 };
 use roomrobot_client::errors::explain;
 use roomrobot_core::{
-    application::{Credentials, Spec},
+    application::{Credentials, StoredApplication},
     crd::{GROUP, RtcApplication},
     endpoint::Allowed,
     engine::Input,
@@ -199,7 +199,9 @@ pub fn start(
         told.clone(),
         Inputs {
             begins: |round| Some(Input::ApplicationsListing(round)),
-            seen: move |application| Input::Application(Box::new(Spec::read(application, &allowed))),
+            seen: move |application| {
+                Input::Application(Box::new(StoredApplication::read(application, &allowed)))
+            },
             gone: Input::ApplicationGone,
             listed: Input::ApplicationsListed,
         },

@@ -7,7 +7,7 @@ use kube::{
     api::{DeleteParams, ListParams},
 };
 use roomrobot_core::{crd::RoomRobot, engine::Announcement, status::Reason};
-use roomrobot_operator::kubernetes::announce;
+use roomrobot_operator::kubernetes::publish;
 use serde_json::json;
 use std::time::Duration;
 use testbed::simulator::{Fault, Kind};
@@ -144,7 +144,7 @@ async fn an_event_in_a_namespace_that_has_just_begun_to_go_is_stored_with_the_op
         note: "nobody is there".to_owned(),
         at: Timestamp::now(),
     };
-    announce(&world.client, &announcement, "pod", "roomrobot-system").await.unwrap();
+    publish(&world.client, &announcement, "pod", "roomrobot-system").await.unwrap();
     let events = world.events_about("held").await;
     let places: Vec<_> = events.iter().map(|event| event.metadata.namespace.as_deref().unwrap()).collect();
     assert_eq!(places, ["roomrobot-system"]);

@@ -279,7 +279,8 @@ fn ten_thousand_waiting() -> (roomrobot_core::engine::Engine, roomrobot_core::en
             "spec": {"sdkAppId": 1_400_000_000 + n, "credentials": {"secretRef": {"name": "key"}}},
         });
         let application = serde_json::from_value(json).unwrap();
-        let application = roomrobot_core::application::Spec::read(application, &Allowed::default());
+        let application =
+            roomrobot_core::application::StoredApplication::read(application, &Allowed::default());
         engine.handle(Input::Application(Box::new(application)), now);
     }
     engine.handle(Input::RobotsListing(None, 1), now);

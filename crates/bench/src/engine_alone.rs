@@ -8,7 +8,7 @@ use super::{
 };
 use k8s_openapi::jiff::Timestamp;
 use roomrobot_core::{
-    application::{Credentials, Spec},
+    application::{Credentials, StoredApplication},
     call::{Outcome, Reply},
     crd::{APPLICATION_FINALIZER, ROBOT_FINALIZER},
     endpoint::Allowed,
@@ -106,7 +106,7 @@ impl Bench {
         this.take(Input::ApplicationsListing(1));
         for app in 0..applications {
             let stored = this.application(app);
-            let spec = Spec::read(read(stored.clone())?, &Allowed::default());
+            let spec = StoredApplication::read(read(stored.clone())?, &Allowed::default());
             this.stored.insert(name_of(app), stored);
             this.take(Input::Application(Box::new(spec)));
             let key = Credentials::Key(Sensitive::new("key".to_owned()));
@@ -206,10 +206,10 @@ impl Bench {
                     _ => set(stored, "/metadata/finalizers", json!([APPLICATION_FINALIZER])),
                 }
                 set(stored, "/metadata/resourceVersion", self.version.to_string().into());
-                let spec = Spec::read(read(stored.clone())?, &Allowed::default());
+                let spec = StoredApplication::read(read(stored.clone())?, &Allowed::default());
                 self.take(Input::ApplicationWritten(write.name.clone(), Box::new(Ok(spec))));
             }
-            Effect::Announce(announcement) => drop(black_box(announcement)),
+            Effect::Publish(announcement) => drop(black_box(announcement)),
             // The lists were of the first round already.
             Effect::WatchSecret(_) | Effect::ForgetSecret(_) | Effect::ListAgain(_) => {}
         }

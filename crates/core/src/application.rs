@@ -27,7 +27,7 @@ pub type Labels = BTreeMap<String, String>;
 
 /// What decisions need of a stored `RtcApplication`.
 #[derive(Clone, Debug)]
-pub struct Spec {
+pub struct StoredApplication {
     /// `metadata.name`
     pub name: Arc<str>,
     /// `metadata.uid`
@@ -64,7 +64,7 @@ pub struct Spec {
     pub counts: (Option<i64>, Option<i64>),
 }
 
-impl Spec {
+impl StoredApplication {
     /// Reads a stored application.
     #[must_use]
     pub fn read(stored: RtcApplication, allowed: &Allowed) -> Self {
@@ -166,16 +166,16 @@ struct Signature {
 
 /// Whether the credentials are trusted.
 #[derive(Clone, Debug, PartialEq, Eq)]
-enum Trust {
+enum CircuitBreaker {
     /// Nothing was accepted yet with these credentials: few calls at a time, so that a wrong key costs few.
-    Unproven {
+    HalfOpen {
         /// How many calls may wait for an answer at once.
         at_once: u32,
     },
     /// A call was accepted.
-    Proven,
+    Closed,
     /// They were refused.
-    Refused(Refusal),
+    Open(Refusal),
 }
 
 /// What the room engine refuses: the credentials, or one command.
@@ -200,9 +200,9 @@ type PerCommand<T> = [T; 2];
 #[derive(Clone, Debug)]
 pub struct Application {
     /// What is stored in Kubernetes.
-    pub spec: Spec,
+    pub spec: StoredApplication,
     credentials: Credentials,
-    trust: Trust,
+    breaker: CircuitBreaker,
     /// The commands that are refused for want of a permission or a package; the other goes on.
     refused: PerCommand<Option<Refusal>>,
     /// What was last said of the credentials, and of each command, with the code: said again where it is refused again.
@@ -307,12 +307,12 @@ impl Application {
     /// An application whose Secret has not been looked at yet; `signatures` is the number of the last signature under
     /// its name, 0 where there was none.
     #[must_use]
-    pub fn new(spec: Spec, signatures: u64) -> Self {
+    pub fn new(spec: StoredApplication, signatures: u64) -> Self {
         let verified = spec.verified;
         Self {
             spec,
             credentials: Credentials::Unknown,
-            trust: Trust::Unproven { at_once: 1 },
+            breaker: CircuitBreaker::HalfOpen { at_once: 1 },
             refused: [None, None],
             said: [None, None, None],
             verified,
@@ -326,7 +326,7 @@ impl Application {
     }
 
     /// Takes a newer version of the stored object; true if what was learnt from calls no longer counts.
-    pub fn update(&mut self, spec: Spec) -> bool {
+    pub fn update(&mut self, spec: StoredApplication) -> bool {
         let changed = spec.generation != self.spec.generation;
         let caller_changed = spec.identifier != self.spec.identifier || spec.endpoint != self.spec.endpoint;
         let secret_changed = spec.secret != self.spec.secret;
@@ -359,7 +359,7 @@ impl Application {
 
     /// What was learnt from calls no longer counts.
     pub fn start_afresh(&mut self) {
-        self.trust = Trust::Unproven { at_once: 1 };
+        self.breaker = CircuitBreaker::HalfOpen { at_once: 1 };
         self.refused = [None, None];
         self.signature = None;
         self.current = UnderWay::default();
@@ -394,9 +394,9 @@ impl Application {
 
     /// What stands in the way of this command, as far as the room engine refused something.
     fn refusal(&self, operation: Operation) -> Option<&Refusal> {
-        match &self.trust {
-            Trust::Refused(refusal) => Some(refusal),
-            Trust::Unproven { .. } | Trust::Proven => {
+        match &self.breaker {
+            CircuitBreaker::Open(refusal) => Some(refusal),
+            CircuitBreaker::HalfOpen { .. } | CircuitBreaker::Closed => {
                 self.refused.get(operation as usize).and_then(Option::as_ref)
             }
         }
@@ -445,12 +445,12 @@ impl Application {
     /// Whether its calls go out: open as soon as one of the commands is refused.
     #[must_use]
     pub fn breaker(&self) -> Breaker {
-        match self.trust {
+        match self.breaker {
             _ if !self.able() => Breaker::Off,
-            Trust::Refused(_) => Breaker::Open,
+            CircuitBreaker::Open(_) => Breaker::Open,
             _ if self.refused.iter().any(Option::is_some) => Breaker::Open,
-            Trust::Proven => Breaker::Closed,
-            Trust::Unproven { .. } => Breaker::Trial,
+            CircuitBreaker::Closed => Breaker::Closed,
+            CircuitBreaker::HalfOpen { .. } => Breaker::Trial,
         }
     }
 
@@ -464,10 +464,10 @@ impl Application {
     /// answers take no deletion's place; calls with an earlier signature take no place of those that try a new one.
     #[must_use]
     pub fn may_call(&self, operation: Operation, now: Duration) -> bool {
-        let (most, calls) = match self.trust {
-            Trust::Unproven { at_once } => (at_once, self.current),
-            Trust::Proven => (MOST_IN_FLIGHT, self.under_way),
-            Trust::Refused(_) => return false,
+        let (most, calls) = match self.breaker {
+            CircuitBreaker::HalfOpen { at_once } => (at_once, self.current),
+            CircuitBreaker::Closed => (MOST_IN_FLIGHT, self.under_way),
+            CircuitBreaker::Open(_) => return false,
         };
         let counted = match operation {
             Operation::DeleteRobot => calls.deletions,
@@ -509,9 +509,9 @@ impl Application {
     #[must_use]
     pub fn probe_at(&self, operation: Operation) -> Option<Duration> {
         let own = self.refused.get(operation as usize).and_then(Option::as_ref);
-        let all = match &self.trust {
-            Trust::Refused(refusal) => Some(refusal),
-            Trust::Unproven { .. } | Trust::Proven => None,
+        let all = match &self.breaker {
+            CircuitBreaker::Open(refusal) => Some(refusal),
+            CircuitBreaker::HalfOpen { .. } | CircuitBreaker::Closed => None,
         };
         let at = all.into_iter().chain(own).map(|refusal| refusal.probe_at).max()?;
         self.able().then_some(at.max(self.hold_off))
@@ -524,9 +524,9 @@ impl Application {
 
     fn next_probe(&mut self, operation: Operation, at: Duration) {
         let own = self.refused.get_mut(operation as usize).and_then(Option::as_mut);
-        let all = match &mut self.trust {
-            Trust::Refused(refusal) => Some(refusal),
-            Trust::Unproven { .. } | Trust::Proven => None,
+        let all = match &mut self.breaker {
+            CircuitBreaker::Open(refusal) => Some(refusal),
+            CircuitBreaker::HalfOpen { .. } | CircuitBreaker::Closed => None,
         };
         for refusal in all.into_iter().chain(own) {
             refusal.probe_at = at;
@@ -615,7 +615,7 @@ impl Application {
         };
         if !verdict {
             // No verdict, no proof: a few more may try, so that a dead endpoint shows on every robot in time.
-            if let Trust::Unproven { at_once } = &mut self.trust {
+            if let CircuitBreaker::HalfOpen { at_once } = &mut self.breaker {
                 *at_once = (*at_once * 2).min(MOST_IN_FLIGHT);
             }
             return Effect::None;
@@ -624,13 +624,13 @@ impl Application {
             return Effect::None;
         }
         let mut effect = Effect::None;
-        let proven = match &self.trust {
-            Trust::Proven => false,
-            Trust::Unproven { .. } => true,
-            Trust::Refused(refusal) => started > refusal.since,
+        let proven = match &self.breaker {
+            CircuitBreaker::Closed => false,
+            CircuitBreaker::HalfOpen { .. } => true,
+            CircuitBreaker::Open(refusal) => started > refusal.since,
         };
         if proven {
-            self.trust = Trust::Proven;
+            self.breaker = CircuitBreaker::Closed;
             self.verified = true;
             effect = Effect::Changed;
         }
@@ -673,8 +673,8 @@ impl Application {
                 hold
             }
         };
-        let known = match &self.trust {
-            Trust::Refused(refusal) if credentials => Some(refusal),
+        let known = match &self.breaker {
+            CircuitBreaker::Open(refusal) if credentials => Some(refusal),
             _ if credentials => None,
             _ => self.refused.get(operation as usize).and_then(Option::as_ref),
         };
@@ -684,7 +684,7 @@ impl Application {
         let latest = known.filter(|_| !news).map_or(latest, |known| known.latest.clone());
         let refusal = Refusal { hold, latest, code, since: now, probe_at };
         if credentials {
-            self.trust = Trust::Refused(refusal);
+            self.breaker = CircuitBreaker::Open(refusal);
         } else if let Some(refused) = self.refused.get_mut(operation as usize) {
             *refused = Some(refusal);
         }

@@ -29,16 +29,16 @@
 
 mod applications;
 mod calls;
+mod concurrency_limit;
 mod counts;
 mod events;
 mod leadership;
-mod lines;
 mod messages;
+mod queue;
 mod snapshot;
 #[cfg(test)]
 mod tests;
 mod views;
-mod window;
 mod write_health;
 mod writes;
 
@@ -242,7 +242,7 @@ impl Engine {
     /// Does what is due, and hands out everything that is to be done.
     pub fn advance(&mut self, now: Now) -> Vec<Effect> {
         while let Some(id) = self.robots.take_due(now.since_start) {
-            self.touch(id, now);
+            self.reconcile(id, now);
         }
         if self.leadership.is_active() {
             self.tick_applications(now);
@@ -328,7 +328,7 @@ impl Engine {
         {
             self.application_robots_changed(&name, now);
         }
-        self.touch(id, now);
+        self.reconcile(id, now);
     }
 
     /// A robot that may take over a removal releases the deletions of others that stand for the same robot. Where others
@@ -343,7 +343,7 @@ impl Engine {
             .filter(|other| self.robots.get(*other).is_some_and(|other| other.robot.deleting_since.is_some()))
             .collect();
         for rival in rivals {
-            self.touch(rival, now);
+            self.reconcile(rival, now);
         }
     }
 
@@ -469,16 +469,16 @@ impl Engine {
                 .filter(|entry| entry.robot.key.namespace == *name)
                 .for_each(Entry::try_writes_at_once);
         }
-        self.recount_and_touch_where(now, |entry| {
+        self.recount_and_reconcile_where(now, |entry| {
             entry.robot.key.namespace == *name && (appeared || !entry.robot.accepted())
         });
     }
 
-    fn touch_everything(&mut self, now: Now) {
-        self.touch_where(now, |_| true);
+    fn reconcile_everything(&mut self, now: Now) {
+        self.reconcile_where(now, |_| true);
         let names: Vec<_> = self.applications.keys().cloned().collect();
         for name in names {
-            self.touch_application(&name, now);
+            self.reconcile_application(&name, now);
         }
     }
 
@@ -486,16 +486,16 @@ impl Engine {
         self.robots.iter().filter(|(_, entry)| which(entry)).map(|(id, _)| id).collect()
     }
 
-    fn recount_and_touch_where(&mut self, now: Now, which: impl Fn(&Entry) -> bool) {
+    fn recount_and_reconcile_where(&mut self, now: Now, which: impl Fn(&Entry) -> bool) {
         for id in self.ids_where(which) {
             self.recount(id, now);
-            self.touch(id, now);
+            self.reconcile(id, now);
         }
     }
 
-    fn touch_where(&mut self, now: Now, which: impl Fn(&Entry) -> bool) {
+    fn reconcile_where(&mut self, now: Now, which: impl Fn(&Entry) -> bool) {
         for id in self.ids_where(which) {
-            self.touch(id, now);
+            self.reconcile(id, now);
         }
     }
 
@@ -564,7 +564,7 @@ impl Engine {
     }
 
     /// Looks at `id` again and puts it in the line that its next step needs.
-    fn touch(&mut self, id: Id, now: Now) {
+    fn reconcile(&mut self, id: Id, now: Now) {
         if !self.leadership.is_active() {
             return;
         }

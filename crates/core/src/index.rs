@@ -85,7 +85,7 @@ pub enum State {
     /// Nothing.
     Idle,
     /// In line for a write.
-    WriteQueued(Lane),
+    WriteQueued(Priority),
     /// In line for this call.
     CallQueued(Operation),
     /// A write is under way.
@@ -98,7 +98,7 @@ pub enum State {
 
 /// Writes by how urgent they are, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Lane {
+pub enum Priority {
     /// What ends a deletion with the room engine's answer.
     Final,
     /// What ends one without a call.

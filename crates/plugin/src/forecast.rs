@@ -13,7 +13,7 @@ use k8s_openapi::{
 };
 use kube::{Api, ResourceExt as _};
 use roomrobot_core::{
-    application::{Credentials, Spec},
+    application::{Credentials, StoredApplication},
     codes::Operation,
     crd::{APPLICATION_FINALIZER, Credentials as Reference, RtcApplication, RtcApplicationSpec, SecretRef},
     endpoint::{Allowed, Endpoint},
@@ -214,7 +214,7 @@ fn engine(stored: &Stored, doomed: &BTreeSet<Key>, now: Now) -> Engine {
         // Its in-use finalizer is on as soon as a robot refers to it; whether it already is, decides nothing here.
         application.metadata.finalizers = Some(vec![APPLICATION_FINALIZER.to_owned()]);
         names.insert(application.name_any().into());
-        input(Input::Application(Box::new(Spec::read(application, &allowed))));
+        input(Input::Application(Box::new(StoredApplication::read(application, &allowed))));
     }
     input(Input::ApplicationsListed(names));
     for (name, secret) in &stored.secrets {

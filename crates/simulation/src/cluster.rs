@@ -8,7 +8,7 @@ use kube::core::{
 };
 use roomrobot_core::api_server;
 use roomrobot_core::{
-    application::{Labels, Spec},
+    application::{Labels, StoredApplication},
     crd::{ROBOT_FINALIZER, RtcApplication},
     endpoint::Allowed,
     engine::{ApplicationWrite, Change, Write},
@@ -61,13 +61,13 @@ impl Object {
 #[derive(Debug)]
 pub struct App {
     pub json: Value,
-    pub spec: Spec,
+    pub spec: StoredApplication,
 }
 
 impl App {
     fn new(json: Value) -> Self {
         let stored = RtcApplication::deserialize(&json).expect("a stored RtcApplication can be read");
-        Self { spec: Spec::read(stored, &Allowed::default()), json }
+        Self { spec: StoredApplication::read(stored, &Allowed::default()), json }
     }
 
     fn is_free(&self) -> bool {
@@ -269,7 +269,11 @@ impl Cluster {
     }
 
     /// Takes a write of the operator to an RtcApplication.
-    pub fn write_application(&mut self, write: &ApplicationWrite, finalizer: &str) -> Result<Spec, Status> {
+    pub fn write_application(
+        &mut self,
+        write: &ApplicationWrite,
+        finalizer: &str,
+    ) -> Result<StoredApplication, Status> {
         let Some(before) = self.applications.get(&*write.name).cloned() else {
             return Err(not_found("rtcapplications", &write.name));
         };

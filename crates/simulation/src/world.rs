@@ -745,7 +745,7 @@ impl World {
                     self.later(Duration::ZERO, begin);
                 }
             }
-            Effect::Announce(_) => {}
+            Effect::Publish(_) => {}
             Effect::WatchSecret(name) => {
                 replica.streams.push(Stream::new(Shows::Secret(name), self.now));
                 let (stream, generation) = (replica.streams.len() - 1, 0);

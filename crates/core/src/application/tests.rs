@@ -46,8 +46,8 @@ fn stored(spec: Value) -> RtcApplication {
     serde_json::from_value(object).unwrap()
 }
 
-fn spec(changes: Value) -> Spec {
-    Spec::read(stored(changes), &Allowed::default())
+fn spec(changes: Value) -> StoredApplication {
+    StoredApplication::read(stored(changes), &Allowed::default())
 }
 
 /// An application, and the time that its calls happen at.
@@ -174,7 +174,11 @@ fn an_endpoint_that_may_not_be_called_is_told_without_what_it_hides() {
         assert!(refused.contains(why) && !refused.contains("hidden"), "{refused}");
     }
     let allowed = Allowed::new(["http://127.0.0.1:9000".parse().unwrap()]);
-    assert!(Spec::read(stored(json!({"endpoint": "http://127.0.0.1:9000"})), &allowed).endpoint.is_ok());
+    assert!(
+        StoredApplication::read(stored(json!({"endpoint": "http://127.0.0.1:9000"})), &allowed)
+            .endpoint
+            .is_ok()
+    );
 }
 
 #[test]
@@ -291,7 +295,7 @@ fn an_application_is_ready_with_its_key_and_verified_by_a_call() {
 fn an_application_that_is_being_deleted_names_who_holds_it() {
     let mut object = stored(json!({}));
     let message = |object: RtcApplication, held_by| {
-        let mut application = Application::new(Spec::read(object, &Allowed::default()), 0);
+        let mut application = Application::new(StoredApplication::read(object, &Allowed::default()), 0);
         application.set_credentials(Credentials::Missing);
         application.wanted(&Told { held_by, ..Told::default() }).remove(0).message
     };
@@ -301,7 +305,7 @@ fn an_application_that_is_being_deleted_names_who_holds_it() {
     assert_eq!(message(object.clone(), None), plain);
     let waits = format!("{plain}; it is being deleted and waits for RoomRobot a/b");
     assert_eq!(message(object.clone(), Some("RoomRobot a/b")), waits);
-    let mut serving = Application::new(Spec::read(object, &Allowed::default()), 0);
+    let mut serving = Application::new(StoredApplication::read(object, &Allowed::default()), 0);
     serving.set_credentials(key(KEY));
     assert!(
         serving.hold(Operation::DeleteRobot).is_none()
@@ -744,7 +748,7 @@ fn a_given_signature_is_sent_as_it_is() {
 // Restarts.
 
 /// An application whose stored condition says `reason`, as generation 1 of it was seen.
-fn told(reason: Reason, generation: i64) -> Spec {
+fn told(reason: Reason, generation: i64) -> StoredApplication {
     let mut object = stored(json!({}));
     let wanted = [Wanted::new(Kind::Ready, Is::True, reason, "told before")];
     let now = serde_json::from_value(json!("2026-01-01T00:00:00Z")).unwrap();
@@ -753,7 +757,7 @@ fn told(reason: Reason, generation: i64) -> Spec {
         conditions: Conditions::default().with(&wanted, 1, now),
         ..Default::default()
     });
-    Spec::read(object, &Allowed::default())
+    StoredApplication::read(object, &Allowed::default())
 }
 
 #[test]
@@ -817,7 +821,7 @@ fn verified_is_read_from_ready_alone() {
             conditions: Conditions::default().with(&[Wanted::new(of, is, reason, "told before")], 1, now),
             ..Default::default()
         });
-        assert!(!Spec::read(object, &Allowed::default()).verified, "{of:?} {is:?} {reason:?}");
+        assert!(!StoredApplication::read(object, &Allowed::default()).verified, "{of:?} {is:?} {reason:?}");
     }
 }
 

@@ -2,10 +2,10 @@
 
 use super::{
     Announcement, ApplicationWrite, Change, Effect, Engine, Entry, Now, State, WriteError, calls::Telling,
-    counts::RobotCounts, events::Topic, lines::CallLine, writes,
+    counts::RobotCounts, events::Topic, queue::CallLine, writes,
 };
 use crate::{
-    application::{Application, Credentials, Spec, Told},
+    application::{Application, Credentials, StoredApplication, Told},
     crd::APPLICATION_FINALIZER,
     index::Id,
     plan,
@@ -172,12 +172,13 @@ impl Retry {
 }
 
 impl Engine {
-    pub(super) fn store_application(&mut self, mut spec: Spec, now: Now) {
+    pub(super) fn store_application(&mut self, mut spec: StoredApplication, now: Now) {
         spec.name = self.robots.intern(&spec.name);
         spec.finalizers = Finalizers::read(&spec.finalizer_names, &self.settings.application_finalizer());
         let name = Arc::clone(&spec.name);
         let sdk_app_id = spec.sdk_app_id;
-        let what_decides = |spec: &Spec| (spec.generation, spec.deleting, spec.finalizers.ours.is_some());
+        let what_decides =
+            |spec: &StoredApplication| (spec.generation, spec.deleting, spec.finalizers.ours.is_some());
         let (mut decides, mut afresh) = (true, true);
         match self.applications.get_mut(&name) {
             Some(state) if state.application.spec.uid == spec.uid => {
@@ -221,11 +222,11 @@ impl Engine {
         if self.leadership.is_active() {
             if decides {
                 // Acceptance, holds and rivals all depend on the application, but on nothing of its status.
-                self.recount_and_touch_where(now, |entry| {
+                self.recount_and_reconcile_where(now, |entry| {
                     entry.robot.application == name
                         && (!entry.robot.accepted() || entry.robot.deleting_since.is_some())
                 });
-                self.touch_unfinished(&name, now);
+                self.reconcile_unfinished(&name, now);
             }
             self.application_robots_changed(&name, now);
         }
@@ -265,7 +266,7 @@ impl Engine {
                     }
                 }
                 self.recount(id, now);
-                self.touch(id, now);
+                self.reconcile(id, now);
             }
         }
     }
@@ -324,8 +325,8 @@ impl Engine {
             .collect();
         for name in users {
             self.forget_waits(&name);
-            self.touch_unfinished(&name, now);
-            self.touch_application(&name, now);
+            self.reconcile_unfinished(&name, now);
+            self.reconcile_application(&name, now);
         }
     }
 
@@ -355,7 +356,7 @@ impl Engine {
         };
         state.coarse.dirty = true;
         state.unused_since = if used { None } else { state.unused_since.or(Some(now.since_start)) };
-        self.touch_application(name, now);
+        self.reconcile_application(name, now);
     }
 
     /// Does what is due for the applications.
@@ -367,7 +368,7 @@ impl Engine {
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in due {
-            self.touch_application(&name, now);
+            self.reconcile_application(&name, now);
         }
     }
 
@@ -405,7 +406,7 @@ impl Engine {
     }
 
     /// Looks at the application again: its finalizer first, then its status.
-    pub(super) fn touch_application(&mut self, name: &Arc<str>, now: Now) {
+    pub(super) fn reconcile_application(&mut self, name: &Arc<str>, now: Now) {
         if !self.leadership.is_active() || self.leadership.only_records() {
             return;
         }
@@ -550,7 +551,7 @@ impl Engine {
     pub(super) fn application_written(
         &mut self,
         name: &Arc<str>,
-        result: Result<Spec, WriteError>,
+        result: Result<StoredApplication, WriteError>,
         now: Now,
     ) {
         self.writes.end_application();
@@ -577,7 +578,7 @@ impl Engine {
                     let before = state.telling_after;
                     let ready = state.told.iter().find(|want| want.kind == Kind::Ready).cloned();
                     if let Some(ready) = ready.filter(|ready| Some(ready.reason) != before) {
-                        self.announce_application(name, &spec.uid, ready, now);
+                        self.publish_about_application(name, &spec.uid, ready, now);
                     }
                 }
                 self.store_application(spec, now);
@@ -612,22 +613,22 @@ impl Engine {
                 let what = format!("The cluster refuses a write of the status of RtcApplication {name}");
                 let text = plan::write_refused(&what, &words);
                 let ready = Wanted::new(Kind::Ready, Is::False, Reason::WriteRefused, text);
-                self.announce_application(name, &uid, ready, now);
+                self.publish_about_application(name, &uid, ready, now);
             }
             return;
         }
         if state.refused.replace(words).is_none() {
-            self.touch_where(now, |entry| entry.robot.application == *name && !entry.robot.accepted());
+            self.reconcile_where(now, |entry| entry.robot.application == *name && !entry.robot.accepted());
         }
     }
 
     /// An Event for `ready`, a Ready condition with another reason than before.
-    fn announce_application(&mut self, name: &Arc<str>, uid: &str, ready: Wanted, now: Now) {
+    fn publish_about_application(&mut self, name: &Arc<str>, uid: &str, ready: Wanted, now: Now) {
         let well = ready.is == Is::True;
         if !self.events.take(if well { Topic::News } else { Topic::Warning }, now.since_start) {
             return;
         }
-        self.effects.push(Effect::Announce(Box::new(Announcement {
+        self.effects.push(Effect::Publish(Box::new(Announcement {
             // The API takes an Event about a cluster-scoped object in this namespace only.
             namespace: "default".into(),
             kind: "RtcApplication",

@@ -1,13 +1,13 @@
 //! Calls to the room engine: who may call, when, and what an answer means.
 
-use super::{Answer, Call, Effect, Engine, Entry, Now, applications::ApplicationState, lines::Line as _};
+use super::{Answer, Call, Effect, Engine, Entry, Now, applications::ApplicationState, queue::Line as _};
 use crate::{
     application, backoff,
     call::{Outcome, Target, Trouble, TroubleKind},
     codes::Operation,
     index::{Id, State},
-    pace::{Arrival, Pace},
     plan::{self, Attempt, Hold, Step},
+    rate_limiter::{Arrival, RateLimiter},
     status::Reason,
 };
 use std::{
@@ -49,7 +49,7 @@ pub(super) struct Telling {
 /// What calls share beyond one application: the quota of an SDKAppID.
 #[derive(Debug, Default)]
 pub(super) struct Calls {
-    paces: HashMap<(u32, Operation), Pace>,
+    limiters: HashMap<(u32, Operation), RateLimiter>,
     /// How many applications share an SDKAppID.
     sharers: HashMap<u32, u32>,
     /// Whose turn it is among the applications of one SDKAppID.
@@ -70,15 +70,15 @@ impl Calls {
     }
 
     /// The pace of one SDKAppID and command, where it is known.
-    pub(super) fn pace(&self, sdk_app_id: u32, operation: Operation) -> Option<&Pace> {
-        self.paces.get(&(sdk_app_id, operation))
+    pub(super) fn limiter(&self, sdk_app_id: u32, operation: Operation) -> Option<&RateLimiter> {
+        self.limiters.get(&(sdk_app_id, operation))
     }
 
-    fn pace_mut(&mut self, sdk_app_id: u32, operation: Operation) -> &mut Pace {
-        self.paces.entry((sdk_app_id, operation)).or_insert_with(|| Pace::new(1))
+    fn limiter_mut(&mut self, sdk_app_id: u32, operation: Operation) -> &mut RateLimiter {
+        self.limiters.entry((sdk_app_id, operation)).or_insert_with(|| RateLimiter::new(1))
     }
 
-    /// Sets the paces of one SDKAppID to the lowest of the `limits` of the applications that share them.
+    /// Sets the limiters of one SDKAppID to the lowest of the `limits` of the applications that share them.
     fn share(&mut self, sdk_app_id: u32, limits: &[u32]) {
         let Some(limit) = limits.iter().copied().min() else {
             // What went out for the last of them still counts for the next.
@@ -87,7 +87,7 @@ impl Calls {
         };
         self.sharers.insert(sdk_app_id, u32::try_from(limits.len()).unwrap_or(u32::MAX));
         for operation in Operation::ALL {
-            self.pace_mut(sdk_app_id, operation).set_limit(limit);
+            self.limiter_mut(sdk_app_id, operation).set_limit(limit);
         }
     }
 
@@ -129,7 +129,7 @@ impl Engine {
             for operation in Operation::ALL {
                 while self
                     .calls
-                    .pace_mut(sdk_app_id, operation)
+                    .limiter_mut(sdk_app_id, operation)
                     .next()
                     .is_some_and(|at| at <= now.since_start)
                 {
@@ -137,7 +137,7 @@ impl Engine {
                         break;
                     };
                     if self.send_call(id, sdk_app_id, operation, now) {
-                        self.calls.pace_mut(sdk_app_id, operation).take(now.since_start);
+                        self.calls.limiter_mut(sdk_app_id, operation).take(now.since_start);
                     } else {
                         // No signature to be had: looked at again when its application can call.
                         self.set_state(id, State::Idle);
@@ -153,7 +153,7 @@ impl Engine {
         self.applications.values().filter(waits).map(|state| state.application.spec.sdk_app_id).collect()
     }
 
-    /// Sets the paces of one SDKAppID to the lowest rate of the applications that share them.
+    /// Sets the limiters of one SDKAppID to the lowest rate of the applications that share them.
     pub(super) fn share_paces(&mut self, sdk_app_id: u32) {
         let sharers = self
             .applications
@@ -222,10 +222,10 @@ impl Engine {
             if probes && matches!(step, Some(Step::Report(_))) {
                 // It was never called for: that a call may follow has to be stored first.
                 self.applications.get_mut(name)?.prober = Some(id);
-                self.touch(id, now);
+                self.reconcile(id, now);
                 return None;
             }
-            self.touch(id, now);
+            self.reconcile(id, now);
         }
     }
 
@@ -336,7 +336,7 @@ impl Engine {
             state.application.ended(call.operation, call.signature);
         }
         self.set_state(call.id, State::Idle);
-        self.touch(call.id, now);
+        self.reconcile(call.id, now);
     }
 
     pub(super) fn answered(&mut self, answer: Answer, now: Now) {
@@ -351,9 +351,9 @@ impl Engine {
             }
             Outcome::Reply(_) | Outcome::Trouble(_) => Arrival::Known,
         };
-        self.calls.pace_mut(sdk_app_id, operation).ended(started, arrived, now.since_start);
+        self.calls.limiter_mut(sdk_app_id, operation).ended(started, arrived, now.since_start);
         if class.rule().slows_down {
-            self.calls.pace_mut(sdk_app_id, operation).throttled(started, now.since_start);
+            self.calls.limiter_mut(sdk_app_id, operation).throttled(started, now.since_start);
         }
         let effect = self.applications.get_mut(&name).map_or(application::Effect::None, |state| {
             let wall = now.wall.as_second();
@@ -366,7 +366,7 @@ impl Engine {
                 // Not an answer to the command: the same call goes out again with the new signature.
                 self.queue_call(id, operation, true);
                 // Unless something else has come up meanwhile.
-                self.touch(id, now);
+                self.reconcile(id, now);
             } else {
                 let memory = &mut entry.memory;
                 let same = memory
@@ -398,7 +398,7 @@ impl Engine {
                 // that no write has failed to store.
                 (entry.failed_writes, entry.blocked_until) = (0, Duration::ZERO);
                 self.recount(id, now);
-                self.touch(id, now);
+                self.reconcile(id, now);
             }
         }
         if arrived == Arrival::Unknown {
@@ -409,7 +409,7 @@ impl Engine {
         }
         if effect == application::Effect::Changed {
             self.tell_robots_of(&name, operation);
-            self.touch_application(&name, now);
+            self.reconcile_application(&name, now);
         }
     }
 
@@ -427,8 +427,8 @@ impl Engine {
 
     /// Whether calls of the application's SDKAppID are not answered any more.
     fn unheard(&self, state: &ApplicationState, operation: Operation) -> bool {
-        let pace = self.calls.pace(state.application.spec.sdk_app_id, operation);
-        pace.is_some_and(Pace::unheard)
+        let pace = self.calls.limiter(state.application.spec.sdk_app_id, operation);
+        pace.is_some_and(RateLimiter::unheard)
     }
 
     /// The reason of that where robots stay in line.
@@ -493,7 +493,7 @@ impl Engine {
         };
         telling.after = Some(id);
         if self.robots.get(id).is_some_and(Entry::in_line) {
-            self.touch(id, now);
+            self.reconcile(id, now);
         }
         true
     }
@@ -515,14 +515,14 @@ impl Engine {
     }
 
     /// Looks again at every robot that waits for its application.
-    pub(super) fn touch_unfinished(&mut self, name: &Arc<str>, now: Now) {
+    pub(super) fn reconcile_unfinished(&mut self, name: &Arc<str>, now: Now) {
         let waiting: Vec<Id> = self
             .applications
             .counts(name)
             .map(|counts| counts.unfinished.iter().copied().collect())
             .unwrap_or_default();
         for id in waiting {
-            self.touch(id, now);
+            self.reconcile(id, now);
         }
         // Nobody who was in line for an application that can make no call is in line any more.
         let Some(state) =
@@ -574,8 +574,8 @@ impl Engine {
                     None => application.held_off_until(now)?,
                 };
                 let ready = self.retry_after(state).map_or(ready, |until| ready.max(until));
-                let pace = self.calls.pace(application.spec.sdk_app_id, operation);
-                let next = pace.map_or(Some(Duration::ZERO), Pace::next)?;
+                let pace = self.calls.limiter(application.spec.sdk_app_id, operation);
+                let next = pace.map_or(Some(Duration::ZERO), RateLimiter::next)?;
                 Some(ready.max(next))
             })
             .min();
@@ -584,7 +584,7 @@ impl Engine {
 }
 
 impl ApplicationState {
-    fn line(&mut self, operation: Operation) -> &mut super::lines::CallLine {
+    fn line(&mut self, operation: Operation) -> &mut super::queue::CallLine {
         match operation {
             Operation::DeleteRobot => &mut self.deletions,
             Operation::AddRobot => &mut self.additions,

@@ -146,7 +146,7 @@ impl Engine {
             for id in self.ids_where(|_| true) {
                 self.recount(id, now);
             }
-            self.touch_everything(now);
+            self.reconcile_everything(now);
         }
     }
 
@@ -169,7 +169,7 @@ impl Engine {
         for name in names {
             self.application_afresh(&name);
         }
-        self.touch_everything(now);
+        self.reconcile_everything(now);
     }
 
     /// Puts the first call off where `robot` shows that the process before this one still records its answers.

@@ -1,7 +1,7 @@
 //! What goes in and out of the engine: inputs, effects, and what they carry.
 
 use crate::{
-    application::{Credentials, Labels, Spec},
+    application::{Credentials, Labels, StoredApplication},
     call::{Caller, Outcome, Target},
     codes::Operation,
     index::Id,
@@ -35,7 +35,7 @@ pub enum Input {
     /// thing that it tells.
     RobotsCut(Option<Arc<str>>),
     /// An RtcApplication as it is stored now.
-    Application(Box<Spec>),
+    Application(Box<StoredApplication>),
     /// An RtcApplication is gone.
     ApplicationGone(Arc<str>),
     /// A list of all RtcApplications begins, in this round: see [`Effect::ListAgain`].
@@ -55,7 +55,7 @@ pub enum Input {
     /// A write to a RoomRobot ended.
     Written(Id, Box<Result<Robot, WriteError>>),
     /// A write to an RtcApplication ended.
-    ApplicationWritten(Arc<str>, Box<Result<Spec, WriteError>>),
+    ApplicationWritten(Arc<str>, Box<Result<StoredApplication, WriteError>>),
     /// A call was not sent after all: this process might not act any more.
     Unsent(Box<Call>),
     /// This process may act from now on.
@@ -152,7 +152,7 @@ pub enum Effect {
     /// as the moment in which it got the right to.
     ListAgain(u32),
     /// Publish an Event, if it can be done.
-    Announce(Box<Announcement>),
+    Publish(Box<Announcement>),
     /// Watch this Secret, and send [`Input::Secret`] for each state of it.
     WatchSecret(Arc<str>),
     /// Watch this Secret no more.

@@ -204,7 +204,7 @@ impl Engine {
         let Some(shared) = all.get(&sdk_app_id) else { return Vec::new() };
         let quota = |((operation, in_line), waiting)| {
             let calls = self.leadership.leads() && state.application.calls(operation);
-            let pace = self.calls.pace(sdk_app_id, operation);
+            let pace = self.calls.limiter(sdk_app_id, operation);
             let pace = pace.map_or(f64::from(shared.limit), |pace| pace.rate_at(now.since_start));
             let in_line = u32::try_from(in_line).unwrap_or(u32::MAX);
             QuotaSnapshot {

@@ -24,7 +24,7 @@ mod views;
 
 use super::*;
 use crate::{
-    application::{Credentials, Spec},
+    application::{Credentials, StoredApplication},
     call::{Outcome, Reply, TroubleKind},
     crd::{ROBOT_FINALIZER, RoomRobot, RtcApplication},
     robot::Stored,
@@ -491,7 +491,12 @@ impl World {
         Ok(read(&object))
     }
 
-    fn store_application(&mut self, name: &str, uid: &str, change: &Change) -> Result<Spec, WriteError> {
+    fn store_application(
+        &mut self,
+        name: &str,
+        uid: &str,
+        change: &Change,
+    ) -> Result<StoredApplication, WriteError> {
         let version = self.version + 1;
         let before = self.applications.get(name).ok_or(WriteError::NotFound)?;
         let mut object = before.clone();
@@ -645,7 +650,7 @@ impl World {
                 self.application_writes.push(Wrote { at: self.now, name, change });
                 self.begin_write(Coming::ApplicationWrite(write));
             }
-            Effect::Announce(event) => self.events.push(*event),
+            Effect::Publish(event) => self.events.push(*event),
             Effect::ListAgain(round) => {
                 self.round = round;
                 self.list_robots();
@@ -746,8 +751,8 @@ fn read(object: &Value) -> Robot {
     Stored::deserialize(object).unwrap().into()
 }
 
-fn read_application(object: &Value) -> Spec {
-    Spec::read(RtcApplication::deserialize(object).unwrap(), &Allowed::default())
+fn read_application(object: &Value) -> StoredApplication {
+    StoredApplication::read(RtcApplication::deserialize(object).unwrap(), &Allowed::default())
 }
 
 fn within(robot: &Value, scope: Option<&str>) -> bool {

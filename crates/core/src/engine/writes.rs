@@ -2,15 +2,15 @@
 
 use super::{
     Announcement, Change, Effect, Engine, From, Now, Write, WriteError,
+    concurrency_limit::ConcurrencyLimit,
     events::Topic,
     leadership,
-    lines::{LANES, Lines, Place, Rank},
-    window::Window,
+    queue::{PRIORITIES, Place, Rank, WriteQueue},
     write_health::WriteHealth,
 };
 use crate::{
     crd::CreationPolicy,
-    index::{Id, Lane, Refused, State},
+    index::{Id, Priority, Refused, State},
     plan::{self, Additions, Attempt, Step},
     robot::Robot,
     status::{Is, Kind, Reason, Wanted},
@@ -22,7 +22,7 @@ use std::{
     time::Duration,
 };
 
-/// The share of the writes that may be under way in [`Lane::Live`], in quarters: the rest is always for the others.
+/// The share of the writes that may be under way in [`Priority::Live`], in quarters: the rest is always for the others.
 const LIVE_QUARTERS: usize = 3;
 
 /// A write that takes longer takes no place of another one. Its namespace has one at a time from then on, until one is
@@ -42,8 +42,8 @@ struct Pending {
     before: Option<Reason>,
     /// When it went out.
     started: Duration,
-    /// The lane it came from.
-    lane: Lane,
+    /// The priority it came from.
+    priority: Priority,
     /// Whose it is.
     place: Place,
     /// It puts the finalizer on, or takes it off.
@@ -75,8 +75,8 @@ pub(super) fn retry_delay(failures: u32, jitter: f64) -> Duration {
 /// Writes in line and under way.
 #[derive(Debug)]
 pub(super) struct Writes {
-    lines: Lines,
-    window: Window,
+    queue: WriteQueue,
+    limit: ConcurrencyLimit,
     /// The most that are ever under way at once.
     concurrency: usize,
     /// Those to RoomRobots that are under way.
@@ -91,8 +91,8 @@ pub(super) struct Writes {
 impl Writes {
     pub(super) fn new(concurrency: usize) -> Self {
         Self {
-            lines: Lines::default(),
-            window: Window::new(concurrency),
+            queue: WriteQueue::default(),
+            limit: ConcurrencyLimit::new(concurrency),
             concurrency,
             pending: HashMap::new(),
             of_applications: 0,
@@ -103,12 +103,12 @@ impl Writes {
 
     /// Whether fewer stand in line than may be under way.
     pub(super) fn have_room(&self) -> bool {
-        self.lines.waiting() < self.concurrency
+        self.queue.waiting() < self.concurrency
     }
 
-    /// How many stand in each lane, the most urgent first.
-    pub(super) fn depths(&self) -> [usize; LANES] {
-        self.lines.depths()
+    /// How many stand in each priority, the most urgent first.
+    pub(super) fn depths(&self) -> [usize; PRIORITIES] {
+        self.queue.depths()
     }
 
     pub(super) fn under_way(&self) -> usize {
@@ -137,7 +137,7 @@ impl Writes {
 
     #[cfg(test)]
     pub(super) fn limit(&self) -> usize {
-        self.window.size()
+        self.limit.size()
     }
 }
 
@@ -161,25 +161,25 @@ impl Engine {
                 entry.robot.conditions.reason(Kind::RobotDeleted),
                 Some(Reason::Deleted | Reason::RoomNotFound | Reason::NotInRoom)
             );
-        let lane = match (entry.robot.deleting_since.is_some(), ends) {
-            (false, _) if unrecorded => Lane::Told,
-            (false, _) => Lane::Live,
-            (true, true) if answered => Lane::Final,
+        let priority = match (entry.robot.deleting_since.is_some(), ends) {
+            (false, _) if unrecorded => Priority::Told,
+            (false, _) => Priority::Live,
+            (true, true) if answered => Priority::Final,
             // Whoever chose `Retain` waits for the object to go, not for the room engine.
-            (true, true) => Lane::Released,
-            (true, false) => Lane::Waiting,
+            (true, true) => Priority::Released,
+            (true, false) => Priority::Waiting,
         };
-        if entry.state != State::WriteQueued(lane) {
-            entry.state = State::WriteQueued(lane);
+        if entry.state != State::WriteQueued(priority) {
+            entry.state = State::WriteQueued(priority);
             let rank = if unrecorded { Rank::Answer } else { Rank::Rest };
-            self.writes.lines.push(lane, &entry.robot.application, &entry.robot.key.namespace, id, rank);
+            self.writes.queue.push(priority, &entry.robot.application, &entry.robot.key.namespace, id, rank);
         }
     }
 
     pub(super) fn send_writes(&mut self, now: Now) {
         let all = self.writes.concurrency;
         let most = match self.writes.health.next_try() {
-            None => self.writes.window.size(),
+            None => self.writes.limit.size(),
             Some(at) => usize::from(at <= now.since_start),
         };
         let mut hanging = 0;
@@ -189,11 +189,11 @@ impl Engine {
                 self.writes.suspects.insert(write.place.clone());
             }
         }
-        while self.writes.lines.waiting() > 0 && self.writes.pending.len() < all.min(most + hanging) {
+        while self.writes.queue.waiting() > 0 && self.writes.pending.len() < all.min(most + hanging) {
             let mut live = 0;
             let mut places: HashMap<&Place, usize> = HashMap::new();
             for write in self.writes.pending.values() {
-                live += usize::from(write.lane == Lane::Live);
+                live += usize::from(write.priority == Priority::Live);
                 *places.entry(&write.place).or_default() += 1;
             }
             // Answers are recorded where nothing else is begun.
@@ -203,12 +203,12 @@ impl Engine {
                 .into_iter()
                 .filter(|(place, writes)| *writes >= all - all / 8 || self.writes.suspects.contains(*place));
             let but: Vec<&[Arc<str>]> = full.map(|(place, _)| place.as_slice()).collect();
-            let Some((lane, id)) = self.writes.lines.pop(live, &but) else {
+            let Some((priority, id)) = self.writes.queue.pop(live, &but) else {
                 break;
             };
-            let queued = self.robots.get(id).is_some_and(|entry| entry.state == State::WriteQueued(lane));
+            let queued = self.robots.get(id).is_some_and(|entry| entry.state == State::WriteQueued(priority));
             if queued {
-                self.send_write(id, lane, now);
+                self.send_write(id, priority, now);
             }
         }
     }
@@ -216,11 +216,11 @@ impl Engine {
     /// When a write that is under way makes room because it is late, or the next one tries whether there is a way.
     pub(super) fn writes_due(&self, now: Duration) -> Option<Duration> {
         let late = self.writes.pending.values().map(|write| write.started + LATE);
-        let again = self.writes.health.next_try().filter(|_| self.writes.lines.waiting() > 0);
+        let again = self.writes.health.next_try().filter(|_| self.writes.queue.waiting() > 0);
         late.chain(again).filter(|at| *at > now).min()
     }
 
-    fn send_write(&mut self, id: Id, lane: Lane, now: Now) {
+    fn send_write(&mut self, id: Id, priority: Priority, now: Now) {
         self.set_state(id, State::Idle);
         let step = self.step(id, now.since_start);
         let (leading, only_records) = (self.leadership.leads(), self.leadership.only_records());
@@ -232,7 +232,7 @@ impl Engine {
         let (wanted, attempt, to_add, started) = (Vec::new(), false, false, now.since_start);
         let place = [Arc::clone(&robot.key.namespace), Arc::clone(&robot.application)];
         let of_finalizer = matches!(step, Some(Step::AddFinalizer | Step::DropFinalizer));
-        let mut pending = Pending { wanted, attempt, to_add, before, started, lane, place, of_finalizer };
+        let mut pending = Pending { wanted, attempt, to_add, before, started, priority, place, of_finalizer };
         let change = match step {
             Some(Step::AddFinalizer) if only_records => return,
             Some(Step::AddFinalizer) if robot.finalizers.count == 0 => Change::FirstFinalizer,
@@ -241,7 +241,7 @@ impl Engine {
             Some(Step::DropFinalizer)
                 if !leading
                     || self.leadership.is_stopping()
-                        && self.writes.lines.waiting() > self.writes.concurrency =>
+                        && self.writes.queue.waiting() > self.writes.concurrency =>
             {
                 return;
             }
@@ -267,7 +267,7 @@ impl Engine {
                 Change::Status(status)
             }
             // Something else is due meanwhile.
-            _ => return self.touch(id, now),
+            _ => return self.reconcile(id, now),
         };
         entry.state = State::Writing;
         let robot = &entry.robot;
@@ -286,10 +286,10 @@ impl Engine {
         let pending = self.writes.pending.remove(&id);
         if let Some(pending) = &pending {
             let took = now.since_start.saturating_sub(pending.started);
-            self.writes.window.answered(
+            self.writes.limit.answered(
                 took,
                 result.is_ok(),
-                self.writes.lines.waiting() > 0,
+                self.writes.queue.waiting() > 0,
                 now.since_start,
             );
             if !pending.late(now.since_start) {
@@ -329,11 +329,11 @@ impl Engine {
                     if pending.to_add && robot.creation_policy == CreationPolicy::Create {
                         entry.memory.additions = Additions::None;
                     }
-                    self.announce(&robot, pending, now);
+                    self.publish(&robot, pending, now);
                 }
                 self.store(robot, From::Reply, now);
                 // Something newer may be known already, and was looked at while this write was under way.
-                self.touch(id, now);
+                self.reconcile(id, now);
             }
             Err(WriteError::NotFound) => {
                 // Gone: by force, or because our own removal of the finalizer got through though its reply did not.
@@ -342,12 +342,12 @@ impl Engine {
             // It goes out again when there is a way, and waits for nothing else.
             Err(WriteError::Unreachable(_)) => {
                 self.recount(id, now);
-                self.touch(id, now);
+                self.reconcile(id, now);
             }
             Err(WriteError::Refused(words)) => {
                 self.write_refused(id, of_finalizer, &words, jitter, now);
                 self.recount(id, now);
-                self.touch(id, now);
+                self.reconcile(id, now);
             }
             Err(error) => {
                 entry.failed_writes = entry.failed_writes.saturating_add(1);
@@ -357,7 +357,7 @@ impl Engine {
                     tracing::warn!(%robot, %reason, "could not write to the RoomRobot; trying again");
                 }
                 self.recount(id, now);
-                self.touch(id, now);
+                self.reconcile(id, now);
             }
         }
     }
@@ -390,12 +390,12 @@ impl Engine {
             let event = robot.map(|robot| {
                 self.event_about(robot, Reason::WriteRefused, true, "WriteRoomRobot", note, now)
             });
-            self.effects.extend(event.map(Box::new).map(Effect::Announce));
+            self.effects.extend(event.map(Box::new).map(Effect::Publish));
         }
     }
 
     /// An Event for a change of the reason that counts.
-    fn announce(&mut self, stored: &Robot, pending: Pending, now: Now) {
+    fn publish(&mut self, stored: &Robot, pending: Pending, now: Now) {
         let kind = headline(stored);
         let Some(want) = pending.wanted.into_iter().find(|want| want.kind == kind) else {
             return;
@@ -405,7 +405,7 @@ impl Engine {
         }
         let warning = want.is == Is::False && want.reason != Reason::StillClaimed;
         // In a drain good news would take the place of a write that waits; the log line has it.
-        if !warning && self.writes.lines.waiting() > self.writes.concurrency {
+        if !warning && self.writes.queue.waiting() > self.writes.concurrency {
             return;
         }
         let topic = match (kind, warning) {
@@ -422,7 +422,7 @@ impl Engine {
             _ => "AcceptRobot",
         };
         let event = self.event_about(stored, want.reason, warning, action, want.message, now);
-        self.effects.push(Effect::Announce(Box::new(event)));
+        self.effects.push(Effect::Publish(Box::new(event)));
     }
 
     fn event_about(

@@ -14,7 +14,7 @@ use super::{
 use hyper::Method;
 use k8s_openapi::jiff::Timestamp;
 use roomrobot_core::{
-    application::Spec,
+    application::StoredApplication,
     crd::RtcApplication,
     endpoint::Allowed,
     status::{Conditions, Wanted},
@@ -32,10 +32,10 @@ pub fn check(bytes: &[u8]) {
     let reduced = reduced.unwrap_or_else(|why| panic!("{why}: {whole}"));
     let Ok(stored) = from_slice::<RtcApplication>(object) else { return };
     let allowed = Allowed::default();
-    let spec = Spec::read(stored, &allowed);
+    let spec = StoredApplication::read(stored, &allowed);
     if short(&whole) {
         let lean = from_slice::<RtcApplication>(&reduced).unwrap();
-        assert_eq!(format!("{:?}", Spec::read(lean, &allowed)), format!("{spec:?}"));
+        assert_eq!(format!("{:?}", StoredApplication::read(lean, &allowed)), format!("{spec:?}"));
     }
     assert!((1..=200).contains(&spec.requests_per_second));
     assert!(
@@ -54,11 +54,11 @@ pub fn check(bytes: &[u8]) {
             && condition["observedGeneration"].as_i64() == generation));
     }
     if conditions.iter().all(Value::is_object) {
-        patch::check::<Spec>(whole, wanted);
+        patch::check::<StoredApplication>(whole, wanted);
     }
 }
 
-impl Kept for Spec {
+impl Kept for StoredApplication {
     fn read(object: &Value) -> Option<Self> {
         let stored = from_value::<RtcApplication>(object.clone()).ok()?;
         Some(Self::read(stored, &Allowed::default()))

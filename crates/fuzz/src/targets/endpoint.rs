@@ -6,7 +6,7 @@
 
 use super::hides;
 use roomrobot_core::{
-    application::Spec,
+    application::StoredApplication,
     crd::RtcApplication,
     endpoint::{Allowed, Endpoint},
 };
@@ -19,7 +19,7 @@ pub fn check(bytes: &[u8]) {
         "spec": {"sdkAppId": 1, "endpoint": &*text, "credentials": {"secretRef": {"name": "s"}}},
     }))
     .unwrap();
-    let read = Spec::read(stored, &Allowed::default()).endpoint;
+    let read = StoredApplication::read(stored, &Allowed::default()).endpoint;
     let endpoint = match text.parse::<Endpoint>() {
         Ok(endpoint) => endpoint,
         Err(why) => {

@@ -1,7 +1,7 @@
 //! Processes: how they start, what they are told, how they lead and end.
 
 use super::*;
-use roomrobot_core::application::Spec;
+use roomrobot_core::application::StoredApplication;
 
 impl World {
     pub(super) fn start(&mut self, n: usize) {
@@ -283,6 +283,6 @@ impl World {
 }
 
 /// Whether a process has not seen this spec before.
-fn is_new(known: &mut HashMap<(Process, String), i64>, process: Process, spec: &Spec) -> bool {
+fn is_new(known: &mut HashMap<(Process, String), i64>, process: Process, spec: &StoredApplication) -> bool {
     known.insert((process, spec.name.to_string()), spec.generation) != Some(spec.generation)
 }

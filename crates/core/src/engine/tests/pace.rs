@@ -333,7 +333,7 @@ fn a_line_does_not_grow_while_its_application_comes_and_goes() {
         world.run(SECOND);
     }
     let mut line = std::mem::take(&mut world.engine.applications.get_mut("app").unwrap().deletions);
-    let places = std::iter::from_fn(|| lines::Line::next(&mut line, &[])).count();
+    let places = std::iter::from_fn(|| queue::Line::next(&mut line, &[])).count();
     assert!(places <= 100, "{places} places for 100 robots");
 }
 

@@ -12,7 +12,7 @@
 //! arrived so much earlier, less the time that a new one takes to get there; the two together are `quickest`, or a
 //! little less, as the quickest way there and the quickest way back need not have been those of one call.
 
-use crate::quickest::Quickest;
+use crate::min_rtt::MinRtt;
 use std::{collections::VecDeque, time::Duration};
 
 /// The span that the quota counts in.
@@ -46,7 +46,7 @@ const QUICKEST_OF_AT_LEAST: u32 = 100;
 /// So much of the quickest answer is not counted on: on a busy machine even that one has waited for its turn, and the next
 /// call need not. It costs next to nothing: by their spacing alone as many starts as the quota has take 5 ms more than a
 /// second.
-const UNSURE: Duration = Duration::from_millis(10);
+const RTT_MARGIN: Duration = Duration::from_millis(10);
 
 /// After a throttle answer the pace is left alone for this long, before it halves again or recovers by a step.
 const STEP: Duration = SECOND;
@@ -59,7 +59,7 @@ const SLOWEST: f64 = 1.0;
 
 /// A schedule of starts.
 #[derive(Clone, Debug)]
-pub struct Pace {
+pub struct RateLimiter {
     /// Calls a second that are allowed.
     limit: u32,
     /// Calls a second at the moment; under the limit after a throttle answer.
@@ -73,7 +73,7 @@ pub struct Pace {
     /// When the quota has room for one more, as far as is known from `recent`; `None` where an answer has to come first.
     room_at: Option<Duration>,
     /// What the last answers say of the round trip.
-    quickest: Quickest,
+    min_rtt: MinRtt,
     /// When the last call started.
     started: Duration,
     /// When a call was last answered.
@@ -111,7 +111,7 @@ enum Place {
     Arrived(Duration),
 }
 
-impl Pace {
+impl RateLimiter {
     /// A pace of at most `limit` calls a second.
     #[must_use]
     pub fn new(limit: u32) -> Self {
@@ -123,7 +123,7 @@ impl Pace {
             changed: Duration::ZERO,
             recent: VecDeque::new(),
             room_at: Some(Duration::ZERO),
-            quickest: Quickest::within(QUICKEST_OF),
+            min_rtt: MinRtt::within(QUICKEST_OF),
             started: Duration::ZERO,
             heard: Duration::ZERO,
             probes: 0,
@@ -174,8 +174,8 @@ impl Pace {
         // All but `free - 1` of those that have arrived have to be a second old.
         let room_at = arrived.len().checked_sub(free).map_or(Duration::ZERO, |nth| {
             let (_, nth, _) = arrived.select_nth_unstable(nth);
-            let known = self.quickest.of() >= QUICKEST_OF_AT_LEAST;
-            let way = if known { self.quickest.took().saturating_sub(UNSURE) } else { Duration::ZERO };
+            let known = self.min_rtt.of() >= QUICKEST_OF_AT_LEAST;
+            let way = if known { self.min_rtt.took().saturating_sub(RTT_MARGIN) } else { Duration::ZERO };
             (*nth + SECOND).saturating_sub(way)
         });
         let unheard = given_up.into_iter().max().is_some_and(|at| at > self.heard);
@@ -250,7 +250,7 @@ impl Pace {
             }
             Arrival::Known => {
                 (self.heard, self.probes) = (now, 0);
-                self.quickest.learn(now.saturating_sub(started), now);
+                self.min_rtt.learn(now.saturating_sub(started), now);
                 for (n, sent) in self.recent.iter_mut().enumerate() {
                     match sent.at {
                         // What was given up before this one started has arrived by now, or never will.
@@ -293,7 +293,7 @@ mod tests {
 
     /// Starts within `span` when the caller looks every `tick`, and each call is answered after `latency`.
     fn starts_with(
-        pace: &mut Pace,
+        pace: &mut RateLimiter,
         from: Duration,
         span: Duration,
         tick: Duration,
@@ -316,7 +316,7 @@ mod tests {
         starts
     }
 
-    fn starts(pace: &mut Pace, from: Duration, span: Duration, tick: Duration) -> Vec<Duration> {
+    fn starts(pace: &mut RateLimiter, from: Duration, span: Duration, tick: Duration) -> Vec<Duration> {
         starts_with(pace, from, span, tick, MS)
     }
 
@@ -335,7 +335,7 @@ mod tests {
     fn never_more_than_the_quota_in_any_second_and_little_less() {
         for limit in [1, 2, 3, 10, 50, 199, 200] {
             for tick in [MS, 3 * MS, 7 * MS, 12 * MS] {
-                let starts = starts(&mut Pace::new(limit), 5000 * MS, 30_000 * MS, tick);
+                let starts = starts(&mut RateLimiter::new(limit), 5000 * MS, 30_000 * MS, tick);
                 let most = most_in_a_second(&starts);
                 assert!(
                     most <= limit as usize,
@@ -353,7 +353,7 @@ mod tests {
     fn no_second_sees_more_arrivals_than_the_quota_however_they_are_held_up() {
         for (limit, seed) in [(1, 1), (20, 2), (200, 3), (200, 4)] {
             let mut random = fastrand::Rng::with_seed(seed);
-            let mut pace = Pace::new(limit);
+            let mut pace = RateLimiter::new(limit);
             let mut on_the_way: Vec<(Duration, Duration)> = Vec::new();
             let mut arrivals = Vec::new();
             let mut stalled = Duration::ZERO;
@@ -389,7 +389,7 @@ mod tests {
         const TICK: Duration = Duration::from_micros(100);
         for (seed, both_ways) in (0..4).flat_map(|seed| [(seed, 3), (seed, 8)]) {
             let mut random = fastrand::Rng::with_seed(seed);
-            let mut pace = Pace::new(200);
+            let mut pace = RateLimiter::new(200);
             let (mut on_the_way, mut arrivals) = (Vec::new(), Vec::new());
             let mut held_back = Duration::ZERO;
             for tick in 0..150_000 {
@@ -420,7 +420,7 @@ mod tests {
     #[test]
     fn a_long_way_costs_no_part_of_the_quota() {
         for latency in [20, 100, 300, 900].map(Duration::from_millis) {
-            let starts = starts_with(&mut Pace::new(200), 5000 * MS, 30_000 * MS, MS, latency);
+            let starts = starts_with(&mut RateLimiter::new(200), 5000 * MS, 30_000 * MS, MS, latency);
             assert!(most_in_a_second(&starts) <= 200);
             // The first calls are answered late, so that nothing is known of the way yet.
             let later: Vec<_> = starts.iter().filter(|start| **start >= 8000 * MS).collect();
@@ -432,7 +432,7 @@ mod tests {
     #[test]
     fn what_piles_up_on_the_way_keeps_the_quota() {
         for stall in [200, 400, 600, 900] {
-            let mut pace = Pace::new(200);
+            let mut pace = RateLimiter::new(200);
             let (mut waiting, mut arrivals) = (Vec::new(), Vec::new());
             for ms in 0..12_000_u64 {
                 let now = Duration::from_millis(ms);
@@ -459,7 +459,7 @@ mod tests {
         const TICK: Duration = Duration::from_millis(5);
         let stalls = [(200, 1), (200, 3), (200, 9), (200, 60), (200, 240), (10, 20), (10, 60), (1, 20)];
         for (limit, stall) in stalls.map(|(limit, seconds)| (limit, Duration::from_secs(seconds))) {
-            let mut pace = Pace::new(limit);
+            let mut pace = RateLimiter::new(limit);
             // Sent and not arrived; sent and neither answered nor given up.
             let (mut held, mut open): (Vec<Duration>, Vec<Duration>) = (Vec::new(), Vec::new());
             let mut arrivals = Vec::new();
@@ -506,7 +506,7 @@ mod tests {
 
     #[test]
     fn a_long_rest_is_no_credit() {
-        let mut pace = Pace::new(200);
+        let mut pace = RateLimiter::new(200);
         assert!(pace.take(Duration::ZERO));
         let starts = starts(&mut pace, Duration::from_secs(3600), 1000 * MS, MS);
         assert!(starts.len() <= 200);
@@ -515,7 +515,7 @@ mod tests {
 
     #[test]
     fn a_throttle_answer_halves_once_and_the_pace_recovers_by_steps() {
-        let mut pace = Pace::new(200);
+        let mut pace = RateLimiter::new(200);
         let now = Duration::from_secs(10);
         for _ in 0..50 {
             pace.throttled(now - 5 * MS, now);
@@ -535,7 +535,7 @@ mod tests {
 
     #[test]
     fn the_rate_that_is_shown_is_the_one_that_the_next_start_goes_by() {
-        let mut pace = Pace::new(200);
+        let mut pace = RateLimiter::new(200);
         let now = Duration::from_secs(10);
         pace.throttled(now, now);
         for ms in [0, 999, 1000, 2500, 9_000, 60_000] {
@@ -550,7 +550,7 @@ mod tests {
 
     #[test]
     fn starts_are_spaced_a_little_wider_than_the_quota_asks() {
-        let mut pace = Pace::new(200);
+        let mut pace = RateLimiter::new(200);
         assert!(pace.take(SECOND));
         assert_eq!(pace.next(), Some(SECOND + Duration::from_secs_f64(1.0 / 199.0)));
         pace.throttled(SECOND, SECOND);
@@ -560,7 +560,7 @@ mod tests {
         assert!((pace.rate() - 50.0).abs() < 1e-9);
         // Late by as much as timers are: the schedule stays. Later than that: a new one begins.
         for (late, from) in [(50, 0), (51, 51)] {
-            let mut pace = Pace::new(200);
+            let mut pace = RateLimiter::new(200);
             assert!(pace.take(SECOND));
             let second = SECOND + Duration::from_secs_f64(1.0 / 199.0);
             assert!(pace.take(second + late * MS));
@@ -574,7 +574,7 @@ mod tests {
 
     #[test]
     fn a_throttle_answer_counts_however_long_all_went_well() {
-        let mut pace = Pace::new(10);
+        let mut pace = RateLimiter::new(10);
         assert!(pace.take(SECOND) && pace.take(5 * SECOND));
         pace.throttled(SECOND, 5 * SECOND);
         assert!((pace.rate() - 5.0).abs() < 1e-9);
@@ -583,9 +583,10 @@ mod tests {
     /// What keeps one call may let a later one by: only who started after it was given up proves that it is over.
     #[test]
     fn what_was_given_up_has_arrived_when_one_that_started_later_is_answered() {
-        let given_up =
-            |pace: &Pace| pace.recent.iter().filter(|sent| matches!(sent.at, Place::GivenUp(_))).count();
-        let mut pace = Pace::new(40);
+        let given_up = |pace: &RateLimiter| {
+            pace.recent.iter().filter(|sent| matches!(sent.at, Place::GivenUp(_))).count()
+        };
+        let mut pace = RateLimiter::new(40);
         let second = 1100 * MS;
         assert!(pace.take(SECOND) && pace.take(second));
         pace.ended(second, Arrival::Unknown, 8 * SECOND);
@@ -598,7 +599,7 @@ mod tests {
 
     #[test]
     fn it_never_stops_altogether() {
-        let mut pace = Pace::new(200);
+        let mut pace = RateLimiter::new(200);
         for second in 0..60 {
             pace.throttled(Duration::from_secs(second), Duration::from_secs(second));
         }
@@ -608,7 +609,7 @@ mod tests {
 
     #[test]
     fn a_lower_limit_counts_at_once() {
-        let mut pace = Pace::new(200);
+        let mut pace = RateLimiter::new(200);
         pace.set_limit(10);
         assert_eq!(starts(&mut pace, Duration::ZERO, 1000 * MS, MS).len(), 10);
         pace.throttled(Duration::from_secs(2), Duration::from_secs(2));

@@ -1,6 +1,6 @@
 //! Who is next: lines for writes by urgency, and lines in which names take turns. Pure.
 
-use crate::index::{Id, Lane};
+use crate::index::{Id, Priority};
 use std::{
     collections::{HashMap, VecDeque},
     sync::Arc,
@@ -14,36 +14,37 @@ pub(super) type Place = [Arc<str>; 2];
 /// turn. Where the API server is slower than the calls, this is where a drain waits, and what is beside it must not wait
 /// with it. An id may stand here though it needs no write any more; that shows when its turn comes.
 #[derive(Debug, Default)]
-pub(super) struct Lines {
-    lanes: [Turns<Turns<Ranks>>; LANES],
-    /// Each lane, beside all that are less urgent.
-    mostly: [Mostly; LANES],
+pub(super) struct WriteQueue {
+    priorities: [RoundRobin<RoundRobin<Ranked>>; PRIORITIES],
+    /// Each priority, beside all that are less urgent.
+    weighted: [WeightedRoundRobin; PRIORITIES],
 }
 
-/// The lanes, the most urgent first.
-const ALL: [Lane; LANES] = [Lane::Final, Lane::Released, Lane::Waiting, Lane::Told, Lane::Live];
+/// The priorities, the most urgent first.
+const ALL: [Priority; PRIORITIES] =
+    [Priority::Final, Priority::Released, Priority::Waiting, Priority::Told, Priority::Live];
 
-pub(super) const LANES: usize = 5;
+pub(super) const PRIORITIES: usize = 5;
 
 /// So many ends of deletions with an answer go out before one without a call. A tenant can release thousands at once, as
 /// no quota slows that down; a drain beside them is to lose a quarter of its writes at the most.
 const ANSWERED_IN_A_ROW: u32 = 3;
 
-/// So many go out before one of a less urgent lane. Thousands of ends of deletions take as long as the API server needs
+/// So many go out before one of a less urgent priority. Thousands of ends of deletions take as long as the API server needs
 /// for them. Whoever asks why another deletion waits, or what became of an addition, is not to wait for that; and a robot
 /// that is not taken in charge yet could leave without a call.
 const MORE_URGENT_IN_A_ROW: u32 = 7;
 
-impl Lines {
+impl WriteQueue {
     pub(super) fn push(
         &mut self,
-        lane: Lane,
+        priority: Priority,
         application: &Arc<str>,
         namespace: &Arc<str>,
         id: Id,
         rank: Rank,
     ) {
-        let Some(namespaces) = self.lanes.get_mut(lane as usize) else { return };
+        let Some(namespaces) = self.priorities.get_mut(priority as usize) else { return };
         let applications = namespaces.of(namespace);
         applications.of(application).push(id, rank);
         applications.depth += 1;
@@ -55,14 +56,14 @@ impl Lines {
         self.depths().into_iter().sum()
     }
 
-    /// The next id: of the most urgent lane, mostly; of [`Lane::Live`] only where `live` says so, and of no place of
+    /// The next id: of the most urgent priority, weighted; of [`Priority::Live`] only where `live` says so, and of no place of
     /// `but`.
-    pub(super) fn pop(&mut self, live: bool, but: &[&[Arc<str>]]) -> Option<(Lane, Id)> {
+    pub(super) fn pop(&mut self, live: bool, but: &[&[Arc<str>]]) -> Option<(Priority, Id)> {
         // Whoever has the turn may be left out.
         self.turn(live, but).or_else(|| self.turn(live, but))
     }
 
-    fn turn(&mut self, live: bool, but: &[&[Arc<str>]]) -> Option<(Lane, Id)> {
+    fn turn(&mut self, live: bool, but: &[&[Arc<str>]]) -> Option<(Priority, Id)> {
         let mut depths = self.depths();
         if let [.., last] = &mut depths
             && !live
@@ -70,34 +71,34 @@ impl Lines {
             *last = 0;
         }
         let mut behind: usize = depths.iter().sum();
-        let all = self.lanes.iter_mut().zip(&mut self.mostly);
+        let all = self.priorities.iter_mut().zip(&mut self.weighted);
         let [_, released, ..] = depths;
-        for ((lane, here), (line, mostly)) in ALL.into_iter().zip(depths).zip(all) {
+        for ((priority, here), (line, weighted)) in ALL.into_iter().zip(depths).zip(all) {
             behind -= here;
-            let beside_released = lane == Lane::Final && released > 0;
+            let beside_released = priority == Priority::Final && released > 0;
             let in_a_row = if beside_released { ANSWERED_IN_A_ROW } else { MORE_URGENT_IN_A_ROW };
-            if mostly.first(in_a_row, here > 0, behind > 0)
+            if weighted.first(in_a_row, here > 0, behind > 0)
                 && let Some(id) = line.next(but)
             {
-                return Some((lane, id));
+                return Some((priority, id));
             }
         }
         None
     }
 
-    /// How many ids stand in each lane, the most urgent first.
-    pub(super) fn depths(&self) -> [usize; LANES] {
-        self.lanes.each_ref().map(Line::depth)
+    /// How many ids stand in each priority, the most urgent first.
+    pub(super) fn depths(&self) -> [usize; PRIORITIES] {
+        self.priorities.each_ref().map(Line::depth)
     }
 }
 
 /// Of two lines, the first goes before the second, which has a turn now and then all the same.
 #[derive(Debug, Default)]
-struct Mostly {
+struct WeightedRoundRobin {
     in_a_row: u32,
 }
 
-impl Mostly {
+impl WeightedRoundRobin {
     /// Whether it is the turn of the first. `first` and `second` say whether anybody is in them; where both are, the
     /// second has its turn after `most` of the first.
     fn first(&mut self, most: u32, first: bool, second: bool) -> bool {
@@ -122,13 +123,13 @@ const ANSWERS_IN_A_ROW: u32 = 3;
 
 /// Robots of one place in line for a write: answers before the rest. So robots leave their rooms at the pace of the calls.
 #[derive(Debug, Default)]
-pub(super) struct Ranks {
+pub(super) struct Ranked {
     answers: VecDeque<Id>,
     rest: VecDeque<Id>,
-    mostly: Mostly,
+    weighted: WeightedRoundRobin,
 }
 
-impl Ranks {
+impl Ranked {
     fn push(&mut self, id: Id, rank: Rank) {
         let line = match rank {
             Rank::Answer => &mut self.answers,
@@ -139,7 +140,7 @@ impl Ranks {
 }
 
 /// Robots of one application in line for a call or a write: each namespace in its turn.
-pub(super) type CallLine = Turns<VecDeque<Id>>;
+pub(super) type CallLine = RoundRobin<VecDeque<Id>>;
 
 impl CallLine {
     /// Puts `id` at the end of its namespace's line, or in `front` of everything.
@@ -169,25 +170,25 @@ const NEWCOMERS_IN_A_ROW: u32 = 7;
 /// Lines under names that take turns. A name stands among the turns as long as its line is not empty. One that comes anew
 /// goes before those that had a turn and have more: who has one thing to do does not wait for many who have thousands.
 #[derive(Debug)]
-pub(super) struct Turns<L> {
+pub(super) struct RoundRobin<L> {
     /// Names that have not had a turn since their line was empty.
     newcomers: VecDeque<Arc<str>>,
     /// Names that have.
     order: VecDeque<Arc<str>>,
-    mostly: Mostly,
+    weighted: WeightedRoundRobin,
     lines: HashMap<Arc<str>, L>,
     /// Counted, so that nobody walks over thousands of names to know.
     depth: usize,
 }
 
-impl<L> Default for Turns<L> {
+impl<L> Default for RoundRobin<L> {
     fn default() -> Self {
         let (newcomers, order) = (VecDeque::new(), VecDeque::new());
-        Self { newcomers, order, mostly: Mostly::default(), lines: HashMap::new(), depth: 0 }
+        Self { newcomers, order, weighted: WeightedRoundRobin::default(), lines: HashMap::new(), depth: 0 }
     }
 }
 
-impl<L: Line> Turns<L> {
+impl<L: Line> RoundRobin<L> {
     /// The line of `name`, where somebody is about to be put.
     fn of(&mut self, name: &Arc<str>) -> &mut L {
         if !self.lines.contains_key(name) {
@@ -230,10 +231,10 @@ impl Line for VecDeque<Id> {
     }
 }
 
-impl Line for Ranks {
+impl Line for Ranked {
     fn next(&mut self, _: &[&[Arc<str>]]) -> Option<Id> {
         let [answers, rest] = [&self.answers, &self.rest].map(|line| !line.is_empty());
-        if self.mostly.first(ANSWERS_IN_A_ROW, answers, rest) {
+        if self.weighted.first(ANSWERS_IN_A_ROW, answers, rest) {
             self.answers.pop_front()
         } else {
             self.rest.pop_front()
@@ -249,12 +250,12 @@ impl Line for Ranks {
     }
 }
 
-impl<L: Line> Line for Turns<L> {
+impl<L: Line> Line for RoundRobin<L> {
     fn next(&mut self, but: &[&[Arc<str>]]) -> Option<Id> {
         // As many names may have nobody but those who are left out.
         for _ in 0..self.lines.len().min(but.len() + 1) {
             let (new, known) = (!self.newcomers.is_empty(), !self.order.is_empty());
-            let name = if self.mostly.first(NEWCOMERS_IN_A_ROW, new, known) {
+            let name = if self.weighted.first(NEWCOMERS_IN_A_ROW, new, known) {
                 self.newcomers.pop_front()?
             } else {
                 self.order.pop_front()?
@@ -327,16 +328,16 @@ mod tests {
     fn ends_of_deletions_go_first_and_live_robots_last() {
         let ids = ids(5);
         let [app, namespace] = names();
-        let mut lines = Lines::default();
-        for (lane, id) in ALL.into_iter().rev().zip(&ids) {
-            lines.push(lane, &app, &namespace, *id, Rank::Rest);
+        let mut lines = WriteQueue::default();
+        for (priority, id) in ALL.into_iter().rev().zip(&ids) {
+            lines.push(priority, &app, &namespace, *id, Rank::Rest);
         }
-        assert_eq!(lines.pop(true, &[]), Some((Lane::Final, ids[4])));
-        assert_eq!(lines.pop(true, &[]), Some((Lane::Released, ids[3])));
-        assert_eq!(lines.pop(false, &[]), Some((Lane::Waiting, ids[2])));
-        assert_eq!(lines.pop(false, &[]), Some((Lane::Told, ids[1])));
+        assert_eq!(lines.pop(true, &[]), Some((Priority::Final, ids[4])));
+        assert_eq!(lines.pop(true, &[]), Some((Priority::Released, ids[3])));
+        assert_eq!(lines.pop(false, &[]), Some((Priority::Waiting, ids[2])));
+        assert_eq!(lines.pop(false, &[]), Some((Priority::Told, ids[1])));
         assert_eq!(lines.pop(false, &[]), None);
-        assert_eq!(lines.pop(true, &[]), Some((Lane::Live, ids[0])));
+        assert_eq!(lines.pop(true, &[]), Some((Priority::Live, ids[0])));
         assert_eq!(lines.pop(true, &[]), None);
     }
 
@@ -344,23 +345,23 @@ mod tests {
     fn a_less_urgent_lane_has_every_eighth_turn() {
         let ids = ids(2000);
         let [app, namespace] = names();
-        let mut lines = Lines::default();
+        let mut lines = WriteQueue::default();
         for (at, id) in ids.iter().enumerate() {
-            let lane = [Lane::Final, Lane::Waiting, Lane::Told, Lane::Live][at / 500];
-            lines.push(lane, &app, &namespace, *id, Rank::Rest);
+            let priority = [Priority::Final, Priority::Waiting, Priority::Told, Priority::Live][at / 500];
+            lines.push(priority, &app, &namespace, *id, Rank::Rest);
         }
-        let order: Vec<Lane> = (0..512).map(|_| lines.pop(true, &[]).unwrap().0).collect();
-        for (turn, lane) in (1..).zip(order) {
+        let order: Vec<Priority> = (0..512).map(|_| lines.pop(true, &[]).unwrap().0).collect();
+        for (turn, priority) in (1..).zip(order) {
             let expected = match turn {
-                512 => Lane::Live,
-                _ if turn % 64 == 0 => Lane::Told,
-                _ if turn % 8 == 0 => Lane::Waiting,
-                _ => Lane::Final,
+                512 => Priority::Live,
+                _ if turn % 64 == 0 => Priority::Told,
+                _ if turn % 8 == 0 => Priority::Waiting,
+                _ => Priority::Final,
             };
-            assert_eq!(lane, expected, "turn {turn}");
+            assert_eq!(priority, expected, "turn {turn}");
         }
         let rest = std::iter::from_fn(|| lines.pop(false, &[])).count();
-        assert_eq!(512 + rest, 1501, "all but 499 of the last lane, which is closed");
+        assert_eq!(512 + rest, 1501, "all but 499 of the last priority, which is closed");
         assert_eq!((lines.pop(false, &[]), lines.waiting()), (None, 499));
         assert_eq!(std::iter::from_fn(|| lines.pop(true, &[])).count(), 499);
     }
@@ -370,27 +371,27 @@ mod tests {
         let ids = ids(7);
         let [a, b]: [Arc<str>; 2] = ["a".into(), "b".into()];
         let [one, two]: [Arc<str>; 2] = ["one".into(), "two".into()];
-        let mut lines = Lines::default();
+        let mut lines = WriteQueue::default();
         let order = [(&a, &one), (&a, &one), (&a, &one), (&a, &two), (&b, &one), (&b, &one), (&b, &one)];
         for ((namespace, application), id) in order.into_iter().zip(&ids) {
-            lines.push(Lane::Final, application, namespace, *id, Rank::Answer);
+            lines.push(Priority::Final, application, namespace, *id, Rank::Answer);
         }
         assert_eq!((lines.depths(), lines.waiting()), ([7, 0, 0, 0, 0], 7));
         let out: Vec<Id> = std::iter::from_fn(|| lines.pop(true, &[])).map(|(_, id)| id).collect();
         assert_eq!(out, [0, 4, 3, 5, 1, 6, 2].map(|n| ids[n]));
         assert_eq!(lines.waiting(), 0);
-        assert!(lines.lanes.iter().all(|lane| lane.order.is_empty() && lane.is_empty()));
+        assert!(lines.priorities.iter().all(|priority| priority.order.is_empty() && priority.is_empty()));
     }
 
     #[test]
     fn a_namespace_has_one_turn_whatever_names_of_applications_it_uses() {
         let ids = ids(2000);
-        let mut lines = Lines::default();
+        let mut lines = WriteQueue::default();
         let [many, one, app]: [Arc<str>; 3] = ["many".into(), "one".into(), "app".into()];
         for (n, id) in ids.iter().enumerate() {
             match n % 2 {
-                0 => lines.push(Lane::Released, &format!("app-{n}").into(), &many, *id, Rank::Rest),
-                _ => lines.push(Lane::Released, &app, &one, *id, Rank::Rest),
+                0 => lines.push(Priority::Released, &format!("app-{n}").into(), &many, *id, Rank::Rest),
+                _ => lines.push(Priority::Released, &app, &one, *id, Rank::Rest),
             }
         }
         let odd = (0..100).filter(|_| {
@@ -403,10 +404,10 @@ mod tests {
     #[test]
     fn who_has_one_thing_to_do_does_not_wait_for_many_who_have_thousands() {
         let ids = ids(1001);
-        let mut lines = Lines::default();
+        let mut lines = WriteQueue::default();
         let app: Arc<str> = "app".into();
-        let push = |lines: &mut Lines, n: usize, namespace: String| {
-            lines.push(Lane::Final, &app, &namespace.into(), ids[n], Rank::Rest);
+        let push = |lines: &mut WriteQueue, n: usize, namespace: String| {
+            lines.push(Priority::Final, &app, &namespace.into(), ids[n], Rank::Rest);
         };
         for n in 0..1000 {
             push(&mut lines, n, format!("drained-{}", n % 10));
@@ -415,7 +416,7 @@ mod tests {
             assert!(lines.pop(true, &[]).is_some());
         }
         push(&mut lines, 1000, "single".into());
-        assert_eq!(lines.pop(true, &[]), Some((Lane::Final, ids[1000])));
+        assert_eq!(lines.pop(true, &[]), Some((Priority::Final, ids[1000])));
         // However many come anew, those that were there have every eighth turn.
         let mut served = 0;
         for n in 0..80 {
@@ -430,9 +431,9 @@ mod tests {
     fn answers_go_first_and_the_rest_has_every_fourth_turn() {
         let ids = ids(16);
         let [app, namespace] = names();
-        let mut lines = Lines::default();
+        let mut lines = WriteQueue::default();
         for (at, id) in ids.iter().enumerate() {
-            lines.push(Lane::Final, &app, &namespace, *id, [Rank::Rest, Rank::Answer][at % 2]);
+            lines.push(Priority::Final, &app, &namespace, *id, [Rank::Rest, Rank::Answer][at % 2]);
         }
         let mut pop = || lines.pop(true, &[]).map(|(_, id)| ids.iter().position(|one| *one == id).unwrap());
         let order: Vec<_> = std::iter::from_fn(&mut pop).collect();
@@ -444,12 +445,13 @@ mod tests {
     fn releases_have_every_fourth_turn_beside_ends_with_an_answer() {
         let ids = ids(16);
         let [app, namespace] = names();
-        let mut lines = Lines::default();
+        let mut lines = WriteQueue::default();
         for (at, id) in ids.iter().enumerate() {
-            lines.push([Lane::Final, Lane::Released][at % 2], &app, &namespace, *id, Rank::Rest);
+            lines.push([Priority::Final, Priority::Released][at % 2], &app, &namespace, *id, Rank::Rest);
         }
-        let order: Vec<Lane> = std::iter::from_fn(|| lines.pop(true, &[])).map(|(lane, _)| lane).collect();
-        let released = order[..8].iter().filter(|lane| **lane == Lane::Released).count();
+        let order: Vec<Priority> =
+            std::iter::from_fn(|| lines.pop(true, &[])).map(|(priority, _)| priority).collect();
+        let released = order[..8].iter().filter(|priority| **priority == Priority::Released).count();
         assert_eq!((order.len(), released), (16, 2));
     }
 
@@ -472,11 +474,11 @@ mod tests {
         let ids = ids(6);
         let [a, b]: [Arc<str>; 2] = ["a".into(), "b".into()];
         let [one, two]: [Arc<str>; 2] = ["one".into(), "two".into()];
-        let mut lines = Lines::default();
+        let mut lines = WriteQueue::default();
         for (id, (namespace, application)) in
             ids.iter().zip([(&a, &one), (&a, &one), (&a, &two), (&b, &one), (&b, &one), (&a, &one)])
         {
-            lines.push(Lane::Final, application, namespace, *id, Rank::Answer);
+            lines.push(Priority::Final, application, namespace, *id, Rank::Answer);
         }
         let but = [Arc::clone(&a), Arc::clone(&one)];
         let out: Vec<Id> =

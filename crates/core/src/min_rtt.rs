@@ -4,7 +4,7 @@ use std::time::Duration;
 
 /// The quickest answer of a span and of the one before, so that one which is long past does not count for ever.
 #[derive(Clone, Debug)]
-pub struct Quickest {
+pub struct MinRtt {
     length: Duration,
     /// When this span began.
     since: Duration,
@@ -12,7 +12,7 @@ pub struct Quickest {
     spans: [(Duration, u32); 2],
 }
 
-impl Quickest {
+impl MinRtt {
     const NONE: (Duration, u32) = (Duration::MAX, 0);
 
     /// Nothing is known yet; an answer counts for `length`, and for as long again at most.
@@ -57,7 +57,7 @@ mod tests {
 
     #[test]
     fn an_answer_counts_in_its_span_and_in_the_next() {
-        let mut quickest = Quickest::within(1000 * MS);
+        let mut quickest = MinRtt::within(1000 * MS);
         assert_eq!((quickest.took(), quickest.of()), (Duration::MAX, 0));
         quickest.learn(30 * MS, 1000 * MS);
         quickest.learn(50 * MS, 1999 * MS);
