@@ -113,6 +113,8 @@ impl Engine {
         }
         let namespace = Arc::clone(&entry.robot.key.namespace);
         let Some(state) = self.applications.get_mut(&entry.robot.application) else { return };
+        // Who was made ready to probe does so before another one is made ready.
+        let front = front || state.prober == Some(id);
         *placed = true;
         state.line(operation).push(&namespace, id, front);
         if let Some(Some(telling)) = state.telling_robots.get_mut(operation as usize) {

@@ -256,8 +256,7 @@ impl Engine {
                     return;
                 }
                 pending.attempt = attempt.is_some();
-                let foretells = wanted.iter().any(|want| want.reason == Reason::Adding);
-                pending.to_add = foretells && plan::never_added(robot, &entry.memory);
+                pending.to_add = plan::never_added(robot, &entry.memory);
                 let status = status_patch(robot, &wanted, attempt, now);
                 let accepts = wanted.iter().any(|want| want.kind == Kind::Accepted && want.is == Is::True);
                 if accepts && !robot.accepted() {

@@ -285,3 +285,24 @@ fn additions_wait_for_their_room_and_never_slow_deletions() {
     world.run(30 * SECOND);
     assert_eq!(world.condition("team/new-7", "Ready"), Some(("True".into(), "Added".into())));
 }
+
+/// Each of them has to say that a call may follow, before it does: one a minute, and no other meanwhile.
+#[test]
+fn while_additions_are_refused_one_robot_at_a_time_is_made_ready_to_probe() {
+    let mut world = World::led();
+    world.answering(|_, _| Says::Code(60010));
+    for n in 0..50 {
+        world.robot(&format!("team/r-{n}"), json!({"creationPolicy": "Create"}));
+        world.run(SECOND);
+    }
+    world.write_takes = 500 * MS;
+    world.crowd("team/other", 1, json!({}));
+    let (calls, writes) = (world.calls.len(), world.writes.len());
+    for n in 0..12_000 {
+        // The engine is woken all the time.
+        world.edit("team/other-0000", json!({"metadata": {"annotations": {"n": n.to_string()}}}));
+        world.run(10 * MS);
+    }
+    let (calls, writes) = (world.calls.len() - calls, world.writes.len() - writes);
+    assert!((1..=3).contains(&calls) && writes <= 2 * calls + 2, "{writes} writes, {calls} calls");
+}

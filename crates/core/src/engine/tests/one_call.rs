@@ -472,3 +472,17 @@ fn writes_that_hang_leave_room_for_those_of_others() {
     world.run(6 * SECOND);
     world.assert_gone("open/r-0000", "Deleted");
 }
+
+#[test]
+fn one_namespace_whose_writes_hang_never_has_all_that_may_be_under_way() {
+    let mut world = World::led_with(8);
+    let shut = world.crowd("shut/r", 40, json!({}));
+    world.crowd("open/r", 1, json!({}));
+    assert_eq!(world.engine.writes.limit(), 8);
+    world.failing(|key, _, _| key.starts_with("shut/").then_some(Fault::Hangs));
+    world.delete_these(&shut);
+    world.run(300 * MS);
+    world.delete("open/r-0000");
+    world.run(SECOND);
+    world.assert_gone("open/r-0000", "Deleted");
+}
