@@ -407,7 +407,7 @@ impl Engine {
         if was.deleting != deleting
             && let Some(state) = self.applications.get_mut(&name)
         {
-            state.coarse.dirty = true;
+            state.recount();
         }
         if was.holding != counted.holding {
             self.application_robots_changed(&name, now);
@@ -521,7 +521,7 @@ impl Engine {
                 deleting: application.spec.deleting,
                 admits: application.admits(self.labels(&robot.key.namespace)),
                 held: application.spec.finalizers.ours.is_some(),
-                refused: state.refused.as_deref(),
+                refused: state.finalizer_refused(),
                 hold: hold.as_ref(),
             }
         });
@@ -552,7 +552,7 @@ impl Engine {
             let state = self.applications.get(&entry.robot.application).filter(|state| {
                 let application = &state.application;
                 let takes = application.admits(self.labels(&entry.robot.key.namespace)) == Some(true);
-                takes && !application.spec.deleting && state.refused.is_none()
+                takes && !application.spec.deleting && state.finalizer_refused().is_none()
             });
             healthy && state.is_some() && plan::is_to_inherit(&entry.robot)
         };

@@ -31,9 +31,9 @@ const LONG: i64 = 300;
 
 /// What is told of an application's robots at most every 30 s.
 #[derive(Clone, Debug, Default)]
-pub(super) struct Coarse {
+struct Coarse {
     /// Something may have changed since it was taken.
-    pub(super) dirty: bool,
+    dirty: bool,
     /// Not taken again before this time.
     next: Duration,
     robots: usize,
@@ -59,29 +59,54 @@ pub(super) struct ApplicationState {
     pub(super) prober: Option<Id>,
     /// Who is to be told next that the room engine refuses, and why.
     pub(super) telling_robots: [Option<Telling>; 2],
-    pub(super) writing: bool,
-    /// The cluster refuses to put the finalizer on, or to take it off, with these words.
-    pub(super) refused: Option<String>,
-    /// The cluster refuses its status.
-    pub(super) status_refused: bool,
-    /// What is being written is the finalizer.
-    pub(super) writing_finalizer: bool,
-    /// After writes of the finalizer that failed.
-    pub(super) finalizer_retry: Retry,
-    /// After writes of the status that failed.
-    pub(super) status_retry: Retry,
-    pub(super) coarse: Coarse,
-    /// The conditions that are being written, and those that were written last.
-    pub(super) telling: Vec<Wanted>,
-    pub(super) told: Vec<Wanted>,
-    /// The reason of Ready that `telling` takes the place of.
-    pub(super) telling_after: Option<Reason>,
-    /// What is stored is not what was written last.
-    pub(super) overwritten: bool,
-    /// No robot has referred to it since then.
-    pub(super) unused_since: Option<Duration>,
     /// When its last call went out.
     pub(super) called_at: Duration,
+    writes: ApplicationWrites,
+    status: ApplicationStatus,
+    /// No robot has referred to it since then.
+    unused_since: Option<Duration>,
+}
+
+/// The one write to an application that may be under way, and what the last ones ended with.
+#[derive(Debug, Default)]
+struct ApplicationWrites {
+    under_way: bool,
+    /// What is being written is the finalizer.
+    of_finalizer: bool,
+    /// The cluster refuses to put the finalizer on, or to take it off, with these words.
+    refused: Option<String>,
+    /// The cluster refuses its status.
+    status_refused: bool,
+    /// After writes of the finalizer that failed.
+    finalizer_retry: Retry,
+    /// After writes of the status that failed.
+    status_retry: Retry,
+}
+
+/// What the status of an application says, and is to say.
+#[derive(Debug, Default)]
+struct ApplicationStatus {
+    coarse: Coarse,
+    /// The conditions that are being written.
+    pending: Vec<Wanted>,
+    /// The reason of Ready that `pending` takes the place of.
+    reason_before: Option<Reason>,
+    /// The conditions that were written last.
+    recorded: Vec<Wanted>,
+    /// What is stored is not what was written last.
+    overwritten: bool,
+}
+
+impl ApplicationState {
+    /// With what words the cluster refuses its finalizer.
+    pub(super) fn finalizer_refused(&self) -> Option<&str> {
+        self.writes.refused.as_deref()
+    }
+
+    /// Its counts may have changed.
+    pub(super) fn recount(&mut self) {
+        self.status.coarse.dirty = true;
+    }
 }
 
 /// The applications that are known, their Secrets, and the robots of each name, whether or not there is such an application.
@@ -154,18 +179,18 @@ impl Applications {
 
 /// When a write that failed is tried again.
 #[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Retry {
+struct Retry {
     /// How often in a row it failed.
     failed: u32,
     not_before: Duration,
 }
 
 impl Retry {
-    pub(super) fn is_due(&self, now: Duration) -> bool {
+    fn is_due(&self, now: Duration) -> bool {
         now >= self.not_before
     }
 
-    pub(super) fn fail(&mut self, now: Duration, jitter: f64) {
+    fn fail(&mut self, now: Duration, jitter: f64) {
         self.failed = self.failed.saturating_add(1);
         self.not_before = now + writes::retry_delay(self.failed, jitter);
     }
@@ -189,7 +214,7 @@ impl Engine {
                 decides = what_decides(before) != what_decides(&spec);
                 afresh = state.application.update(spec);
                 if afresh {
-                    state.told.clear();
+                    state.status.recorded.clear();
                 }
             }
             known => {
@@ -209,7 +234,8 @@ impl Engine {
         }
         if let Some(state) = self.applications.get_mut(&name) {
             let spec = &state.application.spec;
-            state.overwritten = !state.told.is_empty() && !spec.conditions.say(&state.told, spec.generation);
+            state.status.overwritten = !state.status.recorded.is_empty()
+                && !spec.conditions.say(&state.status.recorded, spec.generation);
         }
         if decides {
             self.share_paces(sdk_app_id);
@@ -238,10 +264,10 @@ impl Engine {
             return;
         };
         state.application.start_afresh();
-        state.told.clear();
-        state.coarse.dirty = true;
-        (state.refused, state.prober, state.telling_robots) = (None, None, [None; 2]);
-        (state.finalizer_retry, state.status_retry) = (Retry::default(), Retry::default());
+        state.status.recorded.clear();
+        state.recount();
+        (state.writes.refused, state.prober, state.telling_robots) = (None, None, [None; 2]);
+        (state.writes.finalizer_retry, state.writes.status_retry) = (Retry::default(), Retry::default());
     }
 
     pub(super) fn forget_application(&mut self, name: &Arc<str>, now: Now) {
@@ -354,7 +380,7 @@ impl Engine {
         let Some(state) = self.applications.get_mut(name) else {
             return;
         };
-        state.coarse.dirty = true;
+        state.recount();
         state.unused_since = if used { None } else { state.unused_since.or(Some(now.since_start)) };
         self.reconcile_application(name, now);
     }
@@ -377,14 +403,18 @@ impl Engine {
     }
 
     fn application_due(&self, state: &ApplicationState) -> Option<Duration> {
-        if state.writing || self.leadership.only_records() {
+        if state.writes.under_way || self.leadership.only_records() {
             return None;
         }
         let spec = &state.application.spec;
         let waiting = self.applications.counts(&spec.name).is_some_and(|counts| counts.deleting > 0);
-        let news = state.coarse.dirty || waiting || state.overwritten || spec.counts != state.coarse.counts();
-        let (finalizer, status) = (state.finalizer_retry, state.status_retry);
-        let counts = (news && self.tells_about(state)).then(|| state.coarse.next.max(status.not_before));
+        let news = state.status.coarse.dirty
+            || waiting
+            || state.status.overwritten
+            || spec.counts != state.status.coarse.counts();
+        let (finalizer, status) = (state.writes.finalizer_retry, state.writes.status_retry);
+        let counts =
+            (news && self.tells_about(state)).then(|| state.status.coarse.next.max(status.not_before));
         let held = spec.finalizers.ours.is_some();
         let unused = state.unused_since.filter(|_| held);
         let unused = unused.map(|since| (since + UNUSED).max(finalizer.not_before));
@@ -414,7 +444,7 @@ impl Engine {
         let Some(state) = self.applications.get_mut(name) else {
             return;
         };
-        if state.writing {
+        if state.writes.under_way {
             return;
         }
         let spec = &state.application.spec;
@@ -430,13 +460,13 @@ impl Engine {
         };
         if change.is_none() {
             // What was refused is stored by now, or is not needed any more.
-            state.refused = None;
+            state.writes.refused = None;
         }
-        let due = change.is_none() || state.finalizer_retry.is_due(now.since_start);
+        let due = change.is_none() || state.writes.finalizer_retry.is_due(now.since_start);
         let finalizer = change.filter(|_| due);
-        let status_due = state.status_retry.is_due(now.since_start);
+        let status_due = state.writes.status_retry.is_due(now.since_start);
         // What is refused is told first, where that can be.
-        let refused = state.refused.is_some();
+        let refused = state.writes.refused.is_some();
         let mut status = || if status_due { self.application_status(name, now) } else { None };
         let change = if refused { status().or(finalizer) } else { finalizer.or_else(status) };
         if let Some(change) = change {
@@ -444,10 +474,10 @@ impl Engine {
         } else if let Some(state) = self.applications.get_mut(name) {
             // Nothing is left to write: a write whose reply was lost has been seen to be stored.
             if due {
-                state.finalizer_retry = Retry::default();
+                state.writes.finalizer_retry = Retry::default();
             }
             if status_due {
-                state.status_retry = Retry::default();
+                state.writes.status_retry = Retry::default();
             }
         }
     }
@@ -458,22 +488,22 @@ impl Engine {
         if !self.tells_about(state) {
             return None;
         }
-        let fresh = (now.since_start >= state.coarse.next).then(|| self.count(name, now));
+        let fresh = (now.since_start >= state.status.coarse.next).then(|| self.count(name, now));
         let counted = fresh.is_some();
         let waits = self.applications.counts(name).is_some_and(|counts| counts.deleting > 0);
         let state = self.applications.get_mut(name)?;
         if let Some(fresh) = fresh {
-            state.coarse = fresh;
+            state.status.coarse = fresh;
         }
         if !waits {
             // That nothing waits any more is told at once.
-            state.coarse.stalled = None;
+            state.status.coarse.stalled = None;
         }
-        let coarse = &state.coarse;
+        let coarse = &state.status.coarse;
         let wanted = state.application.wanted(&Told {
             stalled: coarse.stalled.as_deref(),
             held_by: coarse.held_by.as_deref(),
-            refused: state.refused.as_deref(),
+            refused: state.writes.refused.as_deref(),
         });
         let spec = &state.application.spec;
         let (robots, deleting) = coarse.counts();
@@ -481,12 +511,12 @@ impl Engine {
         let conditions_differ = !spec.conditions.say(&wanted, spec.generation);
         // What another writer says is not answered before the next count, so that two cannot talk without end; what is
         // new here is told at once.
-        let at_once = conditions_differ && wanted != state.told;
+        let at_once = conditions_differ && wanted != state.status.recorded;
         if !at_once && !(counted && (counts_differ || conditions_differ)) {
             return None;
         }
-        state.telling.clone_from(&wanted);
-        state.telling_after = spec.conditions.reason(Kind::Ready);
+        state.status.pending.clone_from(&wanted);
+        state.status.reason_before = spec.conditions.reason(Kind::Ready);
         let fields = [("robots", json!(robots)), ("deleting", json!(deleting))];
         let patch = spec.conditions.patch(&wanted, spec.generation, fields, now.wall);
         Some(Change::Status(writes::of_version(spec.resource_version, patch)))
@@ -537,8 +567,8 @@ impl Engine {
         let Some(state) = self.applications.get_mut(name) else {
             return;
         };
-        state.writing = true;
-        state.writing_finalizer = !matches!(change, Change::Status(_));
+        state.writes.under_way = true;
+        state.writes.of_finalizer = !matches!(change, Change::Status(_));
         self.writes.begin_application();
         let uid = state.application.spec.uid.clone();
         self.effects.push(Effect::WriteApplication(Box::new(ApplicationWrite {
@@ -563,20 +593,20 @@ impl Engine {
             // It is gone, and another has its name: this says nothing about that one.
             return;
         }
-        state.writing = false;
-        let of_finalizer = state.writing_finalizer;
+        state.writes.under_way = false;
+        let of_finalizer = state.writes.of_finalizer;
         match result {
             Ok(spec) => {
                 if of_finalizer {
-                    (state.refused, state.finalizer_retry) = (None, Retry::default());
+                    (state.writes.refused, state.writes.finalizer_retry) = (None, Retry::default());
                 } else {
-                    (state.status_refused, state.status_retry) = (false, Retry::default());
+                    (state.writes.status_refused, state.writes.status_retry) = (false, Retry::default());
                 }
-                if !state.telling.is_empty() {
-                    state.told = std::mem::take(&mut state.telling);
+                if !state.status.pending.is_empty() {
+                    state.status.recorded = std::mem::take(&mut state.status.pending);
                     // Not compared with what is known by now: the watch may have been quicker than this reply.
-                    let before = state.telling_after;
-                    let ready = state.told.iter().find(|want| want.kind == Kind::Ready).cloned();
+                    let before = state.status.reason_before;
+                    let ready = state.status.recorded.iter().find(|want| want.kind == Kind::Ready).cloned();
                     if let Some(ready) = ready.filter(|ready| Some(ready.reason) != before) {
                         self.publish_about_application(name, &spec.uid, ready, now);
                     }
@@ -584,8 +614,12 @@ impl Engine {
                 self.store_application(spec, now);
             }
             Err(error) => {
-                state.telling.clear();
-                let retry = if of_finalizer { &mut state.finalizer_retry } else { &mut state.status_retry };
+                state.status.pending.clear();
+                let retry = if of_finalizer {
+                    &mut state.writes.finalizer_retry
+                } else {
+                    &mut state.writes.status_retry
+                };
                 retry.fail(now.since_start, jitter);
                 if let Some(reason) = error.reason() {
                     tracing::warn!(application = %name, %reason, "could not write to the RtcApplication; trying again");
@@ -593,7 +627,9 @@ impl Engine {
                 let words = match error {
                     WriteError::Refused(words) => words,
                     WriteError::Late
-                        if of_finalizer && (state.refused.is_some() || state.finalizer_retry.failed > 1) =>
+                        if of_finalizer
+                            && (state.writes.refused.is_some()
+                                || state.writes.finalizer_retry.failed > 1) =>
                     {
                         writes::HANGS.to_owned()
                     }
@@ -608,7 +644,7 @@ impl Engine {
     fn application_write_refused(&mut self, name: &Arc<str>, of_finalizer: bool, words: String, now: Now) {
         let Some(state) = self.applications.get_mut(name) else { return };
         if !of_finalizer {
-            if !std::mem::replace(&mut state.status_refused, true) {
+            if !std::mem::replace(&mut state.writes.status_refused, true) {
                 let uid = state.application.spec.uid.clone();
                 let what = format!("The cluster refuses a write of the status of RtcApplication {name}");
                 let text = plan::write_refused(&what, &words);
@@ -617,7 +653,7 @@ impl Engine {
             }
             return;
         }
-        if state.refused.replace(words).is_none() {
+        if state.writes.refused.replace(words).is_none() {
             self.reconcile_where(now, |entry| entry.robot.application == *name && !entry.robot.accepted());
         }
     }
@@ -652,19 +688,13 @@ impl ApplicationState {
             additions,
             prober: None,
             telling_robots: [None; 2],
-            writing: false,
-            refused: None,
-            status_refused: false,
-            writing_finalizer: false,
-            finalizer_retry: Retry::default(),
-            status_retry: Retry::default(),
-            coarse: Coarse { dirty: true, ..Coarse::default() },
-            telling: Vec::new(),
-            telling_after: None,
-            told: Vec::new(),
-            overwritten: false,
-            unused_since: None,
             called_at: Duration::ZERO,
+            writes: ApplicationWrites::default(),
+            status: ApplicationStatus {
+                coarse: Coarse { dirty: true, ..Coarse::default() },
+                ..ApplicationStatus::default()
+            },
+            unused_since: None,
         }
     }
 }
