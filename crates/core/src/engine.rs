@@ -289,11 +289,16 @@ impl Engine {
                 return;
             }
         }
+        let half_listed = robot.deleting_since.is_some() && self.views.is_listing(&robot.key.namespace);
         let id = match known {
             None => {
                 let counts = self.applications.count_in(&robot.application);
                 counts.robots += 1;
-                self.robots.insert(robot, self.views.epoch())
+                let id = self.robots.insert(robot, self.views.epoch());
+                if let Some(entry) = self.robots.get_mut(id) {
+                    entry.half_listed = half_listed;
+                }
+                id
             }
             Some(id) => {
                 let epoch = self.views.epoch();
@@ -314,6 +319,9 @@ impl Engine {
                 if entry.robot.finalizers.ours.is_some() != robot.finalizers.ours.is_some() {
                     // What was refused is stored all the same.
                     entry.refused = None;
+                }
+                if entry.robot.deleting_since.is_none() {
+                    entry.half_listed = half_listed;
                 }
                 entry.robot = robot;
                 if from == From::View {
@@ -452,6 +460,16 @@ impl Engine {
         for id in gone {
             self.forget(id, now);
         }
+        let shown = self.ids_where(|entry| {
+            entry.half_listed
+                && namespace.as_ref().is_none_or(|namespace| entry.robot.key.namespace == *namespace)
+        });
+        for id in shown {
+            if let Some(entry) = self.robots.get_mut(id) {
+                entry.half_listed = false;
+            }
+            self.reconcile(id, now);
+        }
     }
 
     fn store_namespace(&mut self, name: &Arc<str>, namespace: Namespace, now: Now) {
@@ -534,6 +552,7 @@ impl Engine {
             heir: heir.map(|heir| &heir.robot.key),
             heir_comes: robot.deleting_since.is_some() && heir.is_none() && self.heir_comes(id, robot),
             refused: refused.map(|refused| refused.words.as_str()),
+            half_listed: entry.half_listed,
             memory: &entry.memory,
             settled: self.leadership.since() + plan::AFTERMATH,
             now,

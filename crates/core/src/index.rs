@@ -33,6 +33,10 @@ pub struct Entry {
     pub state: State,
     /// The list that last showed the object.
     pub epoch: u32,
+    /// Only a list that is not complete yet has shown that it is being deleted: who else stands for the robot, and with what
+    /// policy, may be about to be shown. A watch tells of all that is stored in its order; and a reply shows nothing that
+    /// was not known when the write was sent.
+    pub half_listed: bool,
     /// When the timer that is set for it goes off.
     pub timer: Option<Duration>,
     /// No write before this time: the last one failed.
@@ -306,6 +310,7 @@ impl Index {
             memory: Memory::default(),
             state: State::Idle,
             epoch,
+            half_listed: false,
             timer: None,
             blocked_until: Duration::ZERO,
             failed_writes: 0,

@@ -241,6 +241,8 @@ pub struct Facts<'a> {
     pub heir: Option<&'a Key>,
     /// Another one is being taken in charge that will be an heir then: see [`is_to_inherit`].
     pub heir_comes: bool,
+    /// Only a list that is not complete yet has shown that it is being deleted.
+    pub half_listed: bool,
     /// The cluster refuses to put the finalizer on, or to take it off, with these words.
     pub refused: Option<&'a str>,
     /// What this process remembers.
@@ -419,6 +421,10 @@ fn deleting(facts: &Facts<'_>) -> Step {
             // Stored with its finalizer while nobody was there to accept it: accepted on the way out.
             Application::Found { admits: Some(true), .. } => {}
         }
+    }
+    if facts.half_listed {
+        // Who else stands for the robot may be about to be shown.
+        return Step::Rest;
     }
     if let Some(heir) = heir {
         // What another tenant calls its objects is not for everybody to read.

@@ -401,6 +401,36 @@ fn a_removal_of_the_finalizer_that_comes_late_does_nothing() {
     );
 }
 
+/// A list showed the deletion before it showed that the other RoomRobot would delete by then: a call went out in the middle.
+#[test]
+fn a_list_shows_a_deletion_before_it_shows_who_takes_it_over() {
+    let of = |name: u8, retain: bool| Create {
+        ns: 0,
+        name,
+        of: Of::Shared(1),
+        app: 0,
+        create: false,
+        retain,
+        born: false,
+        suspend: false,
+    };
+    holds(
+        HEALTHY,
+        &[
+            // RoomRobot team-a/r2 is created under app for the shared robot 1, Retain
+            Step { after: 0, action: of(2, true) },
+            // RoomRobot team-a/r1 is created under app for the shared robot 1
+            Step { after: 0, action: of(1, false) },
+            // The watches of replica 0 fail, and are too old to go on.
+            Step { after: 50, action: Watches { replica: 0, gone: true, mute: 0 } },
+            // deletionPolicy of team-a/r2 is now Delete
+            Step { after: 0, action: Retain { ns: 0, name: 2, on: false } },
+            // RoomRobot team-a/r1 is deleted
+            Step { after: 0, action: Delete { ns: 0, name: 1 } },
+        ],
+    );
+}
+
 /// What the search finds in a minute, from the first case of this day on; where it finds something, `make search` tells how
 /// it goes on.
 #[test]

@@ -25,6 +25,8 @@ pub(super) struct Views {
     namespaces: bool,
     /// The lists whose watch has failed and told nothing since.
     cut: HashSet<Scope>,
+    /// The scopes whose list is not complete.
+    unfinished: HashSet<Scope>,
 }
 
 impl Views {
@@ -39,6 +41,7 @@ impl Views {
             applications: None,
             namespaces: false,
             cut: HashSet::new(),
+            unfinished: HashSet::new(),
         }
     }
 
@@ -61,12 +64,14 @@ impl Views {
 
     pub(super) fn robots_begin(&mut self, scope: Scope, round: u32) {
         self.epoch += 1;
+        self.unfinished.insert(scope.clone());
         self.listing.insert(scope, (self.epoch, round));
     }
 
     /// Ends the list of `scope`; returns its epoch: what was not shown since then is gone.
     pub(super) fn robots_end(&mut self, scope: Scope) -> u32 {
         self.cut.remove(&scope);
+        self.unfinished.remove(&scope);
         let (begun, round) = self.listing.get(&scope).copied().unwrap_or_default();
         self.robots.insert(scope, round);
         begun
@@ -74,6 +79,13 @@ impl Views {
 
     pub(super) fn robots_cut(&mut self, scope: Scope) {
         self.cut.insert(scope);
+    }
+
+    /// Whether a list that RoomRobots of this namespace are shown by is not complete.
+    pub(super) fn is_listing(&self, namespace: &Arc<str>) -> bool {
+        let unfinished = &self.unfinished;
+        !unfinished.is_empty()
+            && (unfinished.contains(&None) || unfinished.contains(&Some(Arc::clone(namespace))))
     }
 
     /// Whether a watch of RoomRobots has failed.

@@ -158,6 +158,7 @@ impl Scene {
             application,
             heir: self.heir.as_ref(),
             heir_comes: false,
+            half_listed: false,
             refused: self.refused,
             memory: &self.memory,
             settled: self.settled,

@@ -240,3 +240,34 @@ fn a_deletion_waits_for_nobody_who_will_not_inherit() {
         assert_eq!(deletions(&world), 1, "{spec}");
     }
 }
+
+/// A list comes one by one, in the order of names. What it has not shown yet may have changed before what it has.
+#[test]
+fn a_deletion_that_a_list_shows_waits_until_the_list_is_complete() {
+    let mut world = World::led();
+    world.crowd("team/old", 1, json!({"roomId": "room", "memberAccount": "robot"}));
+    world.crowd(
+        "team/young",
+        1,
+        json!({"roomId": "room", "memberAccount": "robot", "deletionPolicy": "Retain"}),
+    );
+    let changed = |world: &World, key: &str, change: Value| {
+        let mut object = world.robots[key].clone();
+        merge(&mut object, &change);
+        renew(&mut object, world.version + 10, true);
+        Input::Robot(Box::new(read(&object)))
+    };
+    let deleted =
+        changed(&world, "team/old-0000", json!({"metadata": {"deletionTimestamp": "2026-01-01T00:00:00Z"}}));
+    let heir = changed(&world, "team/young-0000", json!({"spec": {"deletionPolicy": "Delete"}}));
+    let step =
+        |world: &World| world.engine.would_do(&read(&world.robots["team/old-0000"]).key, world.moment());
+    let now = world.moment();
+    world.engine.handle(Input::RobotsListing(None, world.round), now);
+    world.engine.handle(deleted, now);
+    assert!(world.engine.advance(now).is_empty(), "{:?}", step(&world));
+    world.engine.handle(heir, now);
+    world.engine.handle(Input::RobotsListed(None), now);
+    let Some(Step::Report(wanted)) = step(&world) else { panic!("{:?}", step(&world)) };
+    assert!(wanted.iter().any(|want| want.reason == Reason::StillClaimed), "{wanted:?}");
+}
