@@ -260,6 +260,7 @@ impl Bench {
             application,
             heir: None,
             heir_comes: false,
+            half_listed: false,
             refused: None,
             memory: &memory,
             settled: Duration::ZERO,

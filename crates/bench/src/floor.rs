@@ -180,6 +180,7 @@ fn record(robot: &Robot, outcome: Outcome) -> Result<Vec<serde_json::Value>> {
         application,
         heir: None,
         heir_comes: false,
+        half_listed: false,
         refused: None,
         memory: &memory,
         settled: Duration::ZERO,

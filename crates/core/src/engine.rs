@@ -10,7 +10,9 @@
 //!
 //! - A list shows every object that was stored when it began, as it was then or later. What it does not show is gone
 //!   (`lists`). A list that began before this process was elected may be older than what the process before it did
-//!   (`claims::who_takes_over_acts_on_a_view_as_new_as_its_lease`).
+//!   (`claims::who_takes_over_acts_on_a_view_as_new_as_its_lease`). It comes one by one: until it is complete, what it has
+//!   not shown yet may be older than what it has
+//!   (`claims::a_deletion_that_a_list_shows_waits_until_the_list_is_complete`).
 //! - A watch tells of every object in the order of its versions, late, and may leave versions out. A view with a lower
 //!   `resourceVersion` than the known one is older, and is not taken (`one_call::a_view_that_is_older_than_what_is_known_is_not_taken`).
 //! - A watch that tells that an object is gone says so of this UID (`one_call::the_end_of_an_object_is_not_the_end_of_another_of_its_name`).

@@ -80,10 +80,9 @@ impl WriteHealth {
         self.cut_off.as_ref().map(|cut_off| cut_off.next)
     }
 
-    /// Whether the API server takes nothing at all.
+    /// Whether the API server takes nothing at all, though it can be reached.
     pub(super) fn takes_nothing(&self) -> bool {
-        self.cut_off.is_some()
-            || self.failures >= TAKES_NOTHING && self.namespaces.len() >= NAMESPACES_THAT_TELL
+        self.failures >= TAKES_NOTHING && self.namespaces.len() >= NAMESPACES_THAT_TELL
     }
 
     /// Namespaces of which it takes nothing.

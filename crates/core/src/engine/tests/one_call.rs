@@ -486,3 +486,21 @@ fn one_namespace_whose_writes_hang_never_has_all_that_may_be_under_way() {
     world.run(SECOND);
     world.assert_gone("open/r-0000", "Deleted");
 }
+
+/// One answer without a record for each of so many would be too many to ask for again.
+#[test]
+fn where_many_namespaces_refuse_their_records_a_call_a_second_goes_out_for_all_of_them() {
+    let mut world = World::led_with(4);
+    for n in 0..60 {
+        world.crowd(&format!("team-{n}/r"), 2, json!({}));
+    }
+    world.failing(|_, _, _| Some(Fault::Refused(WriteError::Refused("a policy".into()))));
+    world.delete_all();
+    world.run(10 * SECOND);
+    let calls = world.calls.len();
+    assert!((15..=40).contains(&calls), "{calls} calls in 10 s");
+    world.healthy();
+    world.run(5 * MINUTE);
+    assert!(world.robots.is_empty());
+    assert_eq!(world.calls.len(), 120);
+}
