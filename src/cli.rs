@@ -186,7 +186,7 @@ mod tests {
     }
 
     #[test]
-    fn defaults_are_those_of_the_design() {
+    fn defaults_are_those_of_the_contract() {
         let run = run(&[]).unwrap();
         assert!(run.leader_elect && run.namespace.is_none() && run.watch_namespace.is_empty());
         assert_eq!(run.listen.to_string(), "0.0.0.0:8080");

@@ -116,7 +116,7 @@ async fn what_names_the_robot_cannot_be_changed_and_what_steers_it_can() {
 }
 
 #[tokio::test(flavor = "multi_thread")]
-async fn defaults_are_those_of_the_design() {
+async fn defaults_are_those_of_the_contract() {
     let world = World::bare().await;
     let robot = crate::harness::create(
         &world.robots(),
