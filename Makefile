@@ -52,9 +52,10 @@ fmt: ## Format the code
 fmt-check: ## Check the format of the code
 	cargo fmt --all -- --check
 
-lint: ## Run clippy; a warning is an error
+lint: ## Run clippy and rustdoc; a warning is an error
 	cargo clippy --locked --workspace --all-targets -- -D warnings
 	cargo clippy --locked -p roomrobot-operator --no-default-features --lib --bins -- -D warnings
+	RUSTDOCFLAGS="-D warnings -A rustdoc::private_intra_doc_links" cargo doc --locked --workspace --no-deps --document-private-items
 
 assets: ## Build the control plane's programs, once, and print their folder
 	cargo run --locked -q -p testbed --bin testbed-assets

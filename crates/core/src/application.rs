@@ -5,7 +5,7 @@
 
 use crate::{
     call::{Caller, Outcome},
-    codes::{self, Class, Code, Operation, Stops},
+    codes::{self, Class, Code, Operation, PerOperation, Stops},
     crd::{APPLICATION_FINALIZER, RtcApplication},
     endpoint::{Allowed, Endpoint},
     plan::{self, Hold},
@@ -193,9 +193,6 @@ struct Refusal {
     probe_at: Duration,
 }
 
-/// For each command, in the order of [`Operation::ALL`].
-type PerCommand<T> = [T; 2];
-
 /// An application: what is stored, and what this process knows of it.
 #[derive(Clone, Debug)]
 pub struct Application {
@@ -204,7 +201,7 @@ pub struct Application {
     credentials: Credentials,
     breaker: CircuitBreaker,
     /// The commands that are refused for want of a permission or a package; the other goes on.
-    refused: PerCommand<Option<Refusal>>,
+    refused: PerOperation<Option<Refusal>>,
     /// What was last said of the credentials, and of each command, with the code: said again where it is refused again.
     said: [Option<(Option<i64>, Hold)>; 3],
     /// A call was accepted with these credentials, by this process or, as the stored condition says, by another.

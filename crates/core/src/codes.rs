@@ -15,8 +15,12 @@ pub enum Operation {
     AddRobot,
 }
 
+/// Something for each command, in the order of [`Operation::ALL`]. A third command changes its length, so that the compiler
+/// names each place that has to say more.
+pub type PerOperation<T> = [T; Operation::ALL.len()];
+
 impl Operation {
-    /// Both of them, deletions first.
+    /// All of them, deletions first.
     pub const ALL: [Self; 2] = [Self::DeleteRobot, Self::AddRobot];
 
     /// The command that a robot needs which is being deleted, or which is not.
@@ -121,7 +125,7 @@ pub struct Rule {
     /// How long the robot waits.
     pub wait: Wait,
     /// The reason in `RobotDeleted`, and in `Ready` after `add_robot`, unless the code has one of its own.
-    pub reasons: [Reason; 2],
+    pub reasons: PerOperation<Reason>,
     /// Whether the application's pace halves.
     pub slows_down: bool,
     /// Whether a signature from a key is made anew, and the call repeated, before anybody hears of it.
@@ -345,7 +349,7 @@ pub struct Code {
     /// Its class on `add_robot`.
     pub class_on_add: Class,
     /// The reasons of its own, in the order of [`Rule::reasons`].
-    pub reasons: [Option<Reason>; 2],
+    pub reasons: PerOperation<Option<Reason>>,
     /// There is no room, so whatever was called before, the robot is nowhere.
     pub no_room: bool,
     /// The application makes no call at all for a minute, also with other credentials.

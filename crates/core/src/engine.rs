@@ -78,7 +78,7 @@ pub struct Settings {
     pub namespace: Arc<str>,
     /// The most writes to the API server that are ever under way at once.
     pub concurrency: usize,
-    /// The part of the RoomRobots that this operator has, where it has not all of them: see [`crate::watch::Scope`].
+    /// The part of the RoomRobots that this operator has, where it has not all of them: the one that its label selector names.
     pub shard: Option<String>,
 }
 

@@ -8,7 +8,7 @@ mod names;
 pub use names::LEAST_NAMES;
 
 use crate::{
-    codes::Operation,
+    codes::{Operation, PerOperation},
     plan::Memory,
     robot::{Key, Robot},
 };
@@ -46,7 +46,7 @@ pub struct Entry {
     /// It would take over the removal of its robot: see [`crate::plan::may_inherit`].
     pub heir: bool,
     /// It has a place in the line for each command, whether or not it needs the call by now.
-    pub in_lines: [bool; 2],
+    pub in_lines: PerOperation<bool>,
     /// The cluster refuses to put the finalizer on, or to take it off.
     pub refused: Option<Box<Refused>>,
     /// The cluster refuses a status.
@@ -315,7 +315,7 @@ impl Index {
             blocked_until: Duration::ZERO,
             failed_writes: 0,
             heir: false,
-            in_lines: [false; 2],
+            in_lines: PerOperation::default(),
             refused: None,
             status_refused: false,
             accepting: 0,

@@ -8,7 +8,7 @@
 //! - [`plan`]: the next step for one robot
 //! - [`status`]: conditions and their reasons
 //! - [`robot`], [`application`]: what is kept of the stored objects; the circuit breaker; [`sparse`]: lists of others' elements
-//! - [`pace`], [`backoff`]: when a call may start
+//! - [`rate_limiter`], [`backoff`]: when a call may start; [`min_rtt`]: how long the way takes
 //! - [`index`], [`engine`]: all robots, what is under way, and what follows from an input
 //! - [`election`]: who holds the Lease, and what follows from an answer; [`right`]: what that means for the engine
 //! - [`api_server`]: patches, and what the API server's answers to them mean

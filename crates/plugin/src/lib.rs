@@ -8,7 +8,6 @@
 //! - [`cluster`]: reads of the API server
 //! - [`complete`]: completion in a shell
 //! - [`output`]: tables, JSON, YAML, colours
-//! - [`proxy`]: which clusters the proxy of the environment is not for
 //! - one module for each command: [`why`], [`list`], [`forecast`] (`plan`), [`doctor`], [`release`], [`requests`]
 
 pub mod cli;

@@ -1,6 +1,6 @@
 //! `why`: one screen about a RoomRobot: what it waits for, since when, and what to type next.
 //!
-//! [`explain`] is pure: it makes the screen of what was read. [`run`] reads and prints.
+//! [`explain()`] is pure: it makes the screen of what was read. [`run`] reads and prints.
 
 use super::{
     Error, Finding, Result,

@@ -6,6 +6,7 @@ use super::{
 };
 use crate::{
     application::{Application, Credentials, StoredApplication, Told},
+    codes::PerOperation,
     crd::APPLICATION_FINALIZER,
     index::Id,
     plan,
@@ -58,7 +59,7 @@ pub(super) struct ApplicationState {
     /// A robot that is to probe though nobody is in line: it has to be foretold that a call may follow.
     pub(super) prober: Option<Id>,
     /// Who is to be told next that the room engine refuses, and why.
-    pub(super) telling_robots: [Option<Telling>; 2],
+    pub(super) telling_robots: PerOperation<Option<Telling>>,
     /// When its last call went out.
     pub(super) called_at: Duration,
     writes: ApplicationWrites,
@@ -266,7 +267,7 @@ impl Engine {
         state.application.start_afresh();
         state.status.recorded.clear();
         state.recount();
-        (state.writes.refused, state.prober, state.telling_robots) = (None, None, [None; 2]);
+        (state.writes.refused, state.prober, state.telling_robots) = (None, None, PerOperation::default());
         (state.writes.finalizer_retry, state.writes.status_retry) = (Retry::default(), Retry::default());
     }
 
@@ -286,7 +287,7 @@ impl Engine {
                 .collect();
             for id in lost {
                 if let Some(entry) = self.robots.get_mut(id) {
-                    entry.in_lines = [false; 2];
+                    entry.in_lines = PerOperation::default();
                     if matches!(entry.state, State::CallQueued(_)) {
                         entry.state = State::Idle;
                     }
@@ -365,7 +366,7 @@ impl Engine {
         }
         if let Some(state) = self.applications.get_mut(name) {
             // What robots say meanwhile is not what they were told.
-            (state.prober, state.telling_robots) = (None, [None; 2]);
+            (state.prober, state.telling_robots) = (None, PerOperation::default());
         }
     }
 
@@ -687,7 +688,7 @@ impl ApplicationState {
             deletions,
             additions,
             prober: None,
-            telling_robots: [None; 2],
+            telling_robots: PerOperation::default(),
             called_at: Duration::ZERO,
             writes: ApplicationWrites::default(),
             status: ApplicationStatus {

@@ -4,7 +4,7 @@ use super::{Answer, Call, Effect, Engine, Entry, Now, applications::ApplicationS
 use crate::{
     application, backoff,
     call::{Outcome, Target, Trouble, TroubleKind},
-    codes::Operation,
+    codes::{Operation, PerOperation},
     index::{Id, State},
     plan::{self, Attempt, Hold, Step},
     rate_limiter::{Arrival, RateLimiter},
@@ -245,7 +245,8 @@ impl Engine {
     fn has_backlog(&self, state: &ApplicationState, operation: Operation) -> bool {
         let spec = &state.application.spec;
         let Some(counts) = self.applications.counts(&spec.name) else { return false };
-        let count = |counts: &[usize; 2]| counts.get(operation as usize).copied().unwrap_or_default();
+        let count =
+            |counts: &PerOperation<usize>| counts.get(operation as usize).copied().unwrap_or_default();
         let hanging = self.writes.hanging_of(&spec.name);
         let hanging: usize = hanging.filter_map(|namespace| counts.fresh.get(namespace)).map(count).sum();
         // Twice as many as one namespace may have: one whose writes begin to hang leaves the others their calls.
@@ -535,7 +536,7 @@ impl Engine {
         let in_line: Vec<Id> = state.deletions.clear().chain(state.additions.clear()).collect();
         for id in in_line {
             if let Some(entry) = self.robots.get_mut(id) {
-                entry.in_lines = [false; 2];
+                entry.in_lines = PerOperation::default();
             }
         }
     }

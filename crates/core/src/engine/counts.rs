@@ -1,6 +1,10 @@
 //! How many robots an application has, and what they wait for.
 
-use crate::{codes::Operation, index::Id, plan::Counted};
+use crate::{
+    codes::{Operation, PerOperation},
+    index::Id,
+    plan::Counted,
+};
 use std::{
     collections::{BTreeSet, HashMap},
     sync::Arc,
@@ -19,9 +23,9 @@ pub(super) struct RobotCounts {
     /// Those whose last answer is not recorded.
     pub(super) unrecorded: usize,
     /// Of those, the ones whose record has not failed yet, by command, in each namespace that has any.
-    pub(super) fresh: HashMap<Arc<str>, [usize; 2]>,
+    pub(super) fresh: HashMap<Arc<str>, PerOperation<usize>>,
     /// The same of all namespaces.
-    pub(super) all_fresh: [usize; 2],
+    pub(super) all_fresh: PerOperation<usize>,
 }
 
 impl RobotCounts {
@@ -45,7 +49,7 @@ impl RobotCounts {
                 }
             }
         }
-        if *of_namespace == [0, 0] {
+        if *of_namespace == PerOperation::<usize>::default() {
             self.fresh.remove(namespace);
         }
     }

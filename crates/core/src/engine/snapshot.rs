@@ -3,7 +3,7 @@
 use super::{Engine, Now, counts::RobotCounts};
 use crate::{
     application::Breaker,
-    codes::Operation,
+    codes::{Operation, PerOperation},
     plan::Step,
     robot::Key,
     status::{Kind, Reason},
@@ -82,19 +82,16 @@ struct Waiting {
     robots: usize,
     pending: Vec<PendingSnapshot>,
     oldest: i64,
-    /// In line for each of [`OPERATIONS`].
-    in_line: [usize; 2],
+    /// In line for each of [`Operation::ALL`].
+    in_line: PerOperation<usize>,
 }
 
 /// What the applications of one SDKAppID share.
 struct Shared {
     limit: u32,
-    /// In line for each of [`OPERATIONS`].
-    in_line: [usize; 2],
+    /// In line for each of [`Operation::ALL`].
+    in_line: PerOperation<usize>,
 }
-
-/// The commands, in the order of the lines.
-const OPERATIONS: [Operation; 2] = [Operation::DeleteRobot, Operation::AddRobot];
 
 impl Engine {
     /// The state that gauges show.
@@ -183,7 +180,9 @@ impl Engine {
         for (name, waiting) in walked {
             let Some(state) = self.applications.get(name) else { continue };
             let spec = &state.application.spec;
-            let shared = all.entry(spec.sdk_app_id).or_insert(Shared { limit: u32::MAX, in_line: [0; 2] });
+            let shared = all
+                .entry(spec.sdk_app_id)
+                .or_insert(Shared { limit: u32::MAX, in_line: PerOperation::default() });
             shared.limit = shared.limit.min(spec.requests_per_second);
             for (all, own) in shared.in_line.iter_mut().zip(waiting.in_line) {
                 *all += own;
@@ -215,6 +214,6 @@ impl Engine {
                 eta: calls.then(|| f64::from(in_line) / pace),
             }
         };
-        OPERATIONS.into_iter().zip(shared.in_line).zip(own.in_line).map(quota).collect()
+        Operation::ALL.into_iter().zip(shared.in_line).zip(own.in_line).map(quota).collect()
     }
 }
