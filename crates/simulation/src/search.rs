@@ -403,7 +403,7 @@ pub fn linear() -> Result<String, String> {
         ];
         let setup = Setup { rate: 200, concurrency: 64, ..crate::story::HEALTHY };
         let story = Story { setup, steps: crowds.chain(rest).collect() };
-        let runs = (0..if hundreds < 10 { 8 } else { 2 }).map(|_| world::run(&story, false).engines);
+        let runs = (0..if hundreds < 10 { 8 } else { 2 }).map(|_| world::machine_time(&story));
         runs.min().unwrap_or_default().as_secs_f64() * 1e6 / (f64::from(hundreds) * 100.0)
     };
     let (few, many, one) = (crowd(8, false), crowd(80, false), crowd(80, true));

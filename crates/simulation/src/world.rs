@@ -30,7 +30,7 @@ use std::{
     hash::{DefaultHasher, Hash as _, Hasher as _},
     rc::Rc,
     sync::Arc,
-    time::{Duration, Instant},
+    time::Duration,
 };
 
 mod calls;
@@ -71,8 +71,6 @@ pub struct Report {
     pub events: u64,
     /// Simulated time.
     pub time: Duration,
-    /// Machine time of the engines.
-    pub engines: Duration,
     /// Which promise was broken, and how.
     pub broken: Option<String>,
     /// What happened, in words, where it was asked for.
@@ -247,7 +245,7 @@ struct World {
     afresh: HashMap<Process, Duration>,
     /// The generation of each application that a process was shown.
     generations: HashMap<(Process, String), i64>,
-    engines: Duration,
+    engines: Option<Duration>,
     /// Looks of processes that are gone.
     looked: u64,
     wrote: u64,
@@ -273,12 +271,20 @@ pub fn run_in(story: &Story, orders: Orders, tell: bool) -> (Report, Orders) {
         deletions: world.checks.deletions,
         events: world.handled,
         time: world.now,
-        engines: world.engines,
         // What breaks off in the middle, because the rest is known, comes to no end.
         broken: world.checks.violation.filter(|_| !world.orders.known),
         told: world.told.unwrap_or_default(),
     };
     (report, world.orders)
+}
+
+/// The processor's time that the engines take for a story.
+#[must_use]
+pub fn machine_time(story: &Story) -> Duration {
+    let mut world = World::new(story, false);
+    world.engines = Some(Duration::ZERO);
+    world.whole();
+    world.engines.unwrap_or_default()
 }
 
 /// The object that changed, and its `resourceVersion` since then.
@@ -340,7 +346,7 @@ impl World {
             refusals: HashMap::new(),
             afresh: HashMap::new(),
             generations: HashMap::new(),
-            engines: Duration::ZERO,
+            engines: None,
             looked: 0,
             wrote: 0,
             called: 0,

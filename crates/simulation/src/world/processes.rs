@@ -45,7 +45,7 @@ impl World {
         }
         let boot = replica.boot_moment(now);
         let moment = replica.moment(now);
-        let begun = Instant::now();
+        let begun = self.engines.map(|_| time_of_this_thread());
         let fed = input.is_some();
         if fed {
             self.inputs += 1;
@@ -81,7 +81,9 @@ impl World {
         }
         let looks = replica.engine.reconciles();
         let effects = replica.engine.advance(moment);
-        self.engines += begun.elapsed();
+        if let Some((engines, begun)) = self.engines.as_mut().zip(begun) {
+            *engines += time_of_this_thread().saturating_sub(begun);
+        }
         let busy = fed || !effects.is_empty() || replica.engine.reconciles() != looks;
         let moved = std::mem::replace(&mut replica.looked, now) < now;
         replica.idle = if busy || moved { 0 } else { replica.idle + 1 };
@@ -285,4 +287,11 @@ impl World {
 /// Whether a process has not seen this spec before.
 fn is_new(known: &mut HashMap<(Process, String), i64>, process: Process, spec: &StoredApplication) -> bool {
     known.insert((process, spec.name.to_string()), spec.generation) != Some(spec.generation)
+}
+
+/// The processor's time that this thread has had: what other programs do meanwhile counts little.
+fn time_of_this_thread() -> Duration {
+    let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
+    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
+    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
 }
