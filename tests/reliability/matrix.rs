@@ -29,21 +29,46 @@ fn modules(folder: &Path, found: &mut Vec<(String, String)>) {
     }
 }
 
-#[test]
-fn every_case_from_the_field_names_tests_that_there_are() {
-    let whole = page();
-    let (_, cases) = whole.split_once(FIELD).unwrap();
+/// Every module of the project with its text.
+fn sources() -> Vec<(String, String)> {
     let mut found = Vec::new();
     for folder in ["src", "tests", "crates"] {
         modules(&Path::new(env!("CARGO_MANIFEST_DIR")).join(folder), &mut found);
     }
+    found
+}
+
+fn is_there(found: &[(String, String)], name: &str) -> bool {
+    let (module, function) = name.split_once("::").unwrap();
+    found.iter().any(|(of, text)| of == module && text.contains(&format!("fn {function}(")))
+}
+
+#[test]
+fn every_decision_names_tests_that_there_are() {
+    let folder = Path::new(env!("CARGO_MANIFEST_DIR")).join("docs/decisions");
+    let found = sources();
+    let mut named = 0;
+    for entry in fs::read_dir(folder).unwrap() {
+        let text = fs::read_to_string(entry.unwrap().path()).unwrap();
+        let Some((_, tests)) = text.split_once("## Tests") else { continue };
+        // A module alone is named without a function.
+        for name in tests.split('`').skip(1).step_by(2).filter(|name| name.contains("::")) {
+            assert!(name.ends_with("::tests") || is_there(&found, name), "no such test: {name}");
+            named += 1;
+        }
+    }
+    assert!(named > 15, "{named}");
+}
+
+#[test]
+fn every_case_from_the_field_names_tests_that_there_are() {
+    let whole = page();
+    let (_, cases) = whole.split_once(FIELD).unwrap();
+    let found = sources();
     let names: Vec<&str> = cases.split('`').skip(1).step_by(2).filter(|name| name.contains("::")).collect();
     assert!(names.len() > 50, "{}", names.len());
     for name in names {
-        let (module, function) = name.split_once("::").unwrap();
-        let function = format!("fn {function}(");
-        let there = found.iter().any(|(of, text)| of == module && text.contains(&function));
-        assert!(there, "no such test: {name}");
+        assert!(is_there(&found, name), "no such test: {name}");
     }
     for section in ["A", "B", "C", "D", "E", "F"] {
         assert!(cases.contains(&format!("\n| {section}1 ")), "section {section} has no case");

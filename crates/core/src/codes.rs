@@ -310,6 +310,9 @@ impl Class {
     }
 }
 
+// `Unknown` stays the last variant: so this counts them.
+const _: () = assert!(Class::ALL.len() == Class::Unknown as usize + 1, "Class::ALL misses one");
+
 /// The page of the vendor that a row comes from.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Source {
