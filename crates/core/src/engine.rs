@@ -29,14 +29,19 @@
 //!   another robot (`one_call::a_name_that_is_used_again_is_another_robot`).
 //! - An answer of the room engine that was final stays final for this RoomRobot, whatever is stored (`one_call`).
 
+mod application_status;
 mod applications;
+mod backpressure;
 mod calls;
+mod claims;
 mod concurrency_limit;
 mod counts;
 mod events;
 mod leadership;
 mod messages;
 mod queue;
+mod refusals;
+mod robots;
 mod snapshot;
 #[cfg(test)]
 mod tests;
@@ -52,19 +57,17 @@ pub use snapshot::{ApplicationSnapshot, PendingSnapshot, QuotaSnapshot, Snapshot
 pub use writes::{of_version, status_patch};
 
 use crate::{
-    application::Labels,
     codes::Operation,
     crd::APPLICATION_FINALIZER,
     endpoint::Allowed,
     index::{Entry, Id, Index, State},
-    plan::{self, Counted, Facts, Step},
-    robot::Robot,
-    status::Kind,
+    plan::{self, Facts, Step},
 };
 use applications::Applications;
 use calls::Calls;
 use events::Events;
 use leadership::Leadership;
+use robots::{From, Namespace};
 use std::{collections::HashMap, sync::Arc, time::Duration};
 use views::Views;
 use writes::Writes;
@@ -98,22 +101,6 @@ pub fn application_finalizer(shard: Option<&str>) -> String {
         None => APPLICATION_FINALIZER.to_owned(),
         Some(shard) => format!("{APPLICATION_FINALIZER}-{shard}"),
     }
-}
-
-/// A namespace, as far as it is needed.
-#[derive(Debug)]
-struct Namespace {
-    labels: Labels,
-    terminating: bool,
-}
-
-/// Where a view of an object comes from.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum From {
-    /// A list or a watch.
-    View,
-    /// The reply to a write of this process.
-    Reply,
 }
 
 /// Everything that is known and under way.
@@ -268,232 +255,6 @@ impl Engine {
         timer.into_iter().chain(self.applications_due()).chain(self.calls_due(now)).chain(writes).min()
     }
 
-    /// Takes a RoomRobot as it was stored, unless something newer is known.
-    fn store(&mut self, mut robot: Robot, from: From, now: Now) {
-        robot.key.namespace = self.robots.intern(&robot.key.namespace);
-        robot.application = self.robots.intern(&robot.application);
-        let mut known = self.robots.find(&robot.key);
-        if let Some(id) = known
-            && let Some(entry) = self.robots.get(id)
-        {
-            let another = entry.robot.uid != robot.uid
-                || !entry.robot.same_robot(&robot)
-                || entry.robot.application != robot.application;
-            if another {
-                // The name was used again, or an identity that should be immutable has changed: a new start.
-                self.forget(id, now);
-                known = None;
-            } else if robot.resource_version < entry.robot.resource_version {
-                let epoch = self.views.epoch();
-                if let Some(entry) = self.robots.get_mut(id).filter(|_| from == From::View) {
-                    entry.epoch = epoch;
-                }
-                return;
-            }
-        }
-        let half_listed = robot.deleting_since.is_some() && self.views.is_listing(&robot.key.namespace);
-        let id = match known {
-            None => {
-                let counts = self.applications.count_in(&robot.application);
-                counts.robots += 1;
-                let id = self.robots.insert(robot, self.views.epoch());
-                if let Some(entry) = self.robots.get_mut(id) {
-                    entry.half_listed = half_listed;
-                }
-                id
-            }
-            Some(id) => {
-                let epoch = self.views.epoch();
-                let Some(entry) = self.robots.get_mut(id) else {
-                    return;
-                };
-                if entry.robot.generation != robot.generation {
-                    entry.memory.start_afresh();
-                    entry.try_writes_at_once();
-                }
-                if entry.robot.creation_policy != robot.creation_policy {
-                    // Under the other policy the robot may have come by other means: it is removed in any case.
-                    entry.memory.additions = plan::Additions::Untold;
-                }
-                if entry.state == State::Vanished {
-                    entry.state = State::Idle;
-                }
-                if entry.robot.finalizers.ours.is_some() != robot.finalizers.ours.is_some() {
-                    // What was refused is stored all the same.
-                    entry.refused = None;
-                }
-                if entry.robot.deleting_since.is_none() {
-                    entry.half_listed = half_listed;
-                }
-                entry.robot = robot;
-                if from == From::View {
-                    entry.epoch = epoch;
-                }
-                id
-            }
-        };
-        self.recount(id, now);
-        if known.is_none()
-            && let Some(name) = self.robots.get(id).map(|entry| Arc::clone(&entry.robot.application))
-        {
-            self.application_robots_changed(&name, now);
-        }
-        self.reconcile(id, now);
-    }
-
-    /// A robot that may take over a removal releases the deletions of others that stand for the same robot. Where others
-    /// could take over already, they have been released.
-    fn release_rivals(&mut self, id: Id, now: Now) {
-        let Some(entry) = self.robots.get(id) else { return };
-        let robot = &entry.robot;
-        let rivals: Vec<Id> = self
-            .names_of_same_sdk_app_id(&robot.application)
-            .flat_map(|name| self.robots.claimants(name, robot))
-            .filter(|other| *other != id)
-            .filter(|other| self.robots.get(*other).is_some_and(|other| other.robot.deleting_since.is_some()))
-            .collect();
-        for rival in rivals {
-            self.reconcile(rival, now);
-        }
-    }
-
-    /// The names of the applications that have the SDKAppID of `name`, itself included.
-    fn names_of_same_sdk_app_id<'a>(&'a self, name: &'a Arc<str>) -> impl Iterator<Item = &'a Arc<str>> {
-        let sdk_app_id = self.applications.get(name).map(|state| state.application.spec.sdk_app_id);
-        let others = self.applications.iter().filter(move |(other, state)| {
-            Some(state.application.spec.sdk_app_id) == sdk_app_id && *other != name
-        });
-        [name].into_iter().chain(others.map(|(other, _)| other))
-    }
-
-    fn forget(&mut self, id: Id, now: Now) {
-        let Some(entry) = self.robots.remove(id) else {
-            return;
-        };
-        let Entry { robot, memory, .. } = entry;
-        let name = robot.application;
-        if let Some(counts) = self.applications.counts_mut(&name) {
-            counts.robots = counts.robots.saturating_sub(1);
-            counts.unfinished.remove(&id);
-            counts.count(memory.counted, Counted::default(), &robot.key.namespace);
-            if counts.robots == 0 {
-                self.applications.forget_counts(&name);
-            }
-        }
-        self.application_robots_changed(&name, now);
-        self.robots.forget_names();
-    }
-
-    /// Keeps the counts true for `id`, and whether it may take over the removal of its robot.
-    fn recount(&mut self, id: Id, now: Now) {
-        let Some(entry) = self.robots.get(id) else { return };
-        let robot = &entry.robot;
-        let deleting = robot.deleting_since.is_some() && robot.finalizers.ours.is_some();
-        let adding = robot.deleting_since.is_none()
-            && robot.creation_policy == crate::crd::CreationPolicy::Create
-            && !robot.conditions.is_true(Kind::Ready);
-        let unrecorded = entry.memory.unrecorded().map(|attempt| attempt.operation);
-        let counted = Counted {
-            deleting,
-            holding: entry.accepting == robot.resource_version && entry.accepting > 0
-                || self.holds_its_application(robot),
-            unrecorded: unrecorded.is_some(),
-            fresh: unrecorded.filter(|_| entry.failed_writes == 0),
-        };
-        let heir = plan::may_inherit(robot, &entry.memory);
-        let (was, was_heir) = (entry.memory.counted, entry.heir);
-        if let Some(counts) = self.applications.counts_mut(&robot.application) {
-            if deleting || adding {
-                counts.unfinished.insert(id);
-            } else {
-                counts.unfinished.remove(&id);
-            }
-            counts.count(was, counted, &robot.key.namespace);
-        }
-        let name = Arc::clone(&robot.application);
-        if let Some(entry) = self.robots.get_mut(id) {
-            entry.memory.counted = counted;
-        }
-        if was.deleting != deleting
-            && let Some(state) = self.applications.get_mut(&name)
-        {
-            state.recount();
-        }
-        if was.holding != counted.holding {
-            self.application_robots_changed(&name, now);
-        }
-        if heir != was_heir && self.robots.set_heir(id, heir) {
-            self.release_rivals(id, now);
-        }
-    }
-
-    /// Whether the application has to stay for this robot: one that it refused is nothing to wait for.
-    fn holds_its_application(&self, robot: &Robot) -> bool {
-        if robot.accepted() {
-            return robot.deleting_since.is_none() || robot.finalizers.ours.is_some();
-        }
-        let Some(state) = self.applications.get(&robot.application) else { return true };
-        let application = &state.application;
-        let refused = robot.conditions.reason(Kind::Accepted).is_some();
-        let going = robot.deleting_since.is_some() && robot.finalizers.ours.is_none();
-        !going
-            && application.admits(self.labels(&robot.key.namespace)) != Some(false)
-            && !(application.spec.deleting && (refused || robot.deleting_since.is_none()))
-    }
-
-    fn labels(&self, namespace: &Arc<str>) -> Option<&Labels> {
-        self.namespaces.get(namespace).map(|namespace| &namespace.labels)
-    }
-
-    /// What the list did not show is gone. Only what a list or a watch showed counts: the reply to a write says that the
-    /// object was there when it was written, and the object may have gone since, with nobody left to tell.
-    fn robots_listed(&mut self, scope: Option<Arc<str>>, now: Now) {
-        let namespace = scope.clone();
-        let begun = self.views.robots_end(scope);
-        let gone: Vec<Id> = self
-            .robots
-            .iter()
-            .filter(|(_, entry)| entry.epoch < begun)
-            .filter(|(_, entry)| {
-                namespace.as_ref().is_none_or(|namespace| entry.robot.key.namespace == *namespace)
-            })
-            .map(|(id, _)| id)
-            .collect();
-        for id in gone {
-            self.forget(id, now);
-        }
-        let shown = self.ids_where(|entry| {
-            entry.half_listed
-                && namespace.as_ref().is_none_or(|namespace| entry.robot.key.namespace == *namespace)
-        });
-        for id in shown {
-            if let Some(entry) = self.robots.get_mut(id) {
-                entry.half_listed = false;
-            }
-            self.reconcile(id, now);
-        }
-    }
-
-    fn store_namespace(&mut self, name: &Arc<str>, namespace: Namespace, now: Now) {
-        let before = self.namespaces.get(name);
-        let appeared = before.is_none();
-        let changed = before.is_none_or(|before| before.labels != namespace.labels);
-        self.namespaces.insert(Arc::clone(name), namespace);
-        if !changed {
-            return;
-        }
-        if appeared {
-            // It may have been made again: writes to what was left in it were refused until now.
-            self.robots
-                .all_mut()
-                .filter(|entry| entry.robot.key.namespace == *name)
-                .for_each(Entry::try_writes_at_once);
-        }
-        self.recount_and_reconcile_where(now, |entry| {
-            entry.robot.key.namespace == *name && (appeared || !entry.robot.accepted())
-        });
-    }
-
     fn reconcile_everything(&mut self, now: Now) {
         self.reconcile_where(now, |_| true);
         let names: Vec<_> = self.applications.keys().cloned().collect();
@@ -559,29 +320,6 @@ impl Engine {
             settled: self.leadership.since() + plan::AFTERMATH,
             now,
         }))
-    }
-
-    /// Another RoomRobot that takes over the removal of the same robot of the same SDKAppID.
-    fn heir(&self, id: Id, robot: &Robot) -> Option<&Entry> {
-        self.names_of_same_sdk_app_id(&robot.application).find_map(|name| self.robots.heir(name, robot, id))
-    }
-
-    /// Whether another one that stands for the same robot is being taken in charge, and nothing is known to stand in the way.
-    fn heir_comes(&self, id: Id, robot: &Robot) -> bool {
-        let comes = |entry: &Entry| {
-            let healthy = entry.failed_writes == 0 && entry.refused.is_none() && !entry.status_refused;
-            let state = self.applications.get(&entry.robot.application).filter(|state| {
-                let application = &state.application;
-                let takes = application.admits(self.labels(&entry.robot.key.namespace)) == Some(true);
-                takes && !application.spec.deleting && state.finalizer_refused().is_none()
-            });
-            healthy && state.is_some() && plan::is_to_inherit(&entry.robot)
-        };
-        self.names_of_same_sdk_app_id(&robot.application)
-            .flat_map(|name| self.robots.latest_claimants(name, robot))
-            .filter(|other| *other != id)
-            .filter_map(|other| self.robots.get(other))
-            .any(comes)
     }
 
     /// Looks at `id` again and puts it in the line that its next step needs.

@@ -1,54 +1,29 @@
 //! RtcApplications: their Secrets, their finalizer, their condition and counts.
 
 use super::{
-    Announcement, ApplicationWrite, Change, Effect, Engine, Entry, Now, State, WriteError, calls::Telling,
-    counts::RobotCounts, events::Topic, queue::CallLine, writes,
+    ApplicationWrite, Change, Effect, Engine, Now, State, WriteError,
+    application_status::{ApplicationStatus, Coarse},
+    counts::RobotCounts,
+    queue::CallLine,
+    refusals::Telling,
+    writes,
 };
 use crate::{
-    application::{Application, Credentials, StoredApplication, Told},
+    application::{Application, Credentials, StoredApplication},
     codes::PerOperation,
-    crd::APPLICATION_FINALIZER,
     index::Id,
     plan,
     robot::Finalizers,
     status::{Is, Kind, Reason, Wanted},
 };
-use serde_json::json;
 use std::{
     collections::{BTreeMap, BTreeSet, HashMap},
-    fmt::Write as _,
     sync::Arc,
     time::Duration,
 };
 
-/// Between two writes that only tell new counts.
-const COARSE: Duration = Duration::from_secs(30);
-
 /// How long an application is unused before its finalizer goes: not each robot of a row costs two writes.
 const UNUSED: Duration = Duration::from_secs(1);
-
-/// A deletion that waits for longer than this since that was told is told on its application, too; in seconds.
-const LONG: i64 = 300;
-
-/// What is told of an application's robots at most every 30 s.
-#[derive(Clone, Debug, Default)]
-struct Coarse {
-    /// Something may have changed since it was taken.
-    dirty: bool,
-    /// Not taken again before this time.
-    next: Duration,
-    robots: usize,
-    deleting: usize,
-    stalled: Option<String>,
-    held_by: Option<String>,
-}
-
-impl Coarse {
-    /// The counts as they stand in the status.
-    fn counts(&self) -> (Option<i64>, Option<i64>) {
-        (i64::try_from(self.robots).ok(), i64::try_from(self.deleting).ok())
-    }
-}
 
 /// An application and what is under way for it.
 #[derive(Debug)]
@@ -63,7 +38,7 @@ pub(super) struct ApplicationState {
     /// When its last call went out.
     pub(super) called_at: Duration,
     writes: ApplicationWrites,
-    status: ApplicationStatus,
+    pub(super) status: ApplicationStatus,
     /// No robot has referred to it since then.
     unused_since: Option<Duration>,
 }
@@ -82,20 +57,6 @@ struct ApplicationWrites {
     finalizer_retry: Retry,
     /// After writes of the status that failed.
     status_retry: Retry,
-}
-
-/// What the status of an application says, and is to say.
-#[derive(Debug, Default)]
-struct ApplicationStatus {
-    coarse: Coarse,
-    /// The conditions that are being written.
-    pending: Vec<Wanted>,
-    /// The reason of Ready that `pending` takes the place of.
-    reason_before: Option<Reason>,
-    /// The conditions that were written last.
-    recorded: Vec<Wanted>,
-    /// What is stored is not what was written last.
-    overwritten: bool,
 }
 
 impl ApplicationState {
@@ -423,19 +384,6 @@ impl Engine {
         counts.into_iter().chain(unused).chain(retries.map(|retry| retry.not_before)).min()
     }
 
-    /// Whether the status is this operator's to write: of several shards that use an application, the one whose finalizer
-    /// stands first tells about it. What each of them counts differs, and they would write for ever. Where none holds it,
-    /// each of them may tell that a complaint is over.
-    fn tells_about(&self, state: &ApplicationState) -> bool {
-        let spec = &state.application.spec;
-        let first = spec.finalizer_names.iter().position(|name| name.starts_with(APPLICATION_FINALIZER));
-        let used = self.applications.counts(&spec.name).is_some();
-        let complains = spec.conditions.is(Kind::Ready) == Some(Is::False);
-        let unheld = used || complains || self.settings.shard.is_none();
-        let ours = first.map_or(unheld, |first| spec.finalizers.ours == Some(first));
-        state.application.known() && ours
-    }
-
     /// Looks at the application again: its finalizer first, then its status.
     pub(super) fn reconcile_application(&mut self, name: &Arc<str>, now: Now) {
         if !self.leadership.is_active() || self.leadership.only_records() {
@@ -481,87 +429,6 @@ impl Engine {
                 state.writes.status_retry = Retry::default();
             }
         }
-    }
-
-    /// The status to write, if it is not stored already.
-    fn application_status(&mut self, name: &Arc<str>, now: Now) -> Option<Change> {
-        let state = self.applications.get(name)?;
-        if !self.tells_about(state) {
-            return None;
-        }
-        let fresh = (now.since_start >= state.status.coarse.next).then(|| self.count(name, now));
-        let counted = fresh.is_some();
-        let waits = self.applications.counts(name).is_some_and(|counts| counts.deleting > 0);
-        let state = self.applications.get_mut(name)?;
-        if let Some(fresh) = fresh {
-            state.status.coarse = fresh;
-        }
-        if !waits {
-            // That nothing waits any more is told at once.
-            state.status.coarse.stalled = None;
-        }
-        let coarse = &state.status.coarse;
-        let wanted = state.application.wanted(&Told {
-            stalled: coarse.stalled.as_deref(),
-            held_by: coarse.held_by.as_deref(),
-            refused: state.writes.refused.as_deref(),
-        });
-        let spec = &state.application.spec;
-        let (robots, deleting) = coarse.counts();
-        let counts_differ = spec.counts != (robots, deleting);
-        let conditions_differ = !spec.conditions.say(&wanted, spec.generation);
-        // What another writer says is not answered before the next count, so that two cannot talk without end; what is
-        // new here is told at once.
-        let at_once = conditions_differ && wanted != state.status.recorded;
-        if !at_once && !(counted && (counts_differ || conditions_differ)) {
-            return None;
-        }
-        state.status.pending.clone_from(&wanted);
-        state.status.reason_before = spec.conditions.reason(Kind::Ready);
-        let fields = [("robots", json!(robots)), ("deleting", json!(deleting))];
-        let patch = spec.conditions.patch(&wanted, spec.generation, fields, now.wall);
-        Some(Change::Status(writes::of_version(spec.resource_version, patch)))
-    }
-
-    /// Counts the application's robots, and finds those that wait for a person or for long.
-    fn count(&self, name: &Arc<str>, now: Now) -> Coarse {
-        let mut coarse = Coarse { next: now.since_start + COARSE, ..Coarse::default() };
-        let Some(counts) = self.applications.counts(name) else {
-            return coarse;
-        };
-        coarse.robots = counts.robots;
-        coarse.deleting = counts.deleting;
-        let wall = now.wall.as_second();
-        let stalled = counts.unfinished.iter().filter_map(|id| self.robots.get(*id)).filter_map(|entry| {
-            entry.robot.deleting_since?;
-            let conditions = &entry.robot.conditions;
-            let (reason, told) =
-                conditions.reason(Kind::RobotDeleted).zip(conditions.since(Kind::RobotDeleted))?;
-            // In a long drain there is always somebody who has met with something that passes, and is in line again.
-            let waits = conditions.is_true(Kind::Stalled) || (wall - told > LONG && !entry.in_line());
-            waits.then_some((entry, reason))
-        });
-        // The same one for every process, so that the next one has nothing new to say.
-        let stalled: Vec<_> = stalled.collect();
-        if let Some((entry, reason)) = stalled.iter().min_by_key(|(entry, _)| &entry.robot.key) {
-            let more = stalled.len() - 1;
-            let mut text = format!("The deletion of RoomRobot {} waits ({reason})", entry.robot.key);
-            if more != 0 {
-                let _ = write!(text, ", and {more} more");
-            }
-            text.push_str("; see its RobotDeleted condition");
-            coarse.stalled = Some(text);
-        }
-        if self.applications.get(name).is_some_and(|state| state.application.spec.deleting) {
-            let holds = |entry: &Entry| entry.robot.application == *name && entry.memory.counted.holding;
-            let held_by = self.robots.iter().map(|(_, entry)| entry).filter(|entry| holds(entry));
-            let one = held_by.min_by_key(|entry| &entry.robot.key);
-            coarse.held_by = one.map(|entry| match counts.holding {
-                1 => format!("RoomRobot {}", entry.robot.key),
-                robots => format!("{robots} RoomRobots, one of them {}", entry.robot.key),
-            });
-        }
-        coarse
     }
 
     fn write_application(&mut self, name: &Arc<str>, change: Change) {
@@ -657,27 +524,6 @@ impl Engine {
         if state.writes.refused.replace(words).is_none() {
             self.reconcile_where(now, |entry| entry.robot.application == *name && !entry.robot.accepted());
         }
-    }
-
-    /// An Event for `ready`, a Ready condition with another reason than before.
-    fn publish_about_application(&mut self, name: &Arc<str>, uid: &str, ready: Wanted, now: Now) {
-        let well = ready.is == Is::True;
-        if !self.events.take(if well { Topic::News } else { Topic::Warning }, now.since_start) {
-            return;
-        }
-        self.effects.push(Effect::Publish(Box::new(Announcement {
-            // The API takes an Event about a cluster-scoped object in this namespace only.
-            namespace: "default".into(),
-            kind: "RtcApplication",
-            regarding_namespace: None,
-            name: Arc::clone(name),
-            uid: uid.into(),
-            warning: !well,
-            reason: ready.reason,
-            action: "CheckApplication",
-            note: ready.message,
-            at: now.wall,
-        })));
     }
 }
 

@@ -1,50 +1,19 @@
 //! Calls to the room engine: who may call, when, and what an answer means.
 
-use super::{Answer, Call, Effect, Engine, Entry, Now, applications::ApplicationState, queue::Line as _};
+use super::{Answer, Call, Effect, Engine, Now, applications::ApplicationState, queue::Line as _};
 use crate::{
     application, backoff,
     call::{Outcome, Target, Trouble, TroubleKind},
     codes::{Operation, PerOperation},
     index::{Id, State},
-    plan::{self, Attempt, Hold, Step},
+    plan::{self, Attempt, Step},
     rate_limiter::{Arrival, RateLimiter},
-    status::Reason,
 };
 use std::{
     collections::{BTreeSet, HashMap},
-    ops::Bound,
     sync::Arc,
     time::Duration,
 };
-
-/// What robots say that wait because calls are not answered.
-const UNHEARD: &str = "The robot waits for its turn; the room engine does not answer the calls that were sent, and the operator tries one now and then";
-
-/// So many robots are looked at in one go to be told that the room engine refuses.
-const LOOKS: usize = 64;
-
-/// So many answers may always wait for their records, however few calls a second there are.
-const LEAST_UNRECORDED: usize = 8;
-
-/// So many answers of one namespace may wait for their records where `requests_per_second` calls go out: those of a tenth
-/// of a second. A process that is killed takes them with it, and the next one asks again. Where the API server answers a
-/// write within a tenth of a second, the calls have their full pace all the same; where it is slower, robots leave their
-/// rooms as fast as that can be recorded.
-fn most_unrecorded(requests_per_second: u32) -> usize {
-    (requests_per_second as usize / 10).max(LEAST_UNRECORDED)
-}
-
-/// A walk over the robots that wait, to tell each that the room engine refuses: as the writes allow, and once for each
-/// reason.
-#[derive(Clone, Copy, Debug)]
-pub(super) struct Telling {
-    reason: Reason,
-    /// The last one that was looked at.
-    after: Option<Id>,
-    over: bool,
-    /// Nobody has come in line since it was over.
-    complete: bool,
-}
 
 /// What calls share beyond one application: the quota of an SDKAppID.
 #[derive(Debug, Default)]
@@ -92,7 +61,7 @@ impl Calls {
     }
 
     /// How many applications share this SDKAppID.
-    fn sharers(&self, sdk_app_id: u32) -> u32 {
+    pub(super) fn sharers(&self, sdk_app_id: u32) -> u32 {
         self.sharers.get(&sdk_app_id).copied().unwrap_or(1)
     }
 }
@@ -231,70 +200,6 @@ impl Engine {
         }
     }
 
-    /// Whether the application may have one more call without an answer. Each such call takes a place of the SDKAppID's quota,
-    /// as it may still arrive: one application's calls that hang are to leave places for the others that share it.
-    fn has_share(&self, state: &ApplicationState, operation: Operation) -> bool {
-        let spec = &state.application.spec;
-        let sharers = self.calls.sharers(spec.sdk_app_id);
-        state.application.unanswered(operation) < (spec.requests_per_second / sharers).max(1)
-    }
-
-    /// Whether this application makes no call because so many of its answers wait for their records. Those whose record has
-    /// failed are not counted: where the API server refuses some robots, the calls of the others go on. Nor are those of
-    /// namespaces whose writes hang.
-    fn has_backlog(&self, state: &ApplicationState, operation: Operation) -> bool {
-        let spec = &state.application.spec;
-        let Some(counts) = self.applications.counts(&spec.name) else { return false };
-        let count =
-            |counts: &PerOperation<usize>| counts.get(operation as usize).copied().unwrap_or_default();
-        let hanging = self.writes.hanging_of(&spec.name);
-        let hanging: usize = hanging.filter_map(|namespace| counts.fresh.get(namespace)).map(count).sum();
-        // Twice as many as one namespace may have: one whose writes begin to hang leaves the others their calls.
-        count(&counts.all_fresh).saturating_sub(hanging) >= 2 * most_unrecorded(spec.requests_per_second)
-    }
-
-    /// Until when this application makes no call because the API server takes nothing at all: one a second goes out, for a
-    /// robot that it may take.
-    fn retry_after(&self, state: &ApplicationState) -> Option<Duration> {
-        self.writes.health().takes_nothing().then(|| self.next_of_refused(state)).flatten()
-    }
-
-    fn next_of_refused(&self, state: &ApplicationState) -> Option<Duration> {
-        let counts = self.applications.counts(&state.application.spec.name)?;
-        (counts.unrecorded >= self.settings.concurrency).then_some(state.called_at + Duration::from_secs(1))
-    }
-
-    /// Namespaces for which no call is made now: so many of their own answers wait for their records, or the last writes in
-    /// them all failed. And until when, where that is known.
-    fn full_namespaces(
-        &self,
-        state: &ApplicationState,
-        operation: Operation,
-        now: Duration,
-    ) -> (Vec<Arc<str>>, Option<Duration>) {
-        let spec = &state.application.spec;
-        let most = most_unrecorded(spec.requests_per_second);
-        let fresh = self.applications.counts(&spec.name).into_iter().flat_map(|counts| &counts.fresh);
-        let full =
-            fresh.filter(|(_, counts)| counts.get(operation as usize).is_some_and(|count| *count >= most));
-        let mut full: Vec<Arc<str>> = full.map(|(namespace, _)| Arc::clone(namespace)).collect();
-        let refused = self.writes.health().refused_namespaces();
-        let until = refused.and_then(|_| self.next_of_refused(state)).filter(|until| now < *until);
-        if until.is_some() {
-            full.extend(refused.into_iter().flatten().cloned());
-        }
-        (full, until)
-    }
-
-    /// Whether a robot is being foretold that a call may follow, to be the next probe. Deletions need not be.
-    fn prepares_probe(&self, state: &ApplicationState, operation: Operation) -> bool {
-        if operation == Operation::DeleteRobot {
-            return false;
-        }
-        let prober = state.prober.and_then(|id| self.robots.get(id));
-        prober.is_some_and(|entry| matches!(entry.state, State::WriteQueued(_) | State::Writing))
-    }
-
     fn send_call(&mut self, id: Id, sdk_app_id: u32, operation: Operation, now: Now) -> bool {
         let Some(entry) = self.robots.get_mut(id) else {
             return false;
@@ -414,107 +319,6 @@ impl Engine {
             self.tell_robots_of(&name, operation);
             self.reconcile_application(&name, now);
         }
-    }
-
-    /// Why the application makes no call of this command.
-    pub(super) fn hold(&self, state: &ApplicationState, operation: Operation) -> Option<Hold> {
-        state.application.hold(operation).or_else(|| {
-            self.unheard(state, operation).then(|| Hold {
-                reason: Reason::Unreachable,
-                message: UNHEARD.to_owned(),
-                refusal: true,
-                person: false,
-            })
-        })
-    }
-
-    /// Whether calls of the application's SDKAppID are not answered any more.
-    fn unheard(&self, state: &ApplicationState, operation: Operation) -> bool {
-        let pace = self.calls.limiter(state.application.spec.sdk_app_id, operation);
-        pace.is_some_and(RateLimiter::unheard)
-    }
-
-    /// The reason of that where robots stay in line.
-    fn held_in_line(&self, state: &ApplicationState, operation: Operation) -> Option<Reason> {
-        let refused = state.application.refused_for(operation);
-        refused.or_else(|| {
-            (state.application.unable().is_none() && self.unheard(state, operation))
-                .then_some(Reason::Unreachable)
-        })
-    }
-
-    /// Something is refused or goes on: whoever waits stays in line. Where it is refused, each is told in its turn.
-    fn tell_robots_of(&mut self, name: &Arc<str>, operation: Operation) {
-        let Some(reason) = self.applications.get(name).and_then(|state| self.held_in_line(state, operation))
-        else {
-            return;
-        };
-        let Some(state) = self.applications.get_mut(name) else { return };
-        let Some(telling) = state.telling_robots.get_mut(operation as usize) else { return };
-        // Who was told for this reason says so still; the others are gone on with where that was left.
-        if telling.is_none_or(|telling| telling.reason != reason || !telling.complete) {
-            *telling = Some(Telling { reason, after: None, over: false, complete: true });
-        }
-    }
-
-    /// Tells some of those who wait that the room engine refuses, as far as the line for writes is short.
-    pub(super) fn tell_robots(&mut self, now: Now) {
-        if self.leadership.only_records() {
-            return;
-        }
-        let tells = |state: &ApplicationState| {
-            Operation::ALL.into_iter().any(|operation| self.tells(state, operation))
-        };
-        let names: Vec<_> = self
-            .applications
-            .iter()
-            .filter(|(_, state)| tells(state))
-            .map(|(name, _)| Arc::clone(name))
-            .collect();
-        for name in names {
-            for operation in Operation::ALL {
-                for _ in 0..LOOKS {
-                    if !self.writes.have_room() || !self.tell_next(&name, operation, now) {
-                        break;
-                    }
-                }
-            }
-        }
-    }
-
-    fn tell_next(&mut self, name: &Arc<str>, operation: Operation, now: Now) -> bool {
-        if !self.applications.get(name).is_some_and(|state| self.tells(state, operation)) {
-            return false;
-        }
-        let (Some(state), counts) = self.applications.get_with_counts(name) else { return false };
-        let Some(Some(telling)) = state.telling_robots.get_mut(operation as usize) else { return false };
-        let from = telling.after.map_or(Bound::Unbounded, Bound::Excluded);
-        let waiting = counts.map(|counts| counts.unfinished.range((from, Bound::Unbounded)));
-        let Some(id) = waiting.into_iter().flatten().next().copied() else {
-            telling.over = true;
-            return false;
-        };
-        telling.after = Some(id);
-        if self.robots.get(id).is_some_and(Entry::in_line) {
-            self.reconcile(id, now);
-        }
-        true
-    }
-
-    /// When the next of them can be told.
-    pub(super) fn telling_due(&self, now: Duration) -> Option<Duration> {
-        let room = self.writes.have_room() && !self.leadership.only_records();
-        let tells = |state: &ApplicationState| {
-            Operation::ALL.into_iter().any(|operation| self.tells(state, operation))
-        };
-        (room && self.applications.values().any(tells)).then_some(now)
-    }
-
-    /// Whether robots in line for this command are to be told why they wait.
-    fn tells(&self, state: &ApplicationState, operation: Operation) -> bool {
-        state.telling_robots.get(operation as usize).copied().flatten().is_some_and(|telling| {
-            !telling.over && self.held_in_line(state, operation) == Some(telling.reason)
-        })
     }
 
     /// Looks again at every robot that waits for its application.

@@ -24,10 +24,10 @@ mod views;
 
 use super::*;
 use crate::{
-    application::{Credentials, StoredApplication},
+    application::{Credentials, Labels, StoredApplication},
     call::{Outcome, Reply, TroubleKind},
     crd::{ROBOT_FINALIZER, RoomRobot, RtcApplication},
-    robot::Stored,
+    robot::{Robot, Stored},
     status::Reason,
     usersig::Sensitive,
 };

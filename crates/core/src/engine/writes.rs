@@ -1,11 +1,12 @@
 //! Writes to RoomRobots: which goes out next, what it says, and what its end means.
 
 use super::{
-    Announcement, Change, Effect, Engine, From, Now, Write, WriteError,
+    Change, Effect, Engine, Now, Write, WriteError,
     concurrency_limit::ConcurrencyLimit,
-    events::Topic,
+    events::{Topic, headline},
     leadership,
     queue::{PRIORITIES, Place, Rank, WriteQueue},
+    robots::From,
     write_health::WriteHealth,
 };
 use crate::{
@@ -104,6 +105,11 @@ impl Writes {
     /// Whether fewer stand in line than may be under way.
     pub(super) fn have_room(&self) -> bool {
         self.queue.waiting() < self.concurrency
+    }
+
+    /// Whether more stand in line than may be under way.
+    pub(super) fn are_behind(&self) -> bool {
+        self.queue.waiting() > self.concurrency
     }
 
     /// How many stand in each priority, the most urgent first.
@@ -328,7 +334,7 @@ impl Engine {
                     if pending.to_add && robot.creation_policy == CreationPolicy::Create {
                         entry.memory.additions = Additions::None;
                     }
-                    self.publish(&robot, pending, now);
+                    self.publish(&robot, pending.wanted, pending.before, now);
                 }
                 self.store(robot, From::Reply, now);
                 // Something newer may be known already, and was looked at while this write was under way.
@@ -392,69 +398,6 @@ impl Engine {
             self.effects.extend(event.map(Box::new).map(Effect::Publish));
         }
     }
-
-    /// An Event for a change of the reason that counts.
-    fn publish(&mut self, stored: &Robot, pending: Pending, now: Now) {
-        let kind = headline(stored);
-        let Some(want) = pending.wanted.into_iter().find(|want| want.kind == kind) else {
-            return;
-        };
-        if pending.before == Some(want.reason) {
-            return;
-        }
-        let warning = want.is == Is::False && want.reason != Reason::StillClaimed;
-        // In a drain good news would take the place of a write that waits; the log line has it.
-        if !warning && self.writes.queue.waiting() > self.writes.concurrency {
-            return;
-        }
-        let topic = match (kind, warning) {
-            (_, true) => Topic::Warning,
-            (Kind::RobotDeleted, false) => Topic::Ended,
-            (_, false) => Topic::News,
-        };
-        if !self.events.take(topic, now.since_start) {
-            return;
-        }
-        let action = match kind {
-            Kind::RobotDeleted => "DeleteRobot",
-            _ if stored.accepted() && stored.creation_policy == CreationPolicy::Create => "AddRobot",
-            _ => "AcceptRobot",
-        };
-        let event = self.event_about(stored, want.reason, warning, action, want.message, now);
-        self.effects.push(Effect::Publish(Box::new(event)));
-    }
-
-    fn event_about(
-        &self,
-        robot: &Robot,
-        reason: Reason,
-        warning: bool,
-        action: &'static str,
-        note: String,
-        now: Now,
-    ) -> Announcement {
-        let key = robot.key.clone();
-        // A namespace that is being deleted, or that is not known any more, takes no new object.
-        let dying = self.namespaces.get(&key.namespace).is_none_or(|namespace| namespace.terminating);
-        let namespace = if dying { &self.settings.namespace } else { &key.namespace };
-        Announcement {
-            namespace: Arc::clone(namespace),
-            kind: "RoomRobot",
-            regarding_namespace: Some(key.namespace),
-            name: key.name,
-            uid: Arc::clone(&robot.uid),
-            warning,
-            reason,
-            action,
-            note,
-            at: now.wall,
-        }
-    }
-}
-
-/// The condition whose reason tells most: `RobotDeleted` while deleting, else `Ready`.
-fn headline(robot: &Robot) -> Kind {
-    if robot.deleting_since.is_some() { Kind::RobotDeleted } else { Kind::Ready }
 }
 
 /// The patch that makes the stored status say `wanted`, and tells of `attempt` if it is not told yet.
