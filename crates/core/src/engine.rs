@@ -29,6 +29,7 @@
 //!   another robot (`one_call::a_name_that_is_used_again_is_another_robot`).
 //! - An answer of the room engine that was final stays final for this RoomRobot, whatever is stored (`one_call`).
 
+mod application_state;
 mod application_status;
 mod applications;
 mod backpressure;
@@ -39,6 +40,7 @@ mod counts;
 mod events;
 mod leadership;
 mod messages;
+mod patches;
 mod queue;
 mod refusals;
 mod robots;
@@ -53,8 +55,8 @@ pub use leadership::HANDOVER_GAP;
 pub use messages::{
     Announcement, Answer, ApplicationWrite, Before, Call, Change, Effect, Input, Now, Write, WriteError,
 };
+pub use patches::{of_version, status_patch};
 pub use snapshot::{ApplicationSnapshot, PendingSnapshot, QuotaSnapshot, Snapshot, UNKNOWN};
-pub use writes::{of_version, status_patch};
 
 use crate::{
     codes::Operation,
@@ -63,7 +65,7 @@ use crate::{
     index::{Entry, Id, Index, State},
     plan::{self, Facts, Step},
 };
-use applications::Applications;
+use application_state::Applications;
 use calls::Calls;
 use events::Events;
 use leadership::Leadership;

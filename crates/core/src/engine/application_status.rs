@@ -1,6 +1,6 @@
 //! What the status of an RtcApplication says: its condition, and counts that may be some seconds old.
 
-use super::{Change, Engine, Now, applications::ApplicationState, writes};
+use super::{Change, Engine, Now, application_state::ApplicationState, patches};
 use crate::{
     application::Told,
     crd::APPLICATION_FINALIZER,
@@ -101,7 +101,7 @@ impl Engine {
         state.status.reason_before = spec.conditions.reason(Kind::Ready);
         let fields = [("robots", json!(robots)), ("deleting", json!(deleting))];
         let patch = spec.conditions.patch(&wanted, spec.generation, fields, now.wall);
-        Some(Change::Status(writes::of_version(spec.resource_version, patch)))
+        Some(Change::Status(patches::of_version(spec.resource_version, patch)))
     }
 
     /// Counts the application's robots, and finds those that wait for a person or for long.

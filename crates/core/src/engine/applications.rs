@@ -2,161 +2,20 @@
 
 use super::{
     ApplicationWrite, Change, Effect, Engine, Now, State, WriteError,
-    application_status::{ApplicationStatus, Coarse},
-    counts::RobotCounts,
-    queue::CallLine,
-    refusals::Telling,
+    application_state::{ApplicationState, Applications, Retry},
     writes,
 };
 use crate::{
     application::{Application, Credentials, StoredApplication},
     codes::PerOperation,
-    index::Id,
     plan,
     robot::Finalizers,
     status::{Is, Kind, Reason, Wanted},
 };
-use std::{
-    collections::{BTreeMap, BTreeSet, HashMap},
-    sync::Arc,
-    time::Duration,
-};
+use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
 /// How long an application is unused before its finalizer goes: not each robot of a row costs two writes.
 const UNUSED: Duration = Duration::from_secs(1);
-
-/// An application and what is under way for it.
-#[derive(Debug)]
-pub(super) struct ApplicationState {
-    pub(super) application: Application,
-    pub(super) deletions: CallLine,
-    pub(super) additions: CallLine,
-    /// A robot that is to probe though nobody is in line: it has to be foretold that a call may follow.
-    pub(super) prober: Option<Id>,
-    /// Who is to be told next that the room engine refuses, and why.
-    pub(super) telling_robots: PerOperation<Option<Telling>>,
-    /// When its last call went out.
-    pub(super) called_at: Duration,
-    writes: ApplicationWrites,
-    pub(super) status: ApplicationStatus,
-    /// No robot has referred to it since then.
-    unused_since: Option<Duration>,
-}
-
-/// The one write to an application that may be under way, and what the last ones ended with.
-#[derive(Debug, Default)]
-struct ApplicationWrites {
-    under_way: bool,
-    /// What is being written is the finalizer.
-    of_finalizer: bool,
-    /// The cluster refuses to put the finalizer on, or to take it off, with these words.
-    refused: Option<String>,
-    /// The cluster refuses its status.
-    status_refused: bool,
-    /// After writes of the finalizer that failed.
-    finalizer_retry: Retry,
-    /// After writes of the status that failed.
-    status_retry: Retry,
-}
-
-impl ApplicationState {
-    /// With what words the cluster refuses its finalizer.
-    pub(super) fn finalizer_refused(&self) -> Option<&str> {
-        self.writes.refused.as_deref()
-    }
-
-    /// Its counts may have changed.
-    pub(super) fn recount(&mut self) {
-        self.status.coarse.dirty = true;
-    }
-}
-
-/// The applications that are known, their Secrets, and the robots of each name, whether or not there is such an application.
-#[derive(Debug, Default)]
-pub(super) struct Applications {
-    states: BTreeMap<Arc<str>, ApplicationState>,
-    counts: HashMap<Arc<str>, RobotCounts>,
-    secrets: BTreeMap<Arc<str>, Credentials>,
-}
-
-impl Applications {
-    pub(super) fn get(&self, name: &str) -> Option<&ApplicationState> {
-        self.states.get(name)
-    }
-
-    pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut ApplicationState> {
-        self.states.get_mut(name)
-    }
-
-    pub(super) fn contains(&self, name: &str) -> bool {
-        self.states.contains_key(name)
-    }
-
-    pub(super) fn iter(&self) -> impl Iterator<Item = (&Arc<str>, &ApplicationState)> {
-        self.states.iter()
-    }
-
-    pub(super) fn values(&self) -> impl Iterator<Item = &ApplicationState> {
-        self.states.values()
-    }
-
-    pub(super) fn values_mut(&mut self) -> impl Iterator<Item = &mut ApplicationState> {
-        self.states.values_mut()
-    }
-
-    pub(super) fn keys(&self) -> impl Iterator<Item = &Arc<str>> {
-        self.states.keys()
-    }
-
-    /// The robots of one name.
-    pub(super) fn counts(&self, name: &str) -> Option<&RobotCounts> {
-        self.counts.get(name)
-    }
-
-    pub(super) fn counts_mut(&mut self, name: &str) -> Option<&mut RobotCounts> {
-        self.counts.get_mut(name)
-    }
-
-    pub(super) fn get_with_counts(
-        &mut self,
-        name: &str,
-    ) -> (Option<&mut ApplicationState>, Option<&RobotCounts>) {
-        (self.states.get_mut(name), self.counts.get(name))
-    }
-
-    pub(super) fn all_counts(&self) -> impl Iterator<Item = (&Arc<str>, &RobotCounts)> {
-        self.counts.iter()
-    }
-
-    /// The same, which begins with the first robot of a name.
-    pub(super) fn count_in(&mut self, name: &Arc<str>) -> &mut RobotCounts {
-        self.counts.entry(Arc::clone(name)).or_default()
-    }
-
-    /// Nobody refers to this name any more.
-    pub(super) fn forget_counts(&mut self, name: &str) {
-        self.counts.remove(name);
-    }
-}
-
-/// When a write that failed is tried again.
-#[derive(Clone, Copy, Debug, Default)]
-struct Retry {
-    /// How often in a row it failed.
-    failed: u32,
-    not_before: Duration,
-}
-
-impl Retry {
-    fn is_due(&self, now: Duration) -> bool {
-        now >= self.not_before
-    }
-
-    fn fail(&mut self, now: Duration, jitter: f64) {
-        self.failed = self.failed.saturating_add(1);
-        self.not_before = now + writes::retry_delay(self.failed, jitter);
-    }
-}
 
 impl Engine {
     pub(super) fn store_application(&mut self, mut spec: StoredApplication, now: Now) {
@@ -523,25 +382,6 @@ impl Engine {
         }
         if state.writes.refused.replace(words).is_none() {
             self.reconcile_where(now, |entry| entry.robot.application == *name && !entry.robot.accepted());
-        }
-    }
-}
-
-impl ApplicationState {
-    fn new(application: Application, deletions: CallLine, additions: CallLine) -> Self {
-        Self {
-            application,
-            deletions,
-            additions,
-            prober: None,
-            telling_robots: PerOperation::default(),
-            called_at: Duration::ZERO,
-            writes: ApplicationWrites::default(),
-            status: ApplicationStatus {
-                coarse: Coarse { dirty: true, ..Coarse::default() },
-                ..ApplicationStatus::default()
-            },
-            unused_since: None,
         }
     }
 }

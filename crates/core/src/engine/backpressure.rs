@@ -1,6 +1,6 @@
 //! When no call is made because answers wait for their records, or other calls for their answers.
 
-use super::{Engine, applications::ApplicationState};
+use super::{Engine, application_state::ApplicationState};
 use crate::codes::{Operation, PerOperation};
 use std::{sync::Arc, time::Duration};
 

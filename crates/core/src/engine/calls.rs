@@ -1,6 +1,6 @@
 //! Calls to the room engine: who may call, when, and what an answer means.
 
-use super::{Answer, Call, Effect, Engine, Now, applications::ApplicationState, queue::Line as _};
+use super::{Answer, Call, Effect, Engine, Now, application_state::ApplicationState, queue::Line as _};
 use crate::{
     application, backoff,
     call::{Outcome, Target, Trouble, TroubleKind},

@@ -1,6 +1,6 @@
 //! What robots are told while the room engine refuses their application, or does not answer.
 
-use super::{Engine, Entry, Now, applications::ApplicationState};
+use super::{Engine, Entry, Now, application_state::ApplicationState};
 use crate::{
     codes::Operation,
     index::{Id, State},
