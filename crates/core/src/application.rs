@@ -3,154 +3,28 @@
 //! Pure. The breaker is here: a refusal that is about the application stops all of its calls, one probe a minute
 //! finds out whether that is still so.
 
+mod answers;
+mod condition;
+mod stored;
+
+pub use condition::Told;
+pub use stored::{Credentials, Labels, StoredApplication};
+
 use crate::{
-    call::{Caller, Outcome},
-    codes::{self, Class, Code, Operation, PerOperation, Stops},
-    crd::{APPLICATION_FINALIZER, RtcApplication},
-    endpoint::{Allowed, Endpoint},
-    plan::{self, Hold},
-    robot::Finalizers,
-    status::{self, Conditions, Is, Kind, Reason, Wanted},
+    call::Caller,
+    codes::{Operation, PerOperation},
+    plan::Hold,
+    status::Reason,
     usersig::{self, Sensitive},
 };
-use kube::core::{Selector, SelectorExt as _};
-use std::{collections::BTreeMap, sync::Arc, time::Duration};
+use kube::core::SelectorExt as _;
+use std::{sync::Arc, time::Duration};
 
 /// Between two probes of a refused application. The vendor's 70050 asks for a minute.
 const PROBE: Duration = Duration::from_secs(60);
 
 /// The most calls of one application that wait for their answers; a hanging endpoint must not fill the memory.
 const MOST_IN_FLIGHT: u32 = 256;
-
-/// Labels of a namespace.
-pub type Labels = BTreeMap<String, String>;
-
-/// What decisions need of a stored `RtcApplication`.
-#[derive(Clone, Debug)]
-pub struct StoredApplication {
-    /// `metadata.name`
-    pub name: Arc<str>,
-    /// `metadata.uid`
-    pub uid: String,
-    /// `metadata.resourceVersion`
-    pub resource_version: u64,
-    /// `metadata.generation`
-    pub generation: i64,
-    /// Whether it is being deleted.
-    pub deleting: bool,
-    /// `metadata.finalizers`
-    pub finalizer_names: Vec<String>,
-    /// Where ours stands among them.
-    pub finalizers: Finalizers,
-    /// `spec.sdkAppId`
-    pub sdk_app_id: u32,
-    /// `spec.identifier`
-    pub identifier: Arc<str>,
-    /// `spec.endpoint`, or why it may not be called.
-    pub endpoint: Result<Endpoint, String>,
-    /// `spec.credentials.secretRef.name`
-    pub secret: Arc<str>,
-    /// `spec.requestsPerSecond`
-    pub requests_per_second: u32,
-    /// `spec.allowedNamespaces.selector`; an error if it cannot be read, which allows none.
-    pub allowed_namespaces: Result<Option<Selector>, ()>,
-    /// `spec.suspend`
-    pub suspend: bool,
-    /// `status.conditions`
-    pub conditions: Conditions,
-    /// Whether the stored `Ready` says of this very spec that a call was accepted.
-    pub verified: bool,
-    /// `status.robots` and `status.deleting`
-    pub counts: (Option<i64>, Option<i64>),
-}
-
-impl StoredApplication {
-    /// Reads a stored application.
-    #[must_use]
-    pub fn read(stored: RtcApplication, allowed: &Allowed) -> Self {
-        let RtcApplication { metadata: meta, spec, status } = stored;
-        let there = status.is_some();
-        let status = status.unwrap_or_default();
-        let endpoint = match spec.endpoint.parse::<Endpoint>() {
-            Err(why) => Err(format!("spec.endpoint cannot be used: {why}")),
-            Ok(endpoint) if !allowed.contains(&endpoint) => Err(format!(
-                "spec.endpoint {endpoint} is not one of the vendor's https hosts; start the operator with --allow-endpoint {endpoint} to allow it"
-            )),
-            Ok(endpoint) => Ok(endpoint),
-        };
-        let finalizer_names = meta.finalizers.unwrap_or_default();
-        Self {
-            name: meta.name.unwrap_or_default().into(),
-            uid: meta.uid.unwrap_or_default(),
-            resource_version: meta
-                .resource_version
-                .and_then(|version| version.parse().ok())
-                .unwrap_or_default(),
-            generation: meta.generation.unwrap_or_default(),
-            deleting: meta.deletion_timestamp.is_some(),
-            finalizers: Finalizers::read(&finalizer_names, APPLICATION_FINALIZER),
-            finalizer_names,
-            sdk_app_id: u32::try_from(spec.sdk_app_id).unwrap_or_default(),
-            identifier: spec.identifier.into(),
-            endpoint,
-            secret: spec.credentials.secret_ref.name.into(),
-            requests_per_second: u32::try_from(spec.requests_per_second).unwrap_or(1).clamp(1, 200),
-            allowed_namespaces: spec
-                .allowed_namespaces
-                .map(|allowed| Selector::try_from(allowed.selector))
-                .transpose()
-                .map_err(|_| ()),
-            suspend: spec.suspend,
-            verified: status.conditions.iter().any(|condition| {
-                let of_this_spec = condition.observed_generation == meta.generation;
-                condition.type_ == "Ready"
-                    && condition.status == "True"
-                    && condition.reason == "Verified"
-                    && of_this_spec
-            }),
-            conditions: Conditions::read(there.then_some(status.conditions)),
-            counts: (status.robots, status.deleting),
-        }
-    }
-}
-
-/// What an application signs with.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Credentials {
-    /// The Secret has not been looked at yet.
-    Unknown,
-    /// The Secret cannot be looked at, and why: the operator lacks the right.
-    Unreadable(String),
-    /// There is no such Secret.
-    Missing,
-    /// The Secret has no usable key, and why.
-    Invalid(String),
-    /// The operator signs.
-    Key(Sensitive),
-    /// Somebody else signed.
-    UserSig(Sensitive),
-}
-
-impl Credentials {
-    /// Reads the data of a Secret: `secretKey` or `userSig`, one of them.
-    #[must_use]
-    pub fn read(data: Option<&BTreeMap<String, Vec<u8>>>) -> Self {
-        let text = |key: &str| {
-            let bytes = data?.get(key)?;
-            Some(std::str::from_utf8(bytes).map(|text| text.trim().to_owned()))
-        };
-        match (text("secretKey"), text("userSig")) {
-            (None, None) => Self::Invalid("it has neither secretKey nor userSig".to_owned()),
-            (Some(_), Some(_)) => Self::Invalid("it has both secretKey and userSig; keep one".to_owned()),
-            (Some(Ok(key)), None) if !key.is_empty() => Self::Key(Sensitive::new(key)),
-            (None, Some(Ok(sig))) if !sig.is_empty() => Self::UserSig(Sensitive::new(sig)),
-            (Some(Ok(_)), None) => Self::Invalid("its secretKey is empty".to_owned()),
-            (None, Some(Ok(_))) => Self::Invalid("its userSig is empty".to_owned()),
-            (Some(Err(_)), None) => Self::Invalid("its secretKey is not text".to_owned()),
-            (None, Some(Err(_))) => Self::Invalid("its userSig is not text".to_owned()),
-        }
-    }
-}
 
 /// A signature in use.
 #[derive(Clone, Debug)]
@@ -278,17 +152,6 @@ impl Breaker {
     }
 }
 
-/// What is to be told of an application besides its own readiness.
-#[derive(Clone, Copy, Debug, Default)]
-pub struct Told<'a> {
-    /// Deletions that wait long or for a person.
-    pub stalled: Option<&'a str>,
-    /// The robots that hold an application which is being deleted.
-    pub held_by: Option<&'a str>,
-    /// The cluster refuses to put its finalizer on or to take it off, with these words.
-    pub refused: Option<&'a str>,
-}
-
 /// What the answer to a call means for its application.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Effect {
@@ -396,39 +259,6 @@ impl Application {
             CircuitBreaker::HalfOpen { .. } | CircuitBreaker::Closed => {
                 self.refused.get(operation as usize).and_then(Option::as_ref)
             }
-        }
-    }
-
-    /// Why it can make no call at all, as far as the room engine need not be asked.
-    #[must_use]
-    pub fn unable(&self) -> Option<Hold> {
-        let name = &self.spec.name;
-        let hold = |reason, message| Some(Hold { reason, message, refusal: false, person: true });
-        if self.spec.suspend {
-            let message = format!(
-                "RtcApplication {name} is suspended, so nothing is called; set its spec.suspend to false to go on"
-            );
-            return hold(Reason::Suspended, message);
-        }
-        if let Err(why) = &self.spec.endpoint {
-            return hold(Reason::ApplicationNotReady, format!("RtcApplication {name} is not ready: {why}"));
-        }
-        let secret = &self.spec.secret;
-        let not_ready = |why: String| {
-            hold(
-                Reason::ApplicationNotReady,
-                format!("RtcApplication {name} is not ready: Secret {secret} {why}"),
-            )
-        };
-        match &self.credentials {
-            Credentials::Unreadable(why) => not_ready(format!(
-                "cannot be read: {why}; the operator tries again by itself; give it the right to list and watch the Secret where it has none"
-            )),
-            Credentials::Missing => {
-                not_ready("does not exist in the operator's namespace; create it to go on".to_owned())
-            }
-            Credentials::Invalid(why) => not_ready(format!("cannot be used, {why}; correct it to go on")),
-            Credentials::Unknown | Credentials::Key(_) | Credentials::UserSig(_) => None,
         }
     }
 
@@ -574,171 +404,6 @@ impl Application {
         self.signature = Some(Signature { text: Arc::new(text), signed_at: wall, number, after_expiry });
         self.current = UnderWay::default();
         Some(())
-    }
-
-    /// Learns from the answer to a call that started at `started`, signed with signature `number`.
-    pub fn answered(
-        &mut self,
-        operation: Operation,
-        outcome: &Outcome,
-        number: u64,
-        started: Duration,
-        now: Duration,
-        wall: i64,
-    ) -> Effect {
-        let current = self.ended(operation, number);
-        let class = outcome.class(operation);
-        if class.rule().signs_anew && matches!(self.credentials, Credentials::Key(_)) {
-            let anew = !current
-                || self.signature.as_ref().is_some_and(|signature| !signature.after_expiry)
-                    && self.sign(wall, true).is_some();
-            if anew {
-                // A probe is to be sent again with the new signature.
-                self.next_probe(operation, now);
-                return Effect::SignedAnew;
-            }
-        }
-        if !current {
-            // An answer about credentials that are not in use any more proves nothing about those that are.
-            return Effect::None;
-        }
-        if class.stops_application() {
-            return self.refuse(operation, outcome, class, now);
-        }
-        // The gateway's own trouble, or none of the room engine's answers: nobody looked at the signature for certain.
-        let verdict = match outcome {
-            Outcome::Trouble(_) => false,
-            Outcome::Reply(reply) => codes::look_up(reply.code).is_none_or(Code::proves_the_signature),
-        };
-        if !verdict {
-            // No verdict, no proof: a few more may try, so that a dead endpoint shows on every robot in time.
-            if let CircuitBreaker::HalfOpen { at_once } = &mut self.breaker {
-                *at_once = (*at_once * 2).min(MOST_IN_FLIGHT);
-            }
-            return Effect::None;
-        }
-        if class.rule().slows_down {
-            return Effect::None;
-        }
-        let mut effect = Effect::None;
-        let proven = match &self.breaker {
-            CircuitBreaker::Closed => false,
-            CircuitBreaker::HalfOpen { .. } => true,
-            CircuitBreaker::Open(refusal) => started > refusal.since,
-        };
-        if proven {
-            self.breaker = CircuitBreaker::Closed;
-            self.verified = true;
-            effect = Effect::Changed;
-        }
-        if let Some(refused) = self.refused.get_mut(operation as usize)
-            && refused.take_if(|refusal| started > refusal.since).is_some()
-        {
-            self.verified = true;
-            effect = Effect::Changed;
-        }
-        effect
-    }
-
-    /// The room engine refuses the application: its credentials, or this command.
-    fn refuse(&mut self, operation: Operation, outcome: &Outcome, class: Class, now: Duration) -> Effect {
-        let code = outcome.code();
-        let [reason, _] = class.rule().reasons;
-        let credentials = class.rule().stops == Stops::Application;
-        if code.and_then(codes::look_up).is_some_and(|row| row.holds_off) {
-            self.hold_off = now + PROBE;
-        }
-        if credentials {
-            self.verified = false;
-        }
-        let text = format!(
-            "The room engine refuses RtcApplication {}; {}; {}",
-            self.spec.name,
-            outcome.sentence(operation),
-            status::remedy(outcome),
-        );
-        let latest = status::with_reference(&text, &outcome.reference());
-        // The same refusal again is no news: waiting robots keep what they say.
-        let before = self.said.get_mut(if credentials { 2 } else { operation as usize });
-        let hold = match before {
-            Some(Some((known, hold))) if *known == code => hold.clone(),
-            place => {
-                let hold = Hold { reason, message: latest.clone(), refusal: true, person: true };
-                if let Some(place) = place {
-                    *place = Some((code, hold.clone()));
-                }
-                hold
-            }
-        };
-        let known = match &self.breaker {
-            CircuitBreaker::Open(refusal) if credentials => Some(refusal),
-            _ if credentials => None,
-            _ => self.refused.get(operation as usize).and_then(Option::as_ref),
-        };
-        // Calls that were under way together are refused together: the first of them is news.
-        let news = known.is_none_or(|known| known.code != code);
-        let probe_at = known.map_or(now + PROBE, |known| known.probe_at);
-        let latest = known.filter(|_| !news).map_or(latest, |known| known.latest.clone());
-        let refusal = Refusal { hold, latest, code, since: now, probe_at };
-        if credentials {
-            self.breaker = CircuitBreaker::Open(refusal);
-        } else if let Some(refused) = self.refused.get_mut(operation as usize) {
-            *refused = Some(refusal);
-        }
-        if news { Effect::Changed } else { Effect::None }
-    }
-
-    /// The `Ready` condition that this comes to.
-    #[must_use]
-    pub fn wanted(&self, told: &Told<'_>) -> Vec<Wanted> {
-        let Told { held_by, .. } = *told;
-        let (is, reason, mut message) = self.ready(told);
-        if self.spec.deleting
-            && let Some(held_by) = held_by
-        {
-            message = format!("{message}; it is being deleted and waits for {held_by}");
-        }
-        let mut wanted = vec![Wanted::new(Kind::Ready, is, reason, message.clone())];
-        // A brake that a person put on is no fault for a person to mend.
-        if is == Is::False && reason != Reason::Suspended {
-            wanted.push(Wanted::new(Kind::Stalled, Is::True, reason, message));
-        }
-        wanted
-    }
-
-    fn ready(&self, told: &Told<'_>) -> (Is, Reason, String) {
-        if let Some(hold) = self.unable() {
-            let reason = match &self.credentials {
-                _ if self.spec.suspend => Reason::Suspended,
-                _ if self.spec.endpoint.is_err() => Reason::EndpointNotAllowed,
-                Credentials::Missing => Reason::SecretNotFound,
-                _ => Reason::SecretInvalid,
-            };
-            return (Is::False, reason, hold.message);
-        }
-        if let Some(refusal) = Operation::ALL.iter().find_map(|operation| self.refusal(*operation)) {
-            let reason = match refusal.hold.reason {
-                Reason::ApplicationNotReady => Reason::PlanExceeded,
-                reason => reason,
-            };
-            return (Is::False, reason, refusal.latest.clone());
-        }
-        if let Some(words) = told.refused {
-            let what = format!("The cluster refuses the finalizer on RtcApplication {}", self.spec.name);
-            return (Is::False, Reason::WriteRefused, plan::write_refused(&what, words));
-        }
-        if let Some(stalled) = told.stalled {
-            return (Is::False, Reason::DeletionsStalled, stalled.to_owned());
-        }
-        if self.verified {
-            let message = "The room engine accepted a call with these credentials".to_owned();
-            return (Is::True, Reason::Verified, message);
-        }
-        let message = format!(
-            "The credentials of Secret {} are loaded; no call was made with them yet",
-            self.spec.secret
-        );
-        (Is::True, Reason::CredentialsLoaded, message)
     }
 
     /// Whether the Secret has been looked at, so that a condition can be told.

@@ -3,9 +3,20 @@
 //! Pure: no client, no clock, no async. [`plan`] is asked again after everything that happens to a robot or to its
 //! application, so it never has to remember where it was.
 
+mod additions;
+mod reports;
+
+pub use additions::{
+    Additions, additions_after_answer, additions_before_call, is_to_inherit, may_inherit, never_added,
+};
+pub use reports::write_refused;
+
+use additions::in_doubt;
+use reports::{accepted, blocked, end, missing, pending, ready, refuse, released, report, waiting};
+
 use crate::{
     call::Outcome,
-    codes::{self, Class, Execution, Operation},
+    codes::{Class, Execution, Operation},
     crd::{CreationPolicy, DeletionPolicy},
     robot::{Key, Robot},
     status::{self, Is, Kind, Reason, Wanted},
@@ -88,95 +99,6 @@ impl Memory {
         let last = self.last.as_deref();
         last.filter(|attempt| attempt.operation == Operation::DeleteRobot && attempt.class.is_final())
     }
-}
-
-/// What a process knows of the calls of `add_robot` for one robot.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub enum Additions {
-    /// Nothing but what is stored.
-    #[default]
-    Untold,
-    /// There was none: this process wrote that the first is due, so nobody else can have called.
-    None,
-    /// Each one so far was refused, as far as anybody knows.
-    Refused,
-    /// One may have taken effect though no answer says so.
-    InDoubt,
-}
-
-/// What is known of the additions of a robot that the next one is about to be sent for.
-#[must_use]
-pub fn additions_before_call(robot: &Robot, memory: &Memory) -> Additions {
-    if in_doubt(robot, memory) { Additions::InDoubt } else { Additions::Refused }
-}
-
-/// What is known after `outcome`, where `before` was known.
-#[must_use]
-pub fn additions_after_answer(before: Additions, outcome: &Outcome) -> Additions {
-    match outcome.class(Operation::AddRobot) {
-        // That it succeeded is told in the condition.
-        class if class.rule().execution == Execution::Done => Additions::Untold,
-        // Without its room the robot is nowhere, whatever an earlier call did.
-        _ if outcome.code().and_then(codes::look_up).is_some_and(|row| row.no_room) => Additions::Refused,
-        _ if outcome.leaves_open(Operation::AddRobot) => Additions::InDoubt,
-        // Refused, which says nothing about an earlier call.
-        _ => before,
-    }
-}
-
-/// Whether the robot may be in the room though no answer says so.
-fn in_doubt(robot: &Robot, memory: &Memory) -> bool {
-    match memory.additions {
-        // Unknown: a call was due when the process before ended. True: it came by other means, under the other policy.
-        Additions::Untold => robot.accepted() && robot.conditions.is(Kind::Ready) != Some(Is::False),
-        Additions::None | Additions::Refused => false,
-        Additions::InDoubt => true,
-    }
-}
-
-/// Whether `add_robot` was certainly never sent for a robot that nobody else brings in. Before the first call the stored
-/// `Ready` is Unknown, and after its answer there is a `lastRequest`: where neither is so, no process has called.
-#[must_use]
-pub fn never_added(robot: &Robot, memory: &Memory) -> bool {
-    let called = memory.last.as_deref().is_some_and(|last| last.operation == Operation::AddRobot);
-    let stored = robot.last_request.is_none()
-        && !called
-        && match robot.conditions.is(Kind::Ready) {
-            _ if !robot.accepted() => true,
-            // These two take the place of whatever stood there before.
-            Some(Is::False) => {
-                !matches!(robot.conditions.reason(Kind::Ready), Some(Reason::Deleting | Reason::WriteRefused))
-            }
-            _ => false,
-        };
-    robot.creation_policy == CreationPolicy::Create
-        && match memory.additions {
-            // Unless another process says that it has added it all the same.
-            Additions::None => !robot.conditions.is_true(Kind::Ready),
-            Additions::Untold => stored,
-            Additions::Refused | Additions::InDoubt => false,
-        }
-}
-
-/// Whether the removal of its robot passes to this RoomRobot when another one that stands for the same robot is deleted:
-/// it is in charge, it would delete, and it may have a robot to remove. Once that is so it stays so for every process, or
-/// a person has chosen otherwise: an addition that may have been sent is never taken for one that was not.
-#[must_use]
-pub fn may_inherit(robot: &Robot, memory: &Memory) -> bool {
-    robot.deleting_since.is_none()
-        && robot.finalizers.ours.is_some()
-        && robot.accepted()
-        && robot.deletion_policy == DeletionPolicy::Delete
-        && !never_added(robot, memory)
-}
-
-/// Whether it [may inherit](may_inherit) as soon as it is taken in charge.
-#[must_use]
-pub fn is_to_inherit(robot: &Robot) -> bool {
-    robot.deleting_since.is_none()
-        && !(robot.finalizers.ours.is_some() && robot.accepted())
-        && robot.deletion_policy == DeletionPolicy::Delete
-        && robot.creation_policy == CreationPolicy::Adopt
 }
 
 /// One call that was answered or failed.
@@ -504,114 +426,6 @@ fn hold(facts: &Facts<'_>) -> Option<Hold> {
         }
         Application::Found { hold, .. } => hold.cloned(),
     }
-}
-
-/// `wanted`, which tells of `hold`, or `then` where the stored status tells of it. One refusal is told once, whatever its
-/// code and RequestId: a robot that was refused itself keeps its own, and thousands that wait are not written to again.
-fn blocked(facts: &Facts<'_>, hold: &Hold, wanted: Vec<Wanted>, kind: Kind, then: Step) -> Step {
-    let Facts { robot, memory, .. } = facts;
-    let itself = || memory.last.as_deref().is_some_and(|last| last.class.stops_application());
-    let told = hold.refusal
-        && robot.conditions.reason(kind) == Some(hold.reason)
-        && robot.observed_generation == Some(robot.generation)
-        // `ApplicationNotReady` has causes that differ in what a person has to do: there the words count.
-        && (itself()
-            || hold.reason != Reason::ApplicationNotReady
-                && (robot.conditions.is_true(Kind::Stalled) || !hold.person));
-    if told { then } else { report(robot, wanted, then) }
-}
-
-/// Why the object goes without a final answer, and the last call that was made for it, by whichever process.
-fn released(facts: &Facts<'_>, why: &str) -> String {
-    let Facts { robot, memory, .. } = facts;
-    let (operation, reference) = match (memory.last.as_deref(), robot.last_request.as_deref()) {
-        (Some(last), _) => (last.operation.as_str(), last.outcome.reference()),
-        (None, Some(last)) => {
-            (last.operation.as_str(), status::reference(last.error_code, last.request_id.as_deref()))
-        }
-        (None, None) => return format!("{why}; nothing was called"),
-    };
-    if reference.is_empty() {
-        return format!("{why}; {operation} was called before and not answered");
-    }
-    status::with_reference(&format!("{why}; {operation} was called before"), &reference)
-}
-
-/// `what`, why, and what follows, ending with the code and the RequestId.
-fn waiting(what: &str, attempt: &Attempt) -> String {
-    let remedy = status::remedy(&attempt.outcome);
-    // What ends a deletion has no remedy; as the answer to an addition it is waited out.
-    let follows = if remedy.is_empty() { "the operator tries again by itself" } else { &remedy };
-    let text = format!("{what}; {}; {follows}", attempt.outcome.sentence(attempt.operation));
-    status::with_reference(&text, &attempt.outcome.reference())
-}
-
-fn missing(robot: &Robot) -> String {
-    format!("RtcApplication {} does not exist; create it, or delete this RoomRobot", robot.application)
-}
-
-fn accepted(robot: &Robot) -> Wanted {
-    let text = format!("RtcApplication {} is in charge of this robot's removal", robot.application);
-    Wanted::new(Kind::Accepted, Is::True, Reason::Accepted, text)
-}
-
-fn ready(is: Is, reason: Reason, message: impl Into<String>) -> Wanted {
-    Wanted::new(Kind::Ready, is, reason, message)
-}
-
-/// Not accepted, and why.
-fn refuse(robot: &Robot, reason: Reason, message: String) -> Step {
-    let wanted = vec![
-        Wanted::new(Kind::Accepted, Is::False, reason, message.clone()),
-        ready(Is::False, reason, message.clone()),
-        Wanted::new(Kind::Stalled, Is::True, reason, message),
-    ];
-    report(robot, wanted, Step::Rest)
-}
-
-/// The deletion waits.
-fn pending(robot: &Robot, reason: Reason, message: String, stalled: bool) -> Vec<Wanted> {
-    let mut wanted = vec![accepted(robot), not_ready()];
-    if stalled {
-        wanted.push(Wanted::new(Kind::Stalled, Is::True, reason, message.clone()));
-    }
-    wanted.push(Wanted::new(Kind::RobotDeleted, Is::False, reason, message));
-    wanted
-}
-
-/// The deletion is over: the record first, then the finalizer. Where the cluster refuses to take that off, it is told
-/// beside the record, which stays.
-fn end(facts: &Facts<'_>, deleted: Wanted) -> Step {
-    let Facts { robot, refused, .. } = facts;
-    let charge = (robot.accepted() || deleted.reason != Reason::Retained).then(|| accepted(robot));
-    let Some(words) = refused else {
-        let wanted = charge.into_iter().chain([not_ready(), deleted]).collect();
-        return report(robot, wanted, Step::DropFinalizer);
-    };
-    let text =
-        write_refused("The deletion is over, and the cluster refuses to take the finalizer off", words);
-    let stalled = Wanted::new(Kind::Stalled, Is::True, Reason::WriteRefused, text.clone());
-    let ready = ready(Is::False, Reason::WriteRefused, text);
-    report(robot, charge.into_iter().chain([ready, stalled, deleted]).collect(), Step::DropFinalizer)
-}
-
-/// What the cluster refuses, in its own words, and what follows.
-#[must_use]
-pub fn write_refused(what: &str, words: &str) -> String {
-    format!(
-        "{what}: {words}; change the policy, webhook, quota or right that stands in the way; the operator tries again every 30 s"
-    )
-}
-
-fn not_ready() -> Wanted {
-    ready(Is::False, Reason::Deleting, "The RoomRobot is being deleted")
-}
-
-/// `wanted`, or `then` where the stored status already says so.
-fn report(robot: &Robot, wanted: Vec<Wanted>, then: Step) -> Step {
-    let settled = robot.observed_generation == Some(robot.generation)
-        && robot.conditions.say(&wanted, robot.generation);
-    if settled { then } else { Step::Report(wanted) }
 }
 
 #[cfg(test)]

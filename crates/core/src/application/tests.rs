@@ -1,8 +1,14 @@
 #![allow(clippy::needless_pass_by_value, reason = "what a test hands over is made on the spot")]
 
 use super::*;
-use crate::call::{Reply, Trouble, TroubleKind};
+use crate::{
+    call::{Outcome, Reply, Trouble, TroubleKind},
+    crd::RtcApplication,
+    endpoint::Allowed,
+    status::{Conditions, Is, Kind, Wanted},
+};
 use serde_json::{Value, json};
+use std::collections::BTreeMap;
 
 const KEY: &str = "5bd2850fff3ecb11d7c805251c51ee463a25727bddc2385f3fa8bfee1bb93b5e";
 const SECOND: Duration = Duration::from_secs(1);
