@@ -9,6 +9,7 @@
 //! - [`leader`]: which replica acts
 //! - [`server`], [`metrics`]: `/livez`, `/readyz`, `/metrics`
 //! - [`traces`]: spans of calls, writes and deletions, to a collector
+//! - [`effects`]: carries out what the engine says
 //! - [`operator`]: the task that ties them together
 //!
 //! The program: [`cli`], [`telemetry`]; what the Helm chart's hooks run: [`hooks`]; for test builds: [`crash`].
@@ -16,6 +17,7 @@
 pub mod cli;
 pub mod crash;
 pub mod deadline;
+pub mod effects;
 pub mod hooks;
 pub mod kubernetes;
 pub mod leader;

@@ -3,7 +3,9 @@
 //! Touches everything; decides nothing.
 
 use crate::{
-    cli, crash, kubernetes,
+    cli,
+    effects::{Effects, Reporter},
+    kubernetes,
     leader::{Candidate, lease_name},
     metrics::Metrics,
     server::Server,
@@ -18,8 +20,8 @@ use roomrobot_client::{
 };
 use roomrobot_core::{
     endpoint::Allowed,
-    engine::{Call, Change, Effect, Engine, HANDOVER_GAP, Input, Now, Settings, Snapshot},
-    right::{Right, Standing, Until},
+    engine::{Engine, HANDOVER_GAP, Input, Now, Settings, Snapshot},
+    right::{Right, Standing},
 };
 use std::{
     collections::HashMap,
@@ -29,12 +31,12 @@ use std::{
         Arc,
         atomic::{AtomicBool, Ordering},
     },
-    time::{Duration, Instant, SystemTime},
+    time::{Duration, Instant},
 };
 use tokio::{
     signal::unix::{Signal, SignalKind, signal},
     sync::{mpsc, oneshot},
-    task::{AbortHandle, JoinSet},
+    task::JoinSet,
     time::{sleep, timeout},
 };
 
@@ -107,7 +109,7 @@ pub async fn run(args: cli::Run) -> Result<(), Error> {
     let mut operator = Operator::new(&args, &scope, client.clone(), &namespace)?;
     let (snapshots, asked) = mpsc::channel(4);
     let server =
-        Server { ready: Arc::clone(&operator.ready), metrics: operator.hands.metrics.clone(), snapshots };
+        Server { ready: Arc::clone(&operator.ready), metrics: operator.effects.metrics.clone(), snapshots };
     tokio::spawn(server.serve(listener));
 
     let lease = lease_name(args.selector.as_deref());
@@ -117,7 +119,7 @@ pub async fn run(args: cli::Run) -> Result<(), Error> {
         watched = if scope.namespaces.is_empty() { "all namespaces".to_owned() } else { scope.namespaces.join(",") },
         "roomrobot-operator starts"
     );
-    let pod = operator.hands.pod.clone();
+    let pod = operator.effects.reporter.pod.clone();
     let mut candidate = args.leader_elect.then(|| Candidate::stand(client.clone(), &namespace, lease, &pod));
     // Whoever begins to act lists everything anew. One that acts from its start lists once.
     match candidate.as_mut() {
@@ -133,15 +135,15 @@ pub async fn run(args: cli::Run) -> Result<(), Error> {
     }
     operator.take(None);
     let mut watches = JoinSet::new();
-    let rounds = operator.hands.rounds.subscribe();
-    watch::start(&mut watches, &client, &scope, &operator.hands.allowed, &rounds, &operator.hands.seen);
+    let rounds = operator.effects.rounds.subscribe();
+    watch::start(&mut watches, &client, &scope, &operator.effects.allowed, &rounds, &operator.effects.seen);
     let end = operator.work(&mut signals, candidate.as_mut(), asked).await;
     if let Some(candidate) = candidate {
         // The next one's calls do not fall into the same second.
         sleep(operator.rest_of_last_second()).await;
         candidate.resign().await;
     }
-    let traces = operator.hands.traces;
+    let traces = operator.effects.traces;
     // It blocks, and is not worth an error.
     let _ = tokio::task::spawn_blocking(move || traces.end(LAST_TRACES)).await;
     end
@@ -198,7 +200,7 @@ pub async fn connect() -> Result<Client, Error> {
 /// The engine, what feeds it and what acts for it.
 struct Operator {
     engine: Engine,
-    hands: Hands,
+    effects: Effects,
     watched: mpsc::Receiver<Input>,
     results: mpsc::UnboundedReceiver<Input>,
     ready: Arc<AtomicBool>,
@@ -227,14 +229,13 @@ impl Operator {
         let pod = std::env::var("HOSTNAME").unwrap_or_else(|_| "roomrobot-operator".to_owned());
         let metrics = Metrics::default();
         let views = metrics.views();
-        let hands = Hands {
+        let effects = Effects {
             client,
             room_engine: RoomEngine::new(until.clone())?,
             allowed,
             metrics,
-            namespace: namespace.to_owned(),
             traces: traces(args, namespace, &pod)?,
-            pod,
+            reporter: Reporter { namespace: namespace.to_owned(), pod },
             done,
             seen: watch::Told { inputs: seen, views },
             rounds: tokio::sync::watch::Sender::new(0),
@@ -244,7 +245,7 @@ impl Operator {
         };
         Ok(Self {
             engine: Engine::new(settings, scope.lists().len(), fastrand::u64(..)),
-            hands,
+            effects,
             watched,
             results,
             ready: Arc::default(),
@@ -349,7 +350,7 @@ impl Operator {
             self.engine.handle(input, now);
         }
         for effect in self.engine.advance(now) {
-            self.hands.carry_out(effect);
+            self.effects.carry_out(effect);
         }
         if !self.synced && self.engine.synced() {
             self.synced = true;
@@ -378,125 +379,4 @@ fn own_namespace(given: Option<&str>) -> String {
         .or_else(mounted)
         .filter(|name| !name.is_empty())
         .unwrap_or_else(|| "roomrobot-system".to_owned())
-}
-
-/// What carries out the engine's effects.
-struct Hands {
-    client: Client,
-    room_engine: RoomEngine,
-    allowed: Allowed,
-    metrics: Metrics,
-    traces: Traces,
-    namespace: String,
-    pod: String,
-    /// Results of calls and writes.
-    done: mpsc::UnboundedSender<Input>,
-    /// Inputs of watches.
-    seen: watch::Told,
-    /// The round that lists belong to.
-    rounds: tokio::sync::watch::Sender<u32>,
-    /// The watched Secrets.
-    secrets: HashMap<Arc<str>, AbortHandle>,
-    until: Until,
-    application_finalizer: String,
-}
-
-impl Hands {
-    fn carry_out(&mut self, effect: Effect) {
-        let (client, done, metrics) = (self.client.clone(), self.done.clone(), self.metrics.clone());
-        match effect {
-            Effect::Call(call) => {
-                let (room_engine, until, traces) =
-                    (self.room_engine.clone(), self.until.clone(), self.traces.clone());
-                tokio::spawn(async move {
-                    crash::Point::BeforeCall.pass();
-                    // Between deciding and sending the process may have been stopped for long.
-                    if until.passed_at(clock::now()) {
-                        let _ = done.send(Input::Unsent(call));
-                        return;
-                    }
-                    metrics.granted(&call.application, call.operation);
-                    let (begun, start) = (Instant::now(), SystemTime::now());
-                    let outcome = room_engine.call(call.operation, &call.caller, &call.target).await;
-                    let Ok(outcome) = outcome else {
-                        let _ = done.send(Input::Unsent(call));
-                        return;
-                    };
-                    crash::Point::AfterCall.pass();
-                    metrics.called(&call.application, call.operation, &outcome, begun.elapsed());
-                    audit(&call, &outcome, begun.elapsed());
-                    traces.called(&call, &outcome, start);
-                    let _ = done.send(Input::Answered(call.answered(outcome)));
-                });
-            }
-            Effect::Write(write) => {
-                let traces = self.traces.clone();
-                tokio::spawn(async move {
-                    let start = SystemTime::now();
-                    let (before, after) = match write.change {
-                        Change::Status(_) => (crash::Point::BeforeStatus, crash::Point::AfterStatus),
-                        _ => (crash::Point::BeforeFinalizer, crash::Point::AfterFinalizer),
-                    };
-                    before.pass();
-                    let result = kubernetes::write_robot(&client, &write).await;
-                    after.pass();
-                    metrics.wrote("roomrobots", &write.change, &result);
-                    traces.wrote(&write, &result, start);
-                    if let (Change::DropFinalizer { .. }, Ok(robot)) = (&write.change, &result) {
-                        metrics.finished(robot, Timestamp::now().as_second());
-                    }
-                    let _ = done.send(Input::Written(write.id, Box::new(result)));
-                });
-            }
-            Effect::WriteApplication(write) => {
-                let (allowed, finalizer) = (self.allowed.clone(), self.application_finalizer.clone());
-                tokio::spawn(async move {
-                    let result = kubernetes::write_application(&client, &write, &allowed, &finalizer).await;
-                    metrics.wrote("rtcapplications", &write.change, &result);
-                    let _ = done.send(Input::ApplicationWritten(write.name, Box::new(result)));
-                });
-            }
-            Effect::Publish(announcement) => {
-                let (pod, own) = (self.pod.clone(), self.namespace.clone());
-                tokio::spawn(async move {
-                    metrics.announced(&kubernetes::publish(&client, &announcement, &pod, &own).await);
-                });
-            }
-            Effect::ListAgain(round) => drop(self.rounds.send_replace(round)),
-            Effect::WatchSecret(name) => {
-                let follow =
-                    watch::secret(client, self.namespace.clone(), Arc::clone(&name), self.seen.clone());
-                let task = tokio::spawn(follow).abort_handle();
-                if let Some(before) = self.secrets.insert(name, task) {
-                    before.abort();
-                }
-            }
-            Effect::ForgetSecret(name) => {
-                if let Some(task) = self.secrets.remove(&name) {
-                    task.abort();
-                }
-            }
-        }
-    }
-}
-
-/// One line for each call: what a person needs who asks the vendor why.
-pub fn audit(call: &Call, outcome: &roomrobot_core::call::Outcome, took: Duration) {
-    tracing::info!(
-        target: "audit",
-        namespace = %call.key.namespace,
-        name = %call.key.name,
-        uid = %call.uid,
-        application = %call.application,
-        room = %call.target.room_id,
-        robot = %call.target.member_account,
-        operation = %call.operation,
-        code = outcome.code(),
-        request_id = outcome.request_id(),
-        verdict = outcome.class(call.operation).as_str(),
-        http_status = outcome.http_status(),
-        info = outcome.info(),
-        took_ms = u64::try_from(took.as_millis()).unwrap_or(u64::MAX),
-        "call"
-    );
 }

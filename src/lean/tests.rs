@@ -1,4 +1,9 @@
-use super::*;
+use super::{
+    rules::{FIELD, OTHER_CONDITION, Others, TEXT, is_our_condition},
+    *,
+};
+use hyper::Method;
+use roomrobot_core::crd::{ROBOT_FINALIZER, RtcApplication};
 use serde_json::{Value, json};
 use std::collections::VecDeque;
 

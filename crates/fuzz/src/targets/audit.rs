@@ -13,7 +13,7 @@ use roomrobot_core::{
     robot::Key,
     usersig::Sensitive,
 };
-use roomrobot_operator::{cli::LogFormat, operator::audit, telemetry::lines};
+use roomrobot_operator::{cli::LogFormat, effects::audit, telemetry::lines};
 use serde_json::Value;
 use std::{cell::RefCell, io, mem, sync::LazyLock, time::Duration};
 use tracing::{Dispatch, dispatcher::with_default};
