@@ -156,3 +156,19 @@ fn after_stop_no_finalizer_is_put_back() {
     world.run(10 * SECOND);
     assert_eq!(world.changes("team/r"), ["hold", "status"]);
 }
+
+/// The next process sees that these finalizers may go; thousands of them would keep it waiting.
+#[test]
+fn after_stop_finalizers_that_many_wait_for_are_left_to_the_next_process() {
+    let mut world = World::led_with(4);
+    world.crowd("team/r", 200, json!({}));
+    world.write_takes = 200 * MS;
+    world.delete_all();
+    world.run(5 * SECOND);
+    let before = world.writes.len();
+    world.input(Input::Stop);
+    world.run(20 * SECOND);
+    assert!(world.engine.drained());
+    let dropped = world.writes[before..].iter().filter(|write| word(&write.change) == "drop").count();
+    assert!(dropped <= 2 * 4, "{dropped} finalizers were taken off");
+}
