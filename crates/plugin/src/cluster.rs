@@ -1,5 +1,13 @@
 //! What the plugin reads of a cluster. Touches the API server, with the user's own rights.
 
+mod leaders;
+mod seen;
+
+pub use leaders::{Leader, nobody};
+use leaders::{leader, without_lease};
+pub(crate) use seen::seen;
+pub use seen::{Seen, SeenCondition, at, condition};
+
 use super::{Error, Result, cli::Common, output::Out};
 use k8s_openapi::{
     NamespaceResourceScope,
@@ -17,13 +25,8 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use roomrobot_client::errors::explain_config;
-use roomrobot_core::{
-    crd::{RoomRobot, RtcApplication},
-    robot::{Robot, Stored},
-    status::{Kind, Reason},
-};
+use roomrobot_core::crd::{RoomRobot, RtcApplication};
 use serde::de::DeserializeOwned;
-use serde_json::{Value, json};
 use std::{collections::BTreeSet, fmt::Debug, path::Path, time::Duration};
 
 /// Where the operator lives if nobody says otherwise.
@@ -109,144 +112,8 @@ pub struct Choice<'a> {
     pub keep: Option<fn(&Seen) -> bool>,
 }
 
-/// A stored RoomRobot: as the operator reads it, and what it says.
-#[derive(Clone, Debug)]
-pub struct Seen {
-    /// As the operator reads it.
-    pub robot: Robot,
-    /// `metadata.finalizers`: whose they are.
-    pub finalizers: Vec<String>,
-    /// The object, with nothing but its `status`.
-    pub value: Value,
-}
-
-impl Seen {
-    /// Whether it is being deleted.
-    #[must_use]
-    pub fn goes(&self) -> bool {
-        self.robot.deleting_since.is_some()
-    }
-
-    /// Whether the operator is done with its deletion, but for the finalizer.
-    #[must_use]
-    pub fn over(&self) -> bool {
-        let ended = self.robot.conditions.is_true(Kind::RobotDeleted);
-        ended && !self.robot.took_retain_back() || self.reason() == Some(Reason::StillClaimed)
-    }
-
-    /// The reason of `RobotDeleted`, where it still holds.
-    #[must_use]
-    pub fn reason(&self) -> Option<Reason> {
-        self.robot.conditions.reason(Kind::RobotDeleted).filter(|_| !self.robot.took_retain_back())
-    }
-
-    /// Whether its deletion is in line for its first answer.
-    #[must_use]
-    pub fn in_line(&self) -> bool {
-        self.goes() && self.robot.finalizers.ours.is_some() && self.reason().is_none()
-    }
-
-    /// Whether its status says that the cluster refuses the operator's writes.
-    #[must_use]
-    pub fn told_refused(&self) -> bool {
-        self.robot.conditions.reason(Kind::Stalled) == Some(Reason::WriteRefused)
-    }
-
-    /// Whether the operator should have written something by now and nothing says why it has not.
-    #[must_use]
-    pub fn silent(&self) -> bool {
-        let conditions = &self.robot.conditions;
-        let told = if self.goes() {
-            self.robot.finalizers.ours.is_none() || self.reason().is_some() && !self.over()
-        } else {
-            conditions.reason(Kind::Accepted).is_some()
-        };
-        !told && !self.told_refused()
-    }
-
-    /// When its status last changed, as far as that is written there; in Unix seconds.
-    #[must_use]
-    pub fn last_told(&self) -> Option<i64> {
-        let conditions = at(&self.value, "/status/conditions").as_array().into_iter().flatten();
-        let times = conditions.filter_map(|condition| at(condition, "/lastTransitionTime").as_str());
-        times.filter_map(|time| time.parse::<Timestamp>().ok()).map(Timestamp::as_second).max()
-    }
-
-    /// What its deletion waits for: a reason of `RobotDeleted`, or a word that stands for there being none.
-    #[must_use]
-    pub fn waits_for(&self) -> &'static str {
-        match self.robot.conditions.reason(Kind::RobotDeleted) {
-            // Whoever holds it, it is not this operator.
-            _ if self.robot.finalizers.ours.is_none() => "OtherFinalizer",
-            _ if self.told_refused() => Reason::WriteRefused.as_str(),
-            Some(reason) => reason.as_str(),
-            None => "Queued",
-        }
-    }
-}
-
-/// A condition of a stored object.
-#[derive(Clone, Debug, Default)]
-pub struct SeenCondition {
-    /// `status`
-    pub status: String,
-    /// `reason`
-    pub reason: String,
-    /// `message`
-    pub message: String,
-}
-
-/// The value at a path such as `/spec/roomId`; null where there is none.
-#[must_use]
-pub fn at<'a>(object: &'a Value, path: &str) -> &'a Value {
-    object.pointer(path).unwrap_or(&Value::Null)
-}
-
-/// The condition of this type.
-#[must_use]
-pub fn condition(object: &Value, kind: &str) -> Option<SeenCondition> {
-    let list = object.pointer("/status/conditions")?.as_array()?;
-    let found = list.iter().find(|condition| at(condition, "/type") == kind)?;
-    let text = |field: &str| found.get(field).and_then(Value::as_str).unwrap_or_default().to_owned();
-    Some(SeenCondition { status: text("status"), reason: text("reason"), message: text("message") })
-}
-
-/// Who acts, or acted: the holder of a Lease, or a Pod that needs none.
-#[derive(Clone, Debug)]
-pub struct Leader {
-    /// The Lease's name; `None` without leader election.
-    pub lease: Option<String>,
-    /// The Pod; `None` where the Lease was given back.
-    pub pod: Option<String>,
-    /// Whether it acts: its Lease has not run out, or the Pod is ready.
-    pub acts: bool,
-    /// The seconds by which the operator's clock is ahead of the API server's, where its Lease tells.
-    pub ahead: Option<i64>,
-}
-
 /// Who acts, or why that is not known.
 pub type Acting<'a> = Result<&'a [Leader], &'a str>;
-
-/// Whether it is certain that nobody acts.
-#[must_use]
-pub fn nobody(acting: Acting<'_>) -> bool {
-    acting.is_ok_and(|leaders| !leaders.iter().any(|leader| leader.acts))
-}
-
-impl Leader {
-    /// How it stands, in words.
-    #[must_use]
-    pub fn tell(&self) -> String {
-        let pod = self.pod.as_deref().unwrap_or_default();
-        match (&self.pod, &self.lease, self.acts) {
-            (None, ..) => "nobody holds its Lease: no operator acts".to_owned(),
-            (_, Some(_), true) => format!("{pod} acts"),
-            (_, Some(_), false) => format!("{pod} held its Lease last; it has run out"),
-            (_, None, true) => format!("{pod} acts, without leader election"),
-            (_, None, false) => format!("{pod} is not ready, and there is no Lease"),
-        }
-    }
-}
 
 impl Cluster {
     /// Connects as the arguments say.
@@ -534,44 +401,6 @@ pub fn http_date(text: &str) -> Option<Timestamp> {
     Some(zoned.timestamp())
 }
 
-/// The holder of a Lease of the operator. When it was written is the API server's time, `renewTime` the operator's.
-fn leader(lease: &Lease, now: Timestamp) -> Option<Leader> {
-    let name = lease.name_any();
-    // A shard's ends with the hash of its selector.
-    let rest = name.strip_prefix(OPERATOR)?;
-    let shard = |hash: &str| hash.len() == 8 && hash.chars().all(|c| c.is_ascii_hexdigit());
-    if !(rest.is_empty() || rest.strip_prefix('-').is_some_and(shard)) {
-        return None;
-    }
-    let spec = lease.spec.as_ref()?;
-    let renewed = spec.renew_time.as_ref().map(|time| time.0.as_second());
-    let fields = lease.metadata.managed_fields.iter().flatten();
-    let written = fields.filter_map(|entry| entry.time.as_ref()).map(|time| time.0.as_second()).max();
-    let age = written.or(renewed).map(|written| now.as_second() - written);
-    let holder = spec.holder_identity.as_deref().filter(|holder| !holder.is_empty());
-    // The identity is the Pod's name and eight digits that tell one start from another.
-    let pod = holder.map(|holder| holder.rsplit_once('-').map_or(holder, |(pod, _)| pod).to_owned());
-    let lasts = i64::from(spec.lease_duration_seconds.unwrap_or(15)) + 5;
-    let acts = pod.is_some() && age.is_some_and(|age| age <= lasts);
-    let ahead = pod.as_ref().and(renewed).zip(written).map(|(renewed, written)| renewed - written);
-    Some(Leader { lease: Some(name), pod, acts, ahead })
-}
-
-/// A Pod of an operator that has no Lease.
-fn without_lease(pod: &Pod) -> Leader {
-    let conditions = pod.status.iter().flat_map(|status| status.conditions.iter().flatten());
-    let acts =
-        conditions.into_iter().any(|condition| condition.type_ == "Ready" && condition.status == "True");
-    Leader { lease: None, pod: Some(pod.name_any()), acts, ahead: None }
-}
-
-pub(super) fn seen(object: &DynamicObject) -> Option<Seen> {
-    let finalizers = object.metadata.finalizers.clone().unwrap_or_default();
-    let value = json!({"status": at(&object.data, "/status")});
-    let robot = serde_json::from_value::<Stored>(serde_json::to_value(object).ok()?).ok()?.into();
-    Some(Seen { robot, finalizers, value })
-}
-
 const fn forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
 }
@@ -591,6 +420,7 @@ pub fn gauge(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use serde_json::json;
 
     #[test]
     fn dates_and_gauges_are_read() {

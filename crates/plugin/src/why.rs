@@ -2,20 +2,18 @@
 //!
 //! [`explain()`] is pure: it makes the screen of what was read. [`run`] reads and prints.
 
+mod matter;
+mod reads;
+
+use matter::{Matter, matter};
+pub use reads::run;
+
 use super::{
-    Error, Finding, Result,
-    cluster::{
-        Acting, Choice, Cluster, Flags, Leader, Seen, SeenCondition, at, condition, gauge, nobody, quoted,
-    },
+    Finding,
+    cluster::{Acting, Flags, Leader, Seen, SeenCondition, at, gauge, nobody, quoted},
     output::{self, Out, Tone},
-    release,
 };
-use k8s_openapi::{
-    api::{core::v1::Namespace, events::v1::Event},
-    jiff::Timestamp,
-};
-use kube::ResourceExt as _;
-use roomrobot_core::api_server::FIELD_MANAGER;
+use k8s_openapi::jiff::Timestamp;
 use roomrobot_core::{
     call::{Outcome, Reply},
     codes::{self, Operation},
@@ -24,7 +22,6 @@ use roomrobot_core::{
     status::{self, Kind, Reason},
 };
 use serde::Serialize;
-use std::collections::{BTreeMap, BTreeSet};
 
 /// Everything that a screen is made of.
 #[derive(Debug)]
@@ -123,36 +120,6 @@ impl Screen {
             }
         }
     }
-}
-
-/// What a deletion without a condition waits for, and what to do.
-const IN_LINE: (&str, &str) = (
-    "its SDKAppID may make spec.requestsPerSecond calls a second, and others are before it; namespaces take turns",
-    "nothing; if the vendor has agreed to more calls a second, raise spec.requestsPerSecond",
-);
-
-/// What it means that nobody acts, and what to do.
-const NOBODY: (&str, &str) = (
-    "nobody holds the operator's Lease, so nothing is called and nothing is let go",
-    "start the operator, or see why it does not start",
-);
-
-/// What a finalizer that is not ours means, and what to do.
-const OTHERS: (&str, &str) = (
-    "the object waits for whoever else put a finalizer on it",
-    "ask whose the finalizer is; the operator is done",
-);
-
-/// What is the matter with a robot.
-struct Matter {
-    summary: String,
-    finding: Finding,
-    kind: Kind,
-    condition: Option<SeenCondition>,
-    /// What it means and what to do, before what the reason says or where none says it.
-    meaning: Option<(&'static str, &'static str)>,
-    /// What to type though no reason names it; first, where there is a `meaning`.
-    steps: &'static [Step],
 }
 
 /// The screen for `facts`.
@@ -285,147 +252,6 @@ fn reason_of(kind: Kind, operation: Option<&str>, code: i64) -> Option<&'static 
     Some(reason.as_str())
 }
 
-/// What is the matter with one that is not being deleted.
-fn of_living(facts: &Facts<'_>) -> Matter {
-    let Seen { robot, value, .. } = facts.seen;
-    let (key, nobody) = (&robot.key, nobody(facts.acting));
-    let stalled = robot.conditions.is_true(Kind::Stalled);
-    let person = if stalled { "and a person must act" } else { "and goes on by itself" };
-    let finding = if stalled { Finding::NeedsAPerson } else { Finding::Waits };
-    let shown = |kind: Kind| condition(value, kind.as_str());
-    if let Some(told) = refusal(facts).filter(|_| !nobody) {
-        let summary =
-            format!("The cluster refuses the operator's writes for RoomRobot {key}, and a person must act");
-        return of_refusal(summary, told);
-    }
-    let kind = if robot.accepted() { Kind::Ready } else { Kind::Accepted };
-    let condition = shown(kind);
-    let (summary, finding) = match &condition {
-        None if nobody => (format!("RoomRobot {key} is new, and no operator acts"), Finding::NeedsAPerson),
-        None => (format!("RoomRobot {key} is new; the operator has not said anything yet"), Finding::Waits),
-        Some(ready) if ready.status == "True" => {
-            (format!("RoomRobot {key} is well and nothing waits: it is not being deleted"), Finding::Fine)
-        }
-        Some(_) if nobody => {
-            (format!("RoomRobot {key} is not ready, and no operator acts"), Finding::NeedsAPerson)
-        }
-        Some(ready) if ready.reason == Reason::Adding.as_str() => {
-            (format!("RoomRobot {key} is being brought into its room and goes on by itself"), finding)
-        }
-        Some(ready) if ready.status == "Unknown" => {
-            (format!("RoomRobot {key} may be in its room or not ({}), {person}", ready.reason), finding)
-        }
-        Some(ready) => (format!("RoomRobot {key} is not ready ({}), {person}", ready.reason), finding),
-    };
-    let adding = robot.creation_policy == CreationPolicy::Create;
-    let doubt = condition
-        .as_ref()
-        .is_some_and(|ready| adding && ready.status == "Unknown" && ready.reason != Reason::Adding.as_str());
-    let meaning = (nobody && finding == Finding::NeedsAPerson).then_some(NOBODY);
-    let steps: &[Step] = match (nobody, doubt) {
-        (true, _) => &[Step::OperatorLog],
-        (false, true) => &[Step::Adopt],
-        (false, false) => &[],
-    };
-    Matter { summary, finding, kind, condition, meaning, steps }
-}
-
-fn matter(facts: &Facts<'_>) -> Matter {
-    let Facts { seen, now, .. } = facts;
-    let Seen { robot, finalizers, value } = seen;
-    let key = &robot.key;
-    let nobody = nobody(facts.acting);
-    let stalled = robot.conditions.is_true(Kind::Stalled);
-    let person = if stalled { "and a person must act" } else { "and goes on by itself" };
-    let finding = if stalled { Finding::NeedsAPerson } else { Finding::Waits };
-    let shown = |kind: Kind| condition(value, kind.as_str());
-    let Some(since) = robot.deleting_since else {
-        return of_living(facts);
-    };
-    let waits = output::span(now.as_second() - since);
-    let condition = shown(Kind::RobotDeleted).filter(|_| !robot.took_retain_back());
-    let kind = Kind::RobotDeleted;
-    if robot.finalizers.ours.is_none() {
-        let others = finalizers.join(", ");
-        let summary = format!(
-            "RoomRobot {key} has waited for {waits} for somebody else: this operator is done with it, the finalizer {others} is not its own"
-        );
-        return Matter {
-            summary,
-            finding: Finding::NeedsAPerson,
-            kind,
-            condition,
-            meaning: Some(OTHERS),
-            steps: &[Step::Finalizers],
-        };
-    }
-    if nobody {
-        let summary = format!("The deletion of RoomRobot {key} has waited for {waits}, and no operator acts");
-        let (meaning, steps) = (Some(NOBODY), &[Step::OperatorLog]);
-        return Matter { summary, finding: Finding::NeedsAPerson, kind, condition, meaning, steps };
-    }
-    if let Some(told) = refusal(facts) {
-        let summary = match condition.filter(|_| seen.over()) {
-            Some(over) => format!(
-                "The deletion of RoomRobot {key} is over ({}), but the cluster refuses to let it go, and a person must act",
-                over.reason
-            ),
-            None => format!(
-                "The deletion of RoomRobot {key} has waited for {waits}: the cluster refuses the operator's writes, and a person must act"
-            ),
-        };
-        return of_refusal(summary, told);
-    }
-    match condition {
-        None => Matter {
-            summary: format!(
-                "The deletion of RoomRobot {key} has been in line for its first call for {waits}, and goes on by itself"
-            ),
-            finding: Finding::Waits,
-            kind,
-            condition: None,
-            meaning: Some(IN_LINE),
-            steps: &[Step::List, Step::Pace, Step::OperatorLog],
-        },
-        Some(told) if seen.over() => Matter {
-            summary: format!(
-                "The deletion of RoomRobot {key} is over ({}); its finalizer goes now",
-                told.reason
-            ),
-            finding: Finding::Waits,
-            kind,
-            condition: Some(told),
-            meaning: None,
-            steps: &[],
-        },
-        Some(told) => Matter {
-            summary: format!(
-                "The deletion of RoomRobot {key} has waited for {waits} ({}), {person}",
-                told.reason
-            ),
-            finding,
-            kind,
-            condition: Some(told),
-            meaning: None,
-            steps: &[],
-        },
-    }
-}
-
-/// What says that the cluster refuses the operator's writes: the condition, or the Event, which has no status.
-fn refusal(facts: &Facts<'_>) -> Option<SeenCondition> {
-    let condition = condition(&facts.seen.value, Kind::Stalled.as_str());
-    condition.filter(|_| facts.seen.told_refused()).or_else(|| {
-        let reason = Reason::WriteRefused.as_str().to_owned();
-        Some(SeenCondition { status: String::new(), reason, message: facts.refused?.to_owned() })
-    })
-}
-
-fn of_refusal(summary: String, told: SeenCondition) -> Matter {
-    let (finding, kind) = (Finding::NeedsAPerson, Kind::Stalled);
-    Matter { summary, finding, kind, condition: Some(told), meaning: None, steps: &[] }
-}
-
 /// A code in one sentence.
 #[must_use]
 pub fn explain_code(code: i64) -> String {
@@ -530,194 +356,6 @@ fn next(step: Step, facts: &Facts<'_>) -> Next {
         command = command.replace(place, &quoted(value));
     }
     Next { purpose: step.purpose(), command: facts.flags.put(&command) }
-}
-
-/// Reads and prints.
-///
-/// # Errors
-/// If it cannot be read.
-pub async fn run(cluster: &Cluster, name: Option<&str>, out: &mut Out) -> Result<Finding> {
-    let scope = cluster.scope.as_deref();
-    let waits = |seen: &Seen| seen.goes() || seen.robot.conditions.is_true(Kind::Stalled);
-    let keep = name.is_none().then_some(waits as fn(&Seen) -> bool);
-    let found = cluster.robots(scope, Choice { name, keep, ..Choice::default() }, out).await?;
-    let chosen = match name {
-        Some(name) if found.is_empty() => return gone(cluster, name, out).await,
-        Some(_) => found.into_iter().map(|seen| (seen, 0)).collect(),
-        None => one_for_each_reason(found),
-    };
-    let applications = cluster.readable_applications().await?;
-    let may_read_applications = applications.is_some();
-    let applications = applications.unwrap_or_default();
-    let places = chosen.iter().map(|(seen, _)| seen.robot.key.namespace.to_string()).collect();
-    let namespaces = cluster.namespaces(&places).await?.into_iter().filter(goes);
-    let namespaces: Vec<String> = namespaces.map(|namespace| namespace.name_any()).collect();
-    let metrics = cluster.metrics().await;
-    let lines = if chosen.iter().any(|(seen, _)| seen.in_line()) {
-        lines(cluster, out).await?
-    } else {
-        BTreeMap::new()
-    };
-    let now = cluster.now().await?;
-    let mut refused = Vec::new();
-    for (seen, _) in &chosen {
-        refused.push(if seen.silent() { refusal_event(cluster, seen).await? } else { None });
-    }
-    let screens: Vec<Screen> = chosen
-        .iter()
-        .zip(&refused)
-        .map(|((seen, more), refused)| {
-            explain(&Facts {
-                seen,
-                application: applications.iter().find(|found| found.name_any() == *seen.robot.application),
-                may_read_applications,
-                namespace_goes: namespaces.iter().any(|name| *name == *seen.robot.key.namespace),
-                acting: cluster.acting(),
-                metrics: &metrics,
-                line: lines.get(&*seen.robot.application).map(Vec::as_slice),
-                refused: refused.as_deref(),
-                more: *more,
-                operator_namespace: &cluster.operator_namespace,
-                flags: &cluster.flags,
-                now,
-            })
-        })
-        .collect();
-    if !out.for_people() {
-        match screens.as_slice() {
-            [screen] if name.is_some() && scope.is_some() => out.value(screen)?,
-            screens => out.value(&screens)?,
-        }
-    } else if screens.is_empty() {
-        let place = scope.map_or_else(|| "any namespace".to_owned(), |own| format!("namespace {own}"));
-        out.toned(&format!("Nothing waits in {place}."), Tone::Good);
-    }
-    if out.for_people() {
-        for (at, screen) in screens.iter().enumerate() {
-            if at > 0 {
-                out.line("");
-            }
-            screen.print(out);
-        }
-    }
-    Ok(screens.iter().map(Screen::finding).max().unwrap_or(Finding::Fine))
-}
-
-fn goes(namespace: &Namespace) -> bool {
-    namespace.metadata.deletion_timestamp.is_some()
-}
-
-/// Of everything that waits, the one that waits longest for each reason and application, and how many more do.
-fn one_for_each_reason(robots: Vec<Seen>) -> Vec<(Seen, usize)> {
-    let mut groups: BTreeMap<(String, String), (Seen, usize)> = BTreeMap::new();
-    for seen in robots {
-        let robot = &seen.robot;
-        let ready = || robot.conditions.reason(Kind::Ready).map_or("New", Reason::as_str);
-        let reason = if seen.goes() { seen.waits_for() } else { ready() }.to_owned();
-        match groups.entry((reason, robot.application.to_string())) {
-            std::collections::btree_map::Entry::Vacant(place) => drop(place.insert((seen, 0))),
-            std::collections::btree_map::Entry::Occupied(mut place) => {
-                let (longest, more) = place.get_mut();
-                *more += 1;
-                let since = |seen: &Seen| seen.robot.deleting_since.unwrap_or(i64::MAX);
-                if since(&seen) < since(longest) {
-                    *longest = seen;
-                }
-            }
-        }
-    }
-    let mut groups: Vec<_> = groups.into_values().collect();
-    groups.sort_by_key(|(seen, _)| seen.robot.deleting_since.unwrap_or(i64::MAX));
-    groups
-}
-
-/// Since when deletions are in line for their first answer, by application, as far as the user may see them.
-async fn lines(cluster: &Cluster, out: &Out) -> Result<BTreeMap<String, Vec<i64>>> {
-    let own = BTreeSet::from([cluster.default_namespace.clone()]);
-    let choice = Choice { keep: Some(Seen::in_line), ..Choice::default() };
-    let mut lines = BTreeMap::<String, Vec<i64>>::new();
-    for seen in cluster.readable_robots(&own, choice, out).await?.0 {
-        let line = lines.entry(seen.robot.application.to_string()).or_default();
-        line.extend(seen.robot.deleting_since);
-    }
-    Ok(lines)
-}
-
-/// There is no such RoomRobot any more: what its last Event said, of those that this project's programs report. The API
-/// server takes any reporter's name from whoever may create Events, so the screen names the reporter.
-async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
-    let scope = cluster.scope.as_deref();
-    let within = scope.map_or_else(String::new, |namespace| format!(",regarding.namespace={namespace}"));
-    let fields = format!("regarding.kind=RoomRobot,regarding.name={name}{within}");
-    let places = if scope.is_some() { vec![scope, Some(&cluster.operator_namespace)] } else { vec![None] };
-    let (mut events, mut unread) = (Vec::new(), Vec::new());
-    for place in places {
-        match cluster.events(place, &fields).await? {
-            Some(found) => events.extend(found.into_iter().filter(|event| reporter(event).is_some())),
-            None => unread.push(place.unwrap_or("all namespaces")),
-        }
-    }
-    let about = scope.map_or_else(|| name.to_owned(), |namespace| format!("{namespace}/{name}"));
-    let time = |event: &Event| event.event_time.as_ref().map(|time| time.0);
-    let Some(last) = events.into_iter().max_by_key(time) else {
-        let left = if unread.is_empty() {
-            "no Event of it is left".to_owned()
-        } else {
-            format!("you may not read Events in {}", unread.join(" and "))
-        };
-        return Err(Error(format!(
-            "there is no RoomRobot {about}, and {left}; the operator's audit log has every call"
-        )));
-    };
-    let reporter = reporter(&last).unwrap_or_default().to_owned();
-    let robot = match (scope, last.regarding.and_then(|object| object.namespace)) {
-        (None, Some(namespace)) => format!("{namespace}/{name}"),
-        _ => about,
-    };
-    let summary = format!(
-        "RoomRobot {robot} is gone; the last Event about it says {}",
-        last.reason.as_deref().unwrap_or_default()
-    );
-    let says = Detail { about: "says", text: last.note.unwrap_or_default() };
-    let details = vec![says, Detail { about: "reporter", text: reporter }];
-    let screen = Screen { robot, summary, finding: "fine", reason: last.reason, details, next: Vec::new() };
-    if out.for_people() {
-        screen.print(out);
-    } else {
-        out.value(&screen)?;
-    }
-    Ok(Finding::Fine)
-}
-
-/// What the operator's last Event about a robot says of a write that the cluster refuses, where its status has not changed
-/// since.
-async fn refusal_event(cluster: &Cluster, seen: &Seen) -> Result<Option<String>> {
-    let key = &seen.robot.key;
-    let fields = format!(
-        "regarding.kind=RoomRobot,regarding.namespace={},regarding.name={},reason={}",
-        key.namespace,
-        key.name,
-        Reason::WriteRefused
-    );
-    let mut found = Vec::new();
-    for place in [&*key.namespace, &cluster.operator_namespace] {
-        found.extend(cluster.events(Some(place), &fields).await?.into_iter().flatten());
-    }
-    let about =
-        |event: &Event| event.regarding.as_ref().and_then(|object| object.uid.as_deref().map(str::to_owned));
-    let time = |event: &Event| event.event_time.as_ref().map(|time| time.0);
-    let current = |event: &Event| {
-        reporter(event) == Some(FIELD_MANAGER)
-            && about(event).as_deref() == Some(&*seen.robot.uid)
-            && time(event).map(Timestamp::as_second) >= seen.last_told()
-    };
-    Ok(found.into_iter().filter(current).max_by_key(time).and_then(|event| event.note))
-}
-
-/// Who reported an Event, where it is one of this project's programs.
-fn reporter(event: &Event) -> Option<&str> {
-    let reporter = event.reporting_controller.as_deref();
-    reporter.filter(|reporter| [FIELD_MANAGER, release::REPORTER].contains(reporter))
 }
 
 #[cfg(test)]

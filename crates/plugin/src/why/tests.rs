@@ -1,4 +1,5 @@
-use super::{super::cluster::seen, *};
+use super::{matter::OTHERS, *};
+use crate::cluster::seen;
 use kube::api::DynamicObject;
 use serde_json::{Value, json};
 
