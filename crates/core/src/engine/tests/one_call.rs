@@ -504,3 +504,21 @@ fn where_many_namespaces_refuse_their_records_a_call_a_second_goes_out_for_all_o
     assert!(world.robots.is_empty());
     assert_eq!(world.calls.len(), 120);
 }
+
+#[test]
+fn a_namespace_whose_writes_hang_has_one_at_a_time_until_one_is_answered() {
+    let mut world = World::led();
+    let shut = world.crowd("shut/r", 100, json!({}));
+    world.failing(|_, _, _| Some(Fault::Hangs));
+    world.delete_these(&shut);
+    world.run(20 * SECOND);
+    let before = world.writes.len();
+    world.run(40 * SECOND);
+    let begun = world.writes.len() - before;
+    assert!((1..=6).contains(&begun), "{begun} writes in 40 s");
+    world.healthy();
+    world.write_takes = 100 * MS;
+    // One at a time, 200 writes and more take 20 s.
+    world.run(35 * SECOND);
+    assert!(world.robots.is_empty(), "{} left", world.robots.len());
+}
