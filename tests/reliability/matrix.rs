@@ -39,7 +39,8 @@ fn sources() -> Vec<(String, String)> {
 }
 
 fn is_there(found: &[(String, String)], name: &str) -> bool {
-    let (module, function) = name.split_once("::").unwrap();
+    let (path, function) = name.rsplit_once("::").unwrap();
+    let module = path.rsplit("::").next().unwrap();
     found.iter().any(|(of, text)| of == module && text.contains(&format!("fn {function}(")))
 }
 
