@@ -49,7 +49,7 @@ pub const NOWHERE: &str =
 const MOST_MEMORY: u64 = 40 * 1024 * 1024;
 
 /// Control planes at once: tests mostly wait, but each costs some hundred MB.
-const PLANES: usize = 6;
+const PLANES: usize = 5;
 
 /// The operator's user name in the audit log.
 const OPERATOR: &str = "system:serviceaccount:roomrobot-system:roomrobot-operator";
