@@ -312,7 +312,11 @@ fn deleting(facts: &Facts<'_>) -> Step {
         if facts.refused.is_none() {
             return Step::DropFinalizer;
         }
-        return robot.conditions.kept(Kind::RobotDeleted).map_or(Step::Rest, |deleted| end(facts, deleted));
+        // Where this process has an answer of its own, which is about to be recorded, the condition tells of that.
+        if memory.final_answer().is_none_or(|attempt| attempt.recorded) {
+            let kept = robot.conditions.kept(Kind::RobotDeleted);
+            return kept.map_or(Step::Rest, |deleted| end(facts, deleted));
+        }
     }
     let over = |is, reason, text: String| end(facts, Wanted::new(Kind::RobotDeleted, is, reason, text));
     if let Some(attempt) = memory.final_answer() {

@@ -431,6 +431,37 @@ fn a_list_shows_a_deletion_before_it_shows_who_takes_it_over() {
     );
 }
 
+/// The record of the leader before arrived while this one had called, too; then the cluster refused to take the finalizer
+/// off. `lastRequest` had the one RequestId, and the condition the other.
+#[test]
+fn the_condition_and_the_last_request_tell_of_the_same_call() {
+    let setup = Setup { replicas: 2, list: 544, ..HEALTHY };
+    holds(
+        setup,
+        &[
+            Step { after: 0, action: adopted(1, 0, 0) },
+            Step { after: 14_856, action: adopted(0, 0, 0) },
+            // All requests to the API server hang.
+            Step { after: 829, action: Cut { replica: 3, hangs: true, time: 40_485 } },
+            Step { after: 31_053, action: SlowWrites { takes: 2_236, time: 29_865 } },
+            Step {
+                after: 262,
+                action: Writes {
+                    ns: 0,
+                    which: Which::Finalizers,
+                    how: Refusal::WebhookFails,
+                    times: 1,
+                    time: 31_893,
+                },
+            },
+            Step { after: 10_461, action: Crowd { ns: 1, tens: 1, app: 0, create: false, shared: false } },
+            Step { after: 28, action: DeleteNamespace { ns: 0 } },
+            Step { after: 3_097, action: Cut { replica: 0, hangs: true, time: 10_908 } },
+            Step { after: 18_307, action: adopted(0, 0, 0) },
+        ],
+    );
+}
+
 /// What the search finds in a minute, from the first case of this day on; where it finds something, `make search` tells how
 /// it goes on.
 #[test]

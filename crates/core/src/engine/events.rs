@@ -136,3 +136,20 @@ impl Engine {
 pub(super) fn headline(robot: &Robot) -> Kind {
     if robot.deleting_since.is_some() { Kind::RobotDeleted } else { Kind::Ready }
 }
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_topic_has_ten_events_a_second() {
+        let mut events = Events::default();
+        for second in [7, 8] {
+            let now = Duration::from_millis(second * 1000 + 900);
+            for topic in [Topic::Ended, Topic::News, Topic::Warning] {
+                let taken = (0..25).filter(|_| events.take(topic, now)).count();
+                assert_eq!(taken, 10, "{topic:?}");
+            }
+        }
+    }
+}

@@ -1370,3 +1370,16 @@ fn no_state_lets_an_accepted_robot_go_without_a_reason() {
     }
     assert!(gone > 1000);
 }
+
+/// The record of the process before was stored while this one had called, too; and the finalizer may not go.
+#[test]
+fn the_condition_tells_of_the_answer_that_is_recorded_with_it() {
+    let reply =
+        |code, id: &str| Outcome::Reply(Reply { code, info: String::new(), request_id: Some(id.to_owned()) });
+    let mut scene = Scene::new().accepted().deleting().told(reply(0, "Id-1"));
+    scene.refused = Some("a policy");
+    let mut scene = scene.answered(Operation::DeleteRobot, reply(100_005, "Id-2"));
+    let Step::Report(wanted) = scene.carry_out() else { panic!("{:?}", scene.plan()) };
+    let deleted = wanted.iter().find(|want| want.kind == Kind::RobotDeleted).unwrap();
+    assert!(deleted.reason == Reason::NotInRoom && deleted.message.ends_with("Id-2"), "{deleted:?}");
+}
