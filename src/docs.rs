@@ -20,11 +20,16 @@ fn keep(file: &str, name: &str, table: &str) {
     let (before, rest) = text.split_once(&begin).unwrap_or_else(|| panic!("{file} has no {begin}"));
     let (stored, after) = rest.split_once(&end).unwrap_or_else(|| panic!("{file} has no {end}"));
     let table = format!("\n{table}\n");
-    if env::var_os("UPDATE_DOCS").is_some() {
+    if updates() {
         fs::write(&path, format!("{before}{begin}{table}{end}{after}")).unwrap();
     } else {
         assert_eq!(stored, table, "{file}, {name}: stale, run `make docs`");
     }
+}
+
+/// Whether what is generated is written, as by `make docs`, and not compared.
+fn updates() -> bool {
+    env::var_os("UPDATE_DOCS").is_some()
 }
 
 fn codes() -> String {
@@ -158,7 +163,7 @@ fn the_alerts_count_the_classes_that_are_errors() {
         write!(wanted, "{before}{sign}{words}\"{after}").unwrap();
     }
     assert!(stored.contains("class=~\"") && stored.contains("class=\""));
-    if env::var_os("UPDATE_DOCS").is_some() {
+    if updates() {
         fs::write(path, wanted).unwrap();
     } else {
         assert_eq!(stored, wanted, "alerts.yaml is stale, run `make docs`");

@@ -3,6 +3,7 @@
 //! Every effect is answered at once, as the API server and the room engine would; only the engine's own time counts.
 
 use super::{
+    facts,
     measure::{float, memory},
     report::EngineRow,
 };
@@ -13,7 +14,7 @@ use roomrobot_core::{
     crd::{APPLICATION_FINALIZER, ROBOT_FINALIZER},
     endpoint::Allowed,
     engine::{self, Answer, Before, Change, Effect, Engine, Input, Now, Settings},
-    plan::{self, Application, Facts, Memory, Step},
+    plan::{self, Memory, Step},
     robot::{Robot, Stored},
     usersig::Sensitive,
 };
@@ -252,21 +253,7 @@ impl Bench {
         let mut stored = self.stored_robot(0);
         set(&mut stored, "/spec/applicationRef/name", name_of(app).into());
         let robot = robot(stored.clone())?;
-        let application =
-            Application::Found { deleting: false, admits: Some(true), held: true, refused: None, hold: None };
-        let memory = Memory::default();
-        let facts = Facts {
-            robot: &robot,
-            application,
-            heir: None,
-            heir_comes: false,
-            half_listed: false,
-            refused: None,
-            memory: &memory,
-            settled: Duration::ZERO,
-            now: Duration::ZERO,
-        };
-        match plan::plan(&facts) {
+        match plan::plan(&facts(&robot, &Memory::default())) {
             Step::Report(wanted) => {
                 apply(&mut stored, &engine::status_patch(&robot, &wanted, None, self.now))?;
                 Ok(stored.get("status").cloned().unwrap_or_default())

@@ -3,19 +3,19 @@
 //! A process of its own, so that its CPU time can be told from the bench's. What it has is a list of robots, and what
 //! it does with each is a call, the record of its answer, and the removal of the finalizer.
 
-use crate::measure;
+use crate::{facts, measure};
 use futures::{StreamExt as _, stream};
 use k8s_openapi::jiff::Timestamp;
 use kube::{Api, Client, api::ListParams};
 use roomrobot_client::{errors::explain, room_engine::RoomEngine};
-use roomrobot_core::right::Until;
 use roomrobot_core::{
     call::{Caller, Outcome, Target},
     codes::Operation,
     crd::{GROUP, ROBOT_FINALIZER},
     engine::{self, Change, Now, Write},
     index::{Id, Index},
-    plan::{self, Application, Attempt, Facts, Memory, Step},
+    plan::{self, Attempt, Memory, Step},
+    right::Until,
     robot::{Robot, Stored},
     usersig::{self, Sensitive},
 };
@@ -173,20 +173,7 @@ fn record(robot: &Robot, outcome: Outcome) -> Result<Vec<serde_json::Value>> {
         settled: Duration::ZERO,
     };
     let memory = Memory { last: Some(Box::new(attempt)), ..Memory::default() };
-    let application =
-        Application::Found { deleting: false, admits: Some(true), held: true, refused: None, hold: None };
-    let facts = Facts {
-        robot,
-        application,
-        heir: None,
-        heir_comes: false,
-        half_listed: false,
-        refused: None,
-        memory: &memory,
-        settled: Duration::ZERO,
-        now: now.since_start,
-    };
-    match plan::plan(&facts) {
+    match plan::plan(&facts(robot, &memory)) {
         Step::Report(wanted) => Ok(engine::status_patch(robot, &wanted, memory.last.as_deref(), now)),
         step => Err(Error(format!("floor: nothing to record, but {step:?}"))),
     }

@@ -17,8 +17,12 @@ pub mod scenarios;
 pub mod world;
 
 use report::{Machine, Report};
+use roomrobot_core::{
+    plan::{Application, Facts, Memory},
+    robot::Robot,
+};
 use scenarios::{Floor, Stage};
-use std::{collections::BTreeMap, fs, path::PathBuf};
+use std::{collections::BTreeMap, fs, path::PathBuf, time::Duration};
 use testbed::{Error, Result, control_plane::ControlPlane};
 
 /// What is measured, and how much of it.
@@ -114,4 +118,25 @@ pub async fn run(plan: &Plan) -> Result<Report> {
         }
     }
     Ok(report)
+}
+
+/// What is known of a robot with nobody beside it, whose application takes it and stands in the way of nothing.
+fn facts<'a>(robot: &'a Robot, memory: &'a Memory) -> Facts<'a> {
+    Facts {
+        robot,
+        application: Application::Found {
+            deleting: false,
+            admits: Some(true),
+            held: true,
+            refused: None,
+            hold: None,
+        },
+        heir: None,
+        heir_comes: false,
+        half_listed: false,
+        refused: None,
+        memory,
+        settled: Duration::ZERO,
+        now: Duration::ZERO,
+    }
 }

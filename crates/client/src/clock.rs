@@ -16,8 +16,7 @@ pub fn now() -> Moment {
 #[cfg(target_os = "linux")]
 fn since_start() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::Boottime);
-    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
+    Duration::try_from(time).unwrap_or_default()
 }
 
 /// Since this was first asked for: elsewhere only the kubectl plugin runs, which holds no Lease.

@@ -532,12 +532,13 @@ pub const CODES: &[Code] = &[
     row(72000, Class::Plan, Source::RestApi, "the SDKAppID's package does not allow this", PLAN),
     row(100_001, Class::Retry, Source::DeleteRobot, "an internal error of the room engine", WAIT),
     row(100_002, Class::Invalid, Source::DeleteRobot, "a parameter is invalid", SPEC),
-    row(100_004, Class::Gone, Source::DeleteRobot, "the room does not exist or has been dismissed", "").told_as(Reason::RoomNotFound)
-        // The room may yet be created.
+    // On `add_robot`, the room may yet be created.
+    row(100_004, Class::Gone, Source::DeleteRobot, "the room does not exist or has been dismissed", "")
+        .told_as(Reason::RoomNotFound)
         .on_add(Class::Later, Reason::RoomNotFound)
         .without_room(),
+    // That it "is not a member" cannot be the answer to an addition.
     row(100_005, Class::Gone, Source::DeleteRobot, "the robot is not a member of the room", "")
-        // That it "is not a member" cannot be the answer to an addition.
         .on_add(Class::Unknown, Reason::UnknownErrorCode),
     row(
         100_006,

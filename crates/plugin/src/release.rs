@@ -20,8 +20,10 @@ use kube::{
     Api, Resource as _, ResourceExt as _,
     api::{Patch, PatchParams, PostParams},
 };
-use roomrobot_core::api_server::event_name;
-use roomrobot_core::crd::{DeletionPolicy, RoomRobot};
+use roomrobot_core::{
+    api_server::event_name,
+    crd::{DeletionPolicy, RoomRobot},
+};
 use serde::Serialize;
 use serde_json::json;
 use std::collections::BTreeMap;

@@ -7,8 +7,11 @@ use super::{
 };
 use clap::Args;
 use k8s_openapi::{api::events::v1::Event, jiff::Timestamp};
-use roomrobot_core::codes::{self, Operation};
-use roomrobot_core::{api_server::FIELD_MANAGER, quoted::unquote};
+use roomrobot_core::{
+    api_server::FIELD_MANAGER,
+    codes::{self, Operation},
+    quoted::unquote,
+};
 use serde::Serialize;
 use serde_json::Value;
 use std::{

@@ -6,8 +6,8 @@ use kube::core::{
     Status,
     response::{StatusCause, StatusDetails},
 };
-use roomrobot_core::api_server;
 use roomrobot_core::{
+    api_server,
     application::{Labels, StoredApplication},
     crd::{ROBOT_FINALIZER, RtcApplication},
     endpoint::Allowed,

@@ -2,12 +2,11 @@
 
 use crate::{checks::Knew, story::Setup};
 use k8s_openapi::jiff::Timestamp;
-use roomrobot_core::right::Moment;
 use roomrobot_core::{
     election::Election,
     endpoint::Allowed,
     engine::{Engine, Now, Settings},
-    right::Right,
+    right::{Moment, Right},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
 

@@ -9,8 +9,8 @@ use crate::{
     story::{self, Action, Meets, Of, Refusal, Secret, Setup, Step, Story, Which},
 };
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::MicroTime;
-use roomrobot_core::api_server;
 use roomrobot_core::{
+    api_server,
     application::Credentials,
     call::{Outcome, Reply, Trouble, TroubleKind},
     codes::Operation,

@@ -53,18 +53,6 @@ pub(super) struct ApplicationWrites {
 }
 
 impl ApplicationState {
-    /// With what words the cluster refuses its finalizer.
-    pub(super) fn finalizer_refused(&self) -> Option<&str> {
-        self.writes.refused.as_deref()
-    }
-
-    /// Its counts may have changed.
-    pub(super) fn recount(&mut self) {
-        self.status.coarse.dirty = true;
-    }
-}
-
-impl ApplicationState {
     pub(super) fn new(application: Application, deletions: CallLine, additions: CallLine) -> Self {
         Self {
             application,
@@ -80,6 +68,16 @@ impl ApplicationState {
             },
             unused_since: None,
         }
+    }
+
+    /// With what words the cluster refuses its finalizer.
+    pub(super) fn finalizer_refused(&self) -> Option<&str> {
+        self.writes.refused.as_deref()
+    }
+
+    /// Its counts may have changed.
+    pub(super) fn recount(&mut self) {
+        self.status.coarse.dirty = true;
     }
 }
 

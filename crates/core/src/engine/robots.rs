@@ -184,23 +184,13 @@ impl Engine {
     pub(super) fn robots_listed(&mut self, scope: Option<Arc<str>>, now: Now) {
         let namespace = scope.clone();
         let begun = self.views.robots_end(scope);
-        let gone: Vec<Id> = self
-            .robots
-            .iter()
-            .filter(|(_, entry)| entry.epoch < begun)
-            .filter(|(_, entry)| {
-                namespace.as_ref().is_none_or(|namespace| entry.robot.key.namespace == *namespace)
-            })
-            .map(|(id, _)| id)
-            .collect();
-        for id in gone {
+        let listed = |entry: &Entry| {
+            namespace.as_ref().is_none_or(|namespace| entry.robot.key.namespace == *namespace)
+        };
+        for id in self.ids_where(|entry| entry.epoch < begun && listed(entry)) {
             self.forget(id, now);
         }
-        let shown = self.ids_where(|entry| {
-            entry.half_listed
-                && namespace.as_ref().is_none_or(|namespace| entry.robot.key.namespace == *namespace)
-        });
-        for id in shown {
+        for id in self.ids_where(|entry| entry.half_listed && listed(entry)) {
             if let Some(entry) = self.robots.get_mut(id) {
                 entry.half_listed = false;
             }

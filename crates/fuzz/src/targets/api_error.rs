@@ -8,8 +8,7 @@
 use super::hides;
 use kube::core::Status;
 use roomrobot_client::errors::explain;
-use roomrobot_core::api_server::classify;
-use roomrobot_core::engine::WriteError;
+use roomrobot_core::{api_server::classify, engine::WriteError};
 
 pub fn check(bytes: &[u8]) {
     let Ok(status) = serde_json::from_slice::<Status>(bytes) else { return };

@@ -6,9 +6,9 @@
 
 use super::{head, hides};
 use k8s_openapi::jiff::Timestamp;
-use roomrobot_core::quoted::{quote, unquote};
 use roomrobot_core::{
     printable::{printable, shortened},
+    quoted::{quote, unquote},
     status::{Conditions, Is, Kind, Reason, Wanted, with_reference},
 };
 

@@ -6,13 +6,13 @@ use crate::cluster::{Cluster, Seen, http_date};
 use k8s_openapi::{api::core::v1::Secret, jiff::Timestamp};
 use kube::{Api, ResourceExt};
 use roomrobot_client::room_engine::RoomEngine;
-use roomrobot_core::right::Until;
 use roomrobot_core::{
     application::Credentials,
     call::TroubleKind,
     crd::RtcApplication,
     endpoint::{Allowed, Endpoint},
     explain::{self, Step, Subject},
+    right::Until,
     status::{Is, Kind, Reason},
     usersig,
 };

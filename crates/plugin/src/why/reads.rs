@@ -12,8 +12,10 @@ use k8s_openapi::{
     jiff::Timestamp,
 };
 use kube::ResourceExt as _;
-use roomrobot_core::api_server::FIELD_MANAGER;
-use roomrobot_core::status::{Kind, Reason};
+use roomrobot_core::{
+    api_server::FIELD_MANAGER,
+    status::{Kind, Reason},
+};
 use std::collections::{BTreeMap, BTreeSet};
 
 /// Reads and prints.

@@ -292,6 +292,5 @@ fn is_new(known: &mut HashMap<(Process, String), i64>, process: Process, spec: &
 /// The processor's time that this thread has had: what other programs do meanwhile counts little.
 fn time_of_this_thread() -> Duration {
     let time = rustix::time::clock_gettime(rustix::time::ClockId::ThreadCPUTime);
-    let (seconds, nanos) = (u64::try_from(time.tv_sec), u32::try_from(time.tv_nsec));
-    Duration::new(seconds.unwrap_or_default(), nanos.unwrap_or_default())
+    Duration::try_from(time).unwrap_or_default()
 }
