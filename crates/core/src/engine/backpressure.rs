@@ -44,7 +44,7 @@ impl Engine {
         self.writes.health().takes_nothing().then(|| self.next_of_refused(state)).flatten()
     }
 
-    pub(super) fn next_of_refused(&self, state: &ApplicationState) -> Option<Duration> {
+    fn next_of_refused(&self, state: &ApplicationState) -> Option<Duration> {
         let counts = self.applications.counts(&state.application.spec.name)?;
         (counts.unrecorded >= self.settings.concurrency).then_some(state.called_at + Duration::from_secs(1))
     }

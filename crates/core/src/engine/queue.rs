@@ -123,7 +123,7 @@ const ANSWERS_IN_A_ROW: u32 = 3;
 
 /// Robots of one place in line for a write: answers before the rest. So robots leave their rooms at the pace of the calls.
 #[derive(Debug, Default)]
-pub(super) struct Ranked {
+struct Ranked {
     answers: VecDeque<Id>,
     rest: VecDeque<Id>,
     weighted: WeightedRoundRobin,

@@ -84,13 +84,10 @@ impl Engine {
         if self.leadership.only_records() {
             return;
         }
-        let tells = |state: &ApplicationState| {
-            Operation::ALL.into_iter().any(|operation| self.tells(state, operation))
-        };
         let names: Vec<_> = self
             .applications
             .iter()
-            .filter(|(_, state)| tells(state))
+            .filter(|(_, state)| self.tells_any(state))
             .map(|(name, _)| Arc::clone(name))
             .collect();
         for name in names {
@@ -104,7 +101,7 @@ impl Engine {
         }
     }
 
-    pub(super) fn tell_next(&mut self, name: &Arc<str>, operation: Operation, now: Now) -> bool {
+    fn tell_next(&mut self, name: &Arc<str>, operation: Operation, now: Now) -> bool {
         if !self.applications.get(name).is_some_and(|state| self.tells(state, operation)) {
             return false;
         }
@@ -126,10 +123,11 @@ impl Engine {
     /// When the next of them can be told.
     pub(super) fn telling_due(&self, now: Duration) -> Option<Duration> {
         let room = self.writes.have_room() && !self.leadership.only_records();
-        let tells = |state: &ApplicationState| {
-            Operation::ALL.into_iter().any(|operation| self.tells(state, operation))
-        };
-        (room && self.applications.values().any(tells)).then_some(now)
+        (room && self.applications.values().any(|state| self.tells_any(state))).then_some(now)
+    }
+
+    fn tells_any(&self, state: &ApplicationState) -> bool {
+        Operation::ALL.into_iter().any(|operation| self.tells(state, operation))
     }
 
     /// Whether robots in line for this command are to be told why they wait.

@@ -162,7 +162,7 @@ impl Engine {
     }
 
     /// Whether the application has to stay for this robot: one that it refused is nothing to wait for.
-    pub(super) fn holds_its_application(&self, robot: &Robot) -> bool {
+    fn holds_its_application(&self, robot: &Robot) -> bool {
         if robot.accepted() {
             return robot.deleting_since.is_none() || robot.finalizers.ours.is_some();
         }

@@ -104,7 +104,7 @@ pub fn write_refused(what: &str, words: &str) -> String {
     )
 }
 
-pub(super) fn not_ready() -> Wanted {
+fn not_ready() -> Wanted {
     ready(Is::False, Reason::Deleting, "The RoomRobot is being deleted")
 }
 

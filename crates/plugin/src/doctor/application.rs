@@ -19,7 +19,7 @@ use roomrobot_core::{
 use std::collections::{BTreeMap, BTreeSet};
 
 /// What the operator says of an application.
-pub(super) struct Told {
+struct Told {
     pub(super) status: String,
     pub(super) reason: Reason,
     pub(super) message: String,
@@ -55,11 +55,7 @@ pub(super) async fn application(
     of_robots(&name, robots, report);
 }
 
-pub(super) async fn secret(
-    cluster: &Cluster,
-    found: &RtcApplication,
-    report: &mut Report<'_>,
-) -> Option<Credentials> {
+async fn secret(cluster: &Cluster, found: &RtcApplication, report: &mut Report<'_>) -> Option<Credentials> {
     let (namespace, secret) = (&cluster.operator_namespace, &found.spec.credentials.secret_ref.name);
     let about = format!("{}: Secret", found.name_any());
     let mend = |step: Step| step.command().replace("{secret}", secret).replace("{operator}", namespace);
@@ -109,7 +105,7 @@ pub(super) async fn secret(
 }
 
 /// A signature is made; that it is genuine only the room engine can say.
-pub(super) fn sign(found: &RtcApplication, credentials: Option<&Credentials>, report: &mut Report<'_>) {
+fn sign(found: &RtcApplication, credentials: Option<&Credentials>, report: &mut Report<'_>) {
     let about = format!("{}: signature", found.name_any());
     let (identifier, id) = (&found.spec.identifier, found.spec.sdk_app_id);
     match credentials {
@@ -162,7 +158,7 @@ pub(super) fn allowed(target: &Target, found: &RtcApplication, report: &mut Repo
 }
 
 /// DNS, connection, TLS and clock of the endpoint, from here.
-pub(super) async fn knock(name: &str, endpoint: &Endpoint, report: &mut Report<'_>) {
+async fn knock(name: &str, endpoint: &Endpoint, report: &mut Report<'_>) {
     let about = format!("{name}: way to the endpoint");
     report.out.progress(&format!("asking {endpoint}"));
     let engine = match RoomEngine::new(Until::default()) {
@@ -203,7 +199,7 @@ pub(super) async fn knock(name: &str, endpoint: &Endpoint, report: &mut Report<'
     }
 }
 
-pub(super) fn ready(found: &RtcApplication) -> Option<Told> {
+fn ready(found: &RtcApplication) -> Option<Told> {
     let conditions = found.status.iter().flat_map(|status| &status.conditions);
     let ready = conditions.into_iter().find(|condition| condition.type_ == Kind::Ready.as_str())?;
     Some(Told {
@@ -236,7 +232,7 @@ pub(super) fn verdict(found: &RtcApplication, report: &mut Report<'_>) {
 }
 
 /// RoomRobots of the application that were refused or are suspended.
-pub(super) fn of_robots(name: &str, robots: &[Seen], report: &mut Report<'_>) {
+fn of_robots(name: &str, robots: &[Seen], report: &mut Report<'_>) {
     let own = || robots.iter().filter(|seen| &*seen.robot.application == name);
     let refused: BTreeSet<&str> = own()
         .filter(|seen| seen.robot.conditions.reason(Kind::Accepted) == Some(Reason::NamespaceNotAllowed))

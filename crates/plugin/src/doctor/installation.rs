@@ -21,7 +21,7 @@ use std::collections::BTreeSet;
 
 /// Group, resource, verb, and whether in the operator's namespace only: what `deploy/rbac.yaml` grants.
 #[rustfmt::skip]
-pub(super) const RIGHTS: &[(&str, &str, &[&str], bool)] = &[
+const RIGHTS: &[(&str, &str, &[&str], bool)] = &[
     (GROUP, "roomrobots", &["list", "watch", "patch"], false),
     (GROUP, "rtcapplications", &["list", "watch", "patch"], false),
     (GROUP, "roomrobots/status", &["patch"], false),
@@ -110,18 +110,13 @@ pub(super) async fn rights(cluster: &Cluster, target: &Target, report: &mut Repo
 }
 
 /// The ServiceAccount of the Pod that acts.
-pub(super) async fn account(cluster: &Cluster) -> Option<String> {
+async fn account(cluster: &Cluster) -> Option<String> {
     let pod = cluster.acting.iter().flatten().find_map(|leader| leader.pod.as_ref())?;
     let api = Api::<Pod>::namespaced(cluster.client.clone(), &cluster.operator_namespace);
     api.get_opt(pod).await.ok()??.spec?.service_account_name
 }
 
-pub(super) fn attributes(
-    group: &str,
-    resource: &str,
-    verb: &str,
-    namespace: Option<&String>,
-) -> ResourceAttributes {
+fn attributes(group: &str, resource: &str, verb: &str, namespace: Option<&String>) -> ResourceAttributes {
     let (resource, subresource) = resource.split_once('/').unwrap_or((resource, ""));
     ResourceAttributes {
         group: Some(group.to_owned()),
@@ -177,7 +172,7 @@ pub(super) async fn crds(cluster: &Cluster, report: &mut Report<'_>) -> bool {
 }
 
 /// The paths of every field of `v1alpha1`, where it is served; with them, whether the status is a subresource.
-pub(super) fn fields(crd: &CustomResourceDefinition) -> BTreeSet<String> {
+fn fields(crd: &CustomResourceDefinition) -> BTreeSet<String> {
     let mut paths = BTreeSet::new();
     let Some(version) = crd.spec.versions.iter().find(|version| version.name == "v1alpha1" && version.served)
     else {
@@ -196,7 +191,7 @@ pub(super) fn fields(crd: &CustomResourceDefinition) -> BTreeSet<String> {
     paths
 }
 
-pub(super) fn walk(path: &str, schema: &JSONSchemaProps, paths: &mut BTreeSet<String>) {
+fn walk(path: &str, schema: &JSONSchemaProps, paths: &mut BTreeSet<String>) {
     paths.insert(path.to_owned());
     for (name, field) in schema.properties.iter().flatten() {
         walk(&format!("{path}.{name}"), field, paths);

@@ -4,7 +4,7 @@ use super::Facts;
 use crate::{
     Finding,
     cluster::{Seen, SeenCondition, condition, nobody},
-    output::{self},
+    output,
 };
 use roomrobot_core::{
     crd::CreationPolicy,
@@ -13,13 +13,13 @@ use roomrobot_core::{
 };
 
 /// What a deletion without a condition waits for, and what to do.
-pub(super) const IN_LINE: (&str, &str) = (
+const IN_LINE: (&str, &str) = (
     "its SDKAppID may make spec.requestsPerSecond calls a second, and others are before it; namespaces take turns",
     "nothing; if the vendor has agreed to more calls a second, raise spec.requestsPerSecond",
 );
 
 /// What it means that nobody acts, and what to do.
-pub(super) const NOBODY: (&str, &str) = (
+const NOBODY: (&str, &str) = (
     "nobody holds the operator's Lease, so nothing is called and nothing is let go",
     "start the operator, or see why it does not start",
 );
@@ -43,7 +43,7 @@ pub(super) struct Matter {
 }
 
 /// What is the matter with one that is not being deleted.
-pub(super) fn of_living(facts: &Facts<'_>) -> Matter {
+fn of_living(facts: &Facts<'_>) -> Matter {
     let Seen { robot, value, .. } = facts.seen;
     let (key, nobody) = (&robot.key, nobody(facts.acting));
     let stalled = robot.conditions.is_true(Kind::Stalled);
@@ -170,7 +170,7 @@ pub(super) fn matter(facts: &Facts<'_>) -> Matter {
 }
 
 /// What says that the cluster refuses the operator's writes: the condition, or the Event, which has no status.
-pub(super) fn refusal(facts: &Facts<'_>) -> Option<SeenCondition> {
+fn refusal(facts: &Facts<'_>) -> Option<SeenCondition> {
     let condition = condition(&facts.seen.value, Kind::Stalled.as_str());
     condition.filter(|_| facts.seen.told_refused()).or_else(|| {
         let reason = Reason::WriteRefused.as_str().to_owned();
@@ -178,7 +178,7 @@ pub(super) fn refusal(facts: &Facts<'_>) -> Option<SeenCondition> {
     })
 }
 
-pub(super) fn of_refusal(summary: String, told: SeenCondition) -> Matter {
+fn of_refusal(summary: String, told: SeenCondition) -> Matter {
     let (finding, kind) = (Finding::NeedsAPerson, Kind::Stalled);
     Matter { summary, finding, kind, condition: Some(told), meaning: None, steps: &[] }
 }

@@ -94,7 +94,7 @@ pub(super) fn goes(namespace: &Namespace) -> bool {
 }
 
 /// Of everything that waits, the one that waits longest for each reason and application, and how many more do.
-pub(super) fn one_for_each_reason(robots: Vec<Seen>) -> Vec<(Seen, usize)> {
+fn one_for_each_reason(robots: Vec<Seen>) -> Vec<(Seen, usize)> {
     let mut groups: BTreeMap<(String, String), (Seen, usize)> = BTreeMap::new();
     for seen in robots {
         let robot = &seen.robot;
@@ -131,7 +131,7 @@ pub(super) async fn lines(cluster: &Cluster, out: &Out) -> Result<BTreeMap<Strin
 
 /// There is no such RoomRobot any more: what its last Event said, of those that this project's programs report. The API
 /// server takes any reporter's name from whoever may create Events, so the screen names the reporter.
-pub(super) async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
+async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result<Finding> {
     let scope = cluster.scope.as_deref();
     let within = scope.map_or_else(String::new, |namespace| format!(",regarding.namespace={namespace}"));
     let fields = format!("regarding.kind=RoomRobot,regarding.name={name}{within}");
@@ -177,7 +177,7 @@ pub(super) async fn gone(cluster: &Cluster, name: &str, out: &mut Out) -> Result
 
 /// What the operator's last Event about a robot says of a write that the cluster refuses, where its status has not changed
 /// since.
-pub(super) async fn refusal_event(cluster: &Cluster, seen: &Seen) -> Result<Option<String>> {
+async fn refusal_event(cluster: &Cluster, seen: &Seen) -> Result<Option<String>> {
     let key = &seen.robot.key;
     let fields = format!(
         "regarding.kind=RoomRobot,regarding.namespace={},regarding.name={},reason={}",
@@ -201,7 +201,7 @@ pub(super) async fn refusal_event(cluster: &Cluster, seen: &Seen) -> Result<Opti
 }
 
 /// Who reported an Event, where it is one of this project's programs.
-pub(super) fn reporter(event: &Event) -> Option<&str> {
+fn reporter(event: &Event) -> Option<&str> {
     let reporter = event.reporting_controller.as_deref();
     reporter.filter(|reporter| [FIELD_MANAGER, release::REPORTER].contains(reporter))
 }
