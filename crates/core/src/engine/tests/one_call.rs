@@ -421,6 +421,25 @@ fn where_one_namespace_refuses_its_records_the_others_have_theirs() {
     assert!(others.iter().all(|key| !world.robots.contains_key(key)), "{} left", world.robots.len());
 }
 
+#[test]
+fn where_one_namespace_refuses_its_records_a_deletion_in_another_waits_for_none_of_its_calls() {
+    let mut world = World::led_with(4);
+    let shut = world.crowd("shut/r", 100, json!({}));
+    world.crowd("open/r", 1, json!({}));
+    world.failing(|key, _, _| {
+        key.starts_with("shut/").then(|| Fault::Refused(WriteError::Refused("a policy".into())))
+    });
+    world.delete_these(&shut);
+    world.run(10 * SECOND);
+    let before = world.calls.len();
+    while world.calls.len() == before {
+        world.run(10 * MS);
+    }
+    world.delete("open/r-0000");
+    world.run(300 * MS);
+    world.assert_gone("open/r-0000", "Deleted");
+}
+
 /// More would be asked for again after a kill, wherever they are.
 #[test]
 fn answers_of_many_namespaces_that_wait_for_their_records_hold_the_calls_back() {

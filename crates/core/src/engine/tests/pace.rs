@@ -221,6 +221,20 @@ fn other_robots_have_their_writes_beside_a_drain_that_the_api_server_cannot_foll
     assert_eq!(world.robots.len(), 2);
 }
 
+#[test]
+fn three_quarters_of_the_writes_may_be_of_robots_that_are_not_being_deleted() {
+    let mut world = World::led_with(8);
+    world.crowd("team/r", 40, json!({}));
+    assert_eq!(world.engine.writes.limit(), 8);
+    world.write_takes = SECOND;
+    let before = world.writes.len();
+    for n in 0..40 {
+        world.robot(&format!("team/new-{n}"), json!({}));
+    }
+    world.run(500 * MS);
+    assert_eq!(world.writes.len() - before, 6);
+}
+
 /// Whoever gives up a thousand robots holds nobody else's calls up.
 #[test]
 fn a_thousand_released_do_not_hold_the_calls_of_others_back() {
