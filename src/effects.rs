@@ -7,8 +7,9 @@ use kube::Client;
 use roomrobot_client::{clock, room_engine::RoomEngine};
 use roomrobot_core::{
     endpoint::Allowed,
-    engine::{Call, Change, Effect, Input},
+    engine::{Call, Change, Effect, Input, ObjectRef, StoredObject},
     right::Until,
+    write_trouble::Part,
 };
 use std::{
     collections::HashMap,
@@ -75,30 +76,30 @@ impl Effects {
                 });
             }
             Effect::Write(write) => {
+                let (allowed, finalizer) = (self.allowed.clone(), self.application_finalizer.clone());
                 let traces = self.traces.clone();
                 tokio::spawn(async move {
                     let start = SystemTime::now();
-                    let (before, after) = match write.change {
-                        Change::Status(_) => (crash::Point::BeforeStatus, crash::Point::AfterStatus),
-                        _ => (crash::Point::BeforeFinalizer, crash::Point::AfterFinalizer),
+                    let points = match (&write.object, write.change.part()) {
+                        (ObjectRef::Application(_), _) => None,
+                        (ObjectRef::Robot(_), Part::Status) => {
+                            Some((crash::Point::BeforeStatus, crash::Point::AfterStatus))
+                        }
+                        (ObjectRef::Robot(_), Part::Finalizer) => {
+                            Some((crash::Point::BeforeFinalizer, crash::Point::AfterFinalizer))
+                        }
                     };
-                    before.pass();
-                    let result = kubernetes::write_robot(&client, &write).await;
-                    after.pass();
-                    metrics.wrote("roomrobots", &write.change, &result);
+                    points.inspect(|(before, _)| before.pass());
+                    let result = kubernetes::write(&client, &write, &allowed, &finalizer).await;
+                    points.inspect(|(_, after)| after.pass());
+                    metrics.wrote(write.object.resource(), &write.change, &result);
                     traces.wrote(&write, &result, start);
-                    if let (Change::DropFinalizer { .. }, Ok(robot)) = (&write.change, &result) {
+                    if let (Change::DropFinalizer { .. }, Ok(StoredObject::Robot(robot))) =
+                        (&write.change, &result)
+                    {
                         metrics.finished(robot, Timestamp::now().as_second());
                     }
-                    let _ = done.send(Input::Written(write.id, Box::new(result)));
-                });
-            }
-            Effect::WriteApplication(write) => {
-                let (allowed, finalizer) = (self.allowed.clone(), self.application_finalizer.clone());
-                tokio::spawn(async move {
-                    let result = kubernetes::write_application(&client, &write, &allowed, &finalizer).await;
-                    metrics.wrote("rtcapplications", &write.change, &result);
-                    let _ = done.send(Input::ApplicationWritten(write.name, Box::new(result)));
+                    let _ = done.send(Input::Written(write.object, result));
                 });
             }
             Effect::Publish(announcement) => {

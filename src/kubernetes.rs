@@ -24,9 +24,10 @@ use roomrobot_core::{
     application::StoredApplication,
     crd::{ROBOT_FINALIZER, RoomRobot, RtcApplication},
     endpoint::Allowed,
-    engine::{Announcement, ApplicationWrite, Change, Write, WriteError},
+    engine::{Announcement, ObjectRef, StoredObject, Write, WriteError},
     printable::shortened,
-    robot::{Robot, Stored},
+    robot::Stored,
+    write_trouble::Part,
 };
 use serde::de::DeserializeOwned;
 use serde_json::Value;
@@ -74,45 +75,41 @@ pub fn client(config: Config) -> kube::Result<Client> {
     Ok(Client::new(service, config.default_namespace))
 }
 
-/// Writes `write`, and returns the robot as it is stored then.
+/// Writes `write`, and returns the object as it is stored then. `finalizer` is the operator's on RtcApplications, whose
+/// endpoints have to be among those `allowed`.
 ///
 /// # Errors
 /// As [`WriteError`] has them.
-pub async fn write_robot(client: &Client, write: &Write) -> Result<Robot, WriteError> {
-    let api = Api::<Stored>::namespaced(client.clone(), &write.key.namespace);
-    change(&api, &write.key.name, &write.uid, &write.change, ROBOT_FINALIZER).await.map(Robot::from)
-}
-
-/// Writes `write`, and returns the application as it is stored then.
-///
-/// # Errors
-/// As [`WriteError`] has them.
-pub async fn write_application(
+pub async fn write(
     client: &Client,
-    write: &ApplicationWrite,
+    write: &Write,
     allowed: &Allowed,
     finalizer: &str,
-) -> Result<StoredApplication, WriteError> {
-    let api = Api::<RtcApplication>::all(client.clone());
-    let stored = change(&api, &write.name, &write.uid, &write.change, finalizer).await?;
-    Ok(StoredApplication::read(stored, allowed))
+) -> Result<StoredObject, WriteError> {
+    match write.object {
+        ObjectRef::Robot(_) => {
+            let namespace = write.namespace.as_deref().unwrap_or_default();
+            let api = Api::<Stored>::namespaced(client.clone(), namespace);
+            let stored = patch(&api, write, ROBOT_FINALIZER).await?;
+            Ok(StoredObject::Robot(Box::new(stored.into())))
+        }
+        ObjectRef::Application(_) => {
+            let stored = patch(&Api::<RtcApplication>::all(client.clone()), write, finalizer).await?;
+            Ok(StoredObject::Application(Box::new(StoredApplication::read(stored, allowed))))
+        }
+    }
 }
 
-async fn change<K>(
-    api: &Api<K>,
-    name: &str,
-    uid: &str,
-    change: &Change,
-    finalizer: &str,
-) -> Result<K, WriteError>
+async fn patch<K>(api: &Api<K>, write: &Write, finalizer: &str) -> Result<K, WriteError>
 where
     K: Clone + DeserializeOwned + Debug,
 {
+    let Write { name, uid, change, .. } = write;
     let params = PatchParams { field_manager: Some(FIELD_MANAGER.to_owned()), ..PatchParams::default() };
     let patch = json_patch(operations(uid, change, finalizer))?;
-    match change {
-        Change::Status(_) => timely(api.patch_status(name, &params, &patch)).await,
-        _ => timely(api.patch(name, &params, &patch)).await,
+    match change.part() {
+        Part::Status => timely(api.patch_status(name, &params, &patch)).await,
+        Part::Finalizer => timely(api.patch(name, &params, &patch)).await,
     }
 }
 

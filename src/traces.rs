@@ -11,7 +11,7 @@ use otlp::Exporter;
 use roomrobot_core::{
     call::Outcome,
     codes::Operation,
-    engine::{Call, Change, Write, WriteError},
+    engine::{Call, Change, StoredObject, Write, WriteError},
     robot::Robot,
 };
 use std::{
@@ -110,13 +110,13 @@ impl Traces {
         }
     }
 
-    /// Tells of a write that took from `start` until now, and of the deletion that it ended, if it did.
-    pub fn wrote(&self, write: &Write, result: &Result<Robot, WriteError>, start: SystemTime) {
-        let Some(exporter) = &self.0 else {
+    /// Tells of a write to a RoomRobot that took from `start` until now, and of the deletion that it ended, if it did.
+    pub fn wrote(&self, write: &Write, result: &Result<StoredObject, WriteError>, start: SystemTime) {
+        let (Some(exporter), Some(namespace)) = (&self.0, &write.namespace) else {
             return;
         };
-        exporter.send(&write.uid, of_write(write, result, start));
-        if let (Change::DropFinalizer { .. }, Ok(robot)) = (&write.change, result)
+        exporter.send(&write.uid, of_write(write, namespace, result, start));
+        if let (Change::DropFinalizer { .. }, Ok(StoredObject::Robot(robot))) = (&write.change, result)
             && let Some(since) = robot.deleting_since
         {
             exporter.send(&write.uid, of_deletion(robot, since));
@@ -160,7 +160,12 @@ fn of_call(call: &Call, outcome: &Outcome, start: SystemTime) -> Span {
     }
 }
 
-fn of_write(write: &Write, result: &Result<Robot, WriteError>, start: SystemTime) -> Span {
+fn of_write(
+    write: &Write,
+    namespace: &str,
+    result: &Result<StoredObject, WriteError>,
+    start: SystemTime,
+) -> Span {
     let name = match write.change {
         Change::FirstFinalizer | Change::MoreFinalizer => "add finalizer",
         Change::DropFinalizer { .. } => "drop finalizer",
@@ -173,8 +178,8 @@ fn of_write(write: &Write, result: &Result<Robot, WriteError>, start: SystemTime
         start,
         end: SystemTime::now(),
         attributes: vec![
-            ("k8s.namespace.name", Value::from(&*write.key.namespace)),
-            ("roomrobot.name", Value::from(&*write.key.name)),
+            ("k8s.namespace.name", Value::from(namespace)),
+            ("roomrobot.name", Value::from(&*write.name)),
         ],
         error: match result {
             Ok(_) => None,

@@ -300,10 +300,10 @@ async fn robots(
                 Err(error) => {
                     silent.about::<Stored>(&error);
                     told.views.cut("roomrobots", part);
-                    Input::RobotsCut(list.clone())
+                    continue;
                 }
             };
-            if !matches!(input, Input::RobotsCut(_) | Input::RobotsListing(..)) {
+            if !matches!(input, Input::RobotsListing(..)) {
                 silent.over::<Stored>();
                 told.views.whole("roomrobots", part);
             }

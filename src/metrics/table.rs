@@ -1,5 +1,7 @@
 //! Every metric with its type, labels and meaning: one table, from which they are registered and documented.
 
+use prometheus_client::registry::Unit;
+
 /// The type of a metric.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Kind {
@@ -42,6 +44,14 @@ pub struct Row {
 }
 
 impl Row {
+    pub(super) fn unit(&self) -> Option<Unit> {
+        match self.unit {
+            "seconds" => Some(Unit::Seconds),
+            "bytes" => Some(Unit::Bytes),
+            _ => None,
+        }
+    }
+
     /// The name as a query has it; of a histogram, the part that its samples share.
     #[must_use]
     pub fn sample(&self) -> String {
@@ -103,7 +113,7 @@ rows! {
     RECONCILES: Counter "roomrobot_reconciles" "" []
         "Times that the engine looked at a RoomRobot to decide its next step";
     QUEUE: Gauge "roomrobot_queue_depth" "" ["queue"]
-        "Entries in line: `write_final` (ends with an answer), `write_released` (ends without a call), `write_waiting`, `write_told` (the answer to an addition) and `write_live` for a write, `call` for a call, `timer` for a time; one that has become needless is counted until its turn";
+        "Entries in line: `write_final` (the record of an answer, and the end that follows from it), `write_released` (ends without a call), `write_waiting`, `write_told` (the answer to an addition) and `write_live` for a write, `call` for a call, `timer` for a time; one that has become needless is counted until its turn";
     IN_FLIGHT: Gauge "roomrobot_in_flight" "" ["what"]
         "What is under way: `call`, `write`";
     WRITES: Counter "roomrobot_writes" "" ["verb", "resource", "change", "result"]

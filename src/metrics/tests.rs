@@ -2,8 +2,9 @@ use super::*;
 use roomrobot_core::{
     application::Breaker,
     call::{Reply, TroubleKind},
-    engine::{PendingSnapshot, QuotaSnapshot},
+    engine::{ApplicationSnapshot, PendingSnapshot, QuotaSnapshot},
     robot::Stored,
+    status::Reason,
 };
 use std::{
     collections::{BTreeMap, BTreeSet},

@@ -9,12 +9,12 @@ use kube::{
     config::{KubeConfigOptions, Kubeconfig},
 };
 use roomrobot_core::{
-    crd::RoomRobot,
-    engine::{Change, Write, WriteError},
+    crd::{APPLICATION_FINALIZER, RoomRobot},
+    endpoint::Allowed,
+    engine::{Change, ObjectRef, Write, WriteError},
     index::Id,
-    robot::Key,
 };
-use roomrobot_operator::kubernetes::{client, write_robot};
+use roomrobot_operator::kubernetes::{self, client};
 use serde_json::json;
 use testbed::operator::{account_token, token};
 
@@ -25,10 +25,16 @@ async fn write(world: &World, token: &str, robot: &RoomRobot, change: Change) ->
     let mut config = Config::from_custom_kubeconfig(read, &KubeConfigOptions::default()).await.unwrap();
     config.default_retry = false;
     roomrobot_client::proxy::spare(&mut config);
-    let key = Key { namespace: robot.namespace().unwrap().into(), name: robot.name_any().into() };
-    let write = Write { id: Id::default(), key, uid: robot.uid().unwrap().into(), deleting: false, change };
+    let write = Write {
+        object: ObjectRef::Robot(Id::default()),
+        namespace: Some(robot.namespace().unwrap().into()),
+        name: robot.name_any().into(),
+        uid: robot.uid().unwrap().into(),
+        deleting: false,
+        change,
+    };
     let client: Client = client(config).unwrap();
-    write_robot(&client, &write).await.map(drop)
+    kubernetes::write(&client, &write, &Allowed::default(), APPLICATION_FINALIZER).await.map(drop)
 }
 
 fn status(operations: serde_json::Value) -> Change {

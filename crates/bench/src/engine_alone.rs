@@ -13,7 +13,7 @@ use roomrobot_core::{
     call::{Outcome, Reply},
     crd::{APPLICATION_FINALIZER, ROBOT_FINALIZER},
     endpoint::Allowed,
-    engine::{self, Answer, Before, Change, Effect, Engine, Input, Now, Settings},
+    engine::{self, Before, Change, Effect, Engine, Input, Now, ObjectRef, Settings, StoredObject, Write},
     plan::{self, Memory, Step},
     robot::{Robot, Stored},
     usersig::Sensitive,
@@ -160,55 +160,41 @@ impl Bench {
                     info: String::new(),
                     request_id: Some(format!("Id-70c64a5c0f6c4de5b3e0fa8bbcd1f5ec-O-Seq-{}", self.calls)),
                 };
-                self.take(Input::Answered(Answer {
-                    id: call.id,
-                    application: call.application.clone(),
-                    sdk_app_id: call.caller.sdk_app_id,
-                    operation: call.operation,
-                    signature: call.signature,
-                    started: call.started,
-                    outcome: Outcome::Reply(reply),
-                }));
+                self.take(Input::Answered(call.answered(Outcome::Reply(reply))));
             }
             Effect::Write(write) => {
-                self.writes += 1;
+                let Write { object, name, change, .. } = *write;
+                let of_application = matches!(object, ObjectRef::Application(_));
+                self.writes += usize::from(!of_application);
                 self.version += 1;
-                let name = write.key.name.to_string();
-                let version = self.version.to_string();
                 let stored = self
                     .stored
-                    .get_mut(&name)
+                    .get_mut(&*name)
                     .ok_or_else(|| Error(format!("a write to {name}, which is settled")))?;
-                let gone = matches!(write.change, Change::DropFinalizer { .. });
-                match &write.change {
-                    Change::Status(patch) => apply(stored, patch)?,
+                let gone = matches!(change, Change::DropFinalizer { .. });
+                match change {
+                    Change::Status(patch) => apply(stored, &patch)?,
                     Change::DropFinalizer { .. } => set(stored, "/metadata/finalizers", json!([])),
+                    _ if of_application => {
+                        set(stored, "/metadata/finalizers", json!([APPLICATION_FINALIZER]));
+                    }
                     change => return Err(Error(format!("an unexpected write to {name}: {change:?}"))),
                 }
-                set(stored, "/metadata/resourceVersion", version.into());
-                let (written, seen) = (robot(stored.clone())?, robot(stored.clone())?);
-                self.take(Input::Written(write.id, Box::new(Ok(written))));
+                set(stored, "/metadata/resourceVersion", self.version.to_string().into());
+                let stored = stored.clone();
+                if of_application {
+                    let application = StoredApplication::read(read(stored)?, &Allowed::default());
+                    self.take(Input::Written(object, Ok(StoredObject::Application(Box::new(application)))));
+                    return Ok(());
+                }
+                let (written, seen) = (robot(stored.clone())?, robot(stored)?);
+                self.take(Input::Written(object, Ok(StoredObject::Robot(Box::new(written)))));
                 if gone {
-                    self.stored.remove(&name);
+                    self.stored.remove(&*name);
                     self.take(Input::RobotGone(seen.key, seen.uid));
                 } else {
                     self.take(Input::Robot(Box::new(seen)));
                 }
-            }
-            Effect::WriteApplication(write) => {
-                self.version += 1;
-                let stored = self
-                    .stored
-                    .get_mut(&*write.name)
-                    .ok_or_else(|| Error(format!("a write to {}, which is not there", write.name)))?;
-                match &write.change {
-                    Change::Status(patch) => apply(stored, patch)?,
-                    Change::DropFinalizer { .. } => set(stored, "/metadata/finalizers", json!([])),
-                    _ => set(stored, "/metadata/finalizers", json!([APPLICATION_FINALIZER])),
-                }
-                set(stored, "/metadata/resourceVersion", self.version.to_string().into());
-                let spec = StoredApplication::read(read(stored.clone())?, &Allowed::default());
-                self.take(Input::ApplicationWritten(write.name.clone(), Box::new(Ok(spec))));
             }
             Effect::Publish(announcement) => drop(black_box(announcement)),
             // The lists were of the first round already.

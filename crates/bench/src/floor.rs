@@ -11,8 +11,9 @@ use roomrobot_client::{errors::explain, room_engine::RoomEngine};
 use roomrobot_core::{
     call::{Caller, Outcome, Target},
     codes::Operation,
-    crd::{GROUP, ROBOT_FINALIZER},
-    engine::{self, Change, Now, Write},
+    crd::{APPLICATION_FINALIZER, GROUP, ROBOT_FINALIZER},
+    endpoint::Allowed,
+    engine::{self, Change, Now, StoredObject, Write},
     index::{Id, Index},
     plan::{self, Attempt, Memory, Step},
     right::Until,
@@ -180,7 +181,9 @@ fn record(robot: &Robot, outcome: Outcome) -> Result<Vec<serde_json::Value>> {
 }
 
 async fn write(client: &Client, id: Id, robot: &Robot, change: Change) -> Result<Robot> {
-    let write = Write { id, key: robot.key.clone(), uid: Arc::clone(&robot.uid), deleting: true, change };
-    let written = kubernetes::write_robot(client, &write).await;
-    written.map_err(|error| Error(format!("floor: a write failed: {error:?}")))
+    let write = Write::to_robot(id, robot, change);
+    match kubernetes::write(client, &write, &Allowed::default(), APPLICATION_FINALIZER).await {
+        Ok(StoredObject::Robot(robot)) => Ok(*robot),
+        other => Err(Error(format!("floor: a write failed: {other:?}"))),
+    }
 }

@@ -81,11 +81,8 @@ pub struct Application {
     /// A call was accepted with these credentials, by this process or, as the stored condition says, by another.
     verified: bool,
     signature: Option<Signature>,
-    /// The number of the last signature. One that is created again under its name goes on counting, so that it does
-    /// not take an answer that was meant for the one before.
+    /// The number of the last signature.
     signatures: u64,
-    /// The number of the last signature of the one before under this name, whose answers may still come.
-    inherited: u64,
     /// Calls that wait for their answers.
     under_way: UnderWay,
     /// Of those, the ones with the signature in use.
@@ -164,10 +161,9 @@ pub enum Effect {
 }
 
 impl Application {
-    /// An application whose Secret has not been looked at yet; `signatures` is the number of the last signature under
-    /// its name, 0 where there was none.
+    /// An application whose Secret has not been looked at yet.
     #[must_use]
-    pub fn new(spec: StoredApplication, signatures: u64) -> Self {
+    pub fn new(spec: StoredApplication) -> Self {
         let verified = spec.verified;
         Self {
             spec,
@@ -177,8 +173,7 @@ impl Application {
             said: [None, None, None],
             verified,
             signature: None,
-            signatures,
-            inherited: signatures,
+            signatures: 0,
             under_way: UnderWay::default(),
             current: UnderWay::default(),
             hold_off: Duration::ZERO,
@@ -322,10 +317,7 @@ impl Application {
     /// A call that was signed with signature `number` is not under way any more; whether that is the one in use.
     pub fn ended(&mut self, operation: Operation, number: u64) -> bool {
         let current = self.signature.as_ref().is_some_and(|signature| signature.number == number);
-        // A call of the one before under this name was never counted here.
-        if number > self.inherited {
-            self.under_way.ended(operation);
-        }
+        self.under_way.ended(operation);
         if current {
             self.current.ended(operation);
         }

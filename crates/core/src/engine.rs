@@ -50,10 +50,12 @@ mod tests;
 mod views;
 mod write_health;
 mod writes;
+mod written;
 
 pub use leadership::HANDOVER_GAP;
 pub use messages::{
-    Announcement, Answer, ApplicationWrite, Before, Call, Change, Effect, Input, Now, Write, WriteError,
+    Announcement, Answer, Before, Call, Change, Effect, Input, Now, ObjectRef, StoredObject, Write,
+    WriteError,
 };
 pub use patches::{of_version, status_patch};
 pub use snapshot::{ApplicationSnapshot, PendingSnapshot, QuotaSnapshot, Snapshot, UNKNOWN};
@@ -64,6 +66,7 @@ use crate::{
     endpoint::Allowed,
     index::{Entry, Id, Index, State},
     plan::{self, Facts, Step},
+    write_trouble::Part,
 };
 use application_state::Applications;
 use calls::Calls;
@@ -188,14 +191,9 @@ impl Engine {
     /// Takes one input.
     pub fn handle(&mut self, input: Input, now: Now) {
         match input {
-            Input::RobotsCut(scope) => self.views.robots_cut(scope),
             Input::RobotsListing(scope, round) => self.views.robots_begin(scope, round),
-            Input::Robot(robot) => {
-                self.observe_predecessor(&robot, now);
-                self.store(*robot, From::View, now);
-            }
+            Input::Robot(robot) => self.store(*robot, From::View, now),
             Input::RobotGone(key, uid) => {
-                self.watch_tells_of(&key.namespace, now);
                 if let Some(id) = self.robots.find(&key)
                     && self.robots.get(id).is_some_and(|entry| entry.robot.uid == uid)
                 {
@@ -217,8 +215,7 @@ impl Engine {
             }
             Input::Secret(name, credentials) => self.store_secret(&name, &credentials, now),
             Input::Answered(answer) => self.answered(answer, now),
-            Input::Written(id, result) => self.written(id, *result, now),
-            Input::ApplicationWritten(name, result) => self.application_written(&name, *result, now),
+            Input::Written(object, result) => self.written(object, result, now),
             Input::Unsent(call) => self.unsent(&call, now),
             Input::Leading(before) => self.elect(before, now),
             Input::Lost => self.leadership.lose(),
@@ -304,19 +301,20 @@ impl Engine {
                 deleting: application.spec.deleting,
                 admits: application.admits(self.labels(&robot.key.namespace)),
                 held: application.spec.finalizers.ours.is_some(),
-                refused: state.finalizer_refused(),
+                refused: state.write_trouble.refused(Part::Finalizer),
                 hold: hold.as_ref(),
             }
         });
         let heir = robot.deleting_since.and_then(|_| self.heir(id, robot));
         // Where the status cannot be written either, the finalizer is tried for itself.
-        let refused = entry.refused.as_deref().filter(|_| !entry.status_refused);
+        let trouble = &entry.write_trouble;
+        let refused = trouble.refused(Part::Finalizer).filter(|_| trouble.refused(Part::Status).is_none());
         Some(plan::plan(&Facts {
             robot,
             application,
             heir: heir.map(|heir| &heir.robot.key),
             heir_comes: robot.deleting_since.is_some() && heir.is_none() && self.heir_comes(id, robot),
-            refused: refused.map(|refused| refused.words.as_str()),
+            refused,
             half_listed: entry.half_listed,
             memory: &entry.memory,
             settled: self.leadership.since() + plan::AFTERMATH,
@@ -337,25 +335,24 @@ impl Engine {
         let Some(step) = self.step(id, now.since_start) else {
             return;
         };
-        let of_finalizer = matches!(step, Step::AddFinalizer | Step::DropFinalizer);
-        let refused = entry.refused.as_deref().filter(|_| of_finalizer);
-        let blocked = refused.map_or(Duration::ZERO, |refused| refused.not_before).max(entry.blocked_until);
-        let blocked = Some(blocked).filter(|until| *until > now.since_start);
-        match step {
-            Step::Rest => self.set_state(id, State::Idle),
-            Step::Wait(until) => {
-                self.set_state(id, State::Idle);
-                self.robots.set_timer(id, until);
-            }
-            Step::Call(operation) => self.queue_call(id, operation, false),
-            Step::AddFinalizer | Step::DropFinalizer | Step::Report(_) => match blocked {
-                Some(until) => {
-                    self.set_state(id, State::Idle);
-                    self.robots.set_timer(id, until);
-                }
-                None => self.queue_write(id, &step),
-            },
+        let part = match step {
+            Step::Rest => return self.set_state(id, State::Idle),
+            Step::Wait(until) => return self.wait(id, until),
+            Step::Call(operation) => return self.queue_call(id, operation, false),
+            Step::AddFinalizer | Step::DropFinalizer => Part::Finalizer,
+            Step::Report(_) => Part::Status,
+        };
+        let not_before = entry.write_trouble.not_before(part);
+        if not_before > now.since_start {
+            self.wait(id, not_before);
+        } else {
+            self.queue_write(id, &step);
         }
+    }
+
+    fn wait(&mut self, id: Id, until: Duration) {
+        self.set_state(id, State::Idle);
+        self.robots.set_timer(id, until);
     }
 
     fn set_state(&mut self, id: Id, state: State) {

@@ -11,6 +11,7 @@ use crate::{
     codes::{Operation, PerOperation},
     plan::Memory,
     robot::{Key, Robot},
+    write_trouble::WriteTrouble,
 };
 use hashbrown::{DefaultHashBuilder, HashTable};
 use names::Names;
@@ -39,32 +40,30 @@ pub struct Entry {
     pub half_listed: bool,
     /// When the timer that is set for it goes off.
     pub timer: Option<Duration>,
-    /// No write before this time: the last one failed.
-    pub blocked_until: Duration,
-    /// Writes that failed in a row.
-    pub failed_writes: u32,
+    /// What stands in the way of its writes.
+    pub write_trouble: WriteTrouble,
+    /// What it is counted as among the robots of its application.
+    pub counted: Counted,
     /// It would take over the removal of its robot: see [`crate::plan::may_inherit`].
     pub heir: bool,
     /// It has a place in the line for each command, whether or not it needs the call by now.
     pub in_lines: PerOperation<bool>,
-    /// The cluster refuses to put the finalizer on, or to take it off.
-    pub refused: Option<Box<Refused>>,
-    /// The cluster refuses a status.
-    pub status_refused: bool,
     /// The version of the object for which a write went out that takes it in charge; 0 for none. While this version is the
     /// known one, that write may be stored at any time.
     pub accepting: u64,
 }
 
-/// A write of the finalizer that the cluster refuses.
-#[derive(Clone, Debug)]
-pub struct Refused {
-    /// The API server's words.
-    pub words: String,
-    /// How often it was tried.
-    pub tries: u32,
-    /// Not tried again before this time.
-    pub not_before: Duration,
+/// What a robot is counted as.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
+pub struct Counted {
+    /// It is being deleted and held by our finalizer.
+    pub deleting: bool,
+    /// Its application has to stay for it.
+    pub holding: bool,
+    /// Its last answer is not recorded.
+    pub unrecorded: bool,
+    /// The command of that answer, where no write of it has failed yet.
+    pub fresh: Option<Operation>,
 }
 
 impl Entry {
@@ -72,14 +71,6 @@ impl Entry {
     #[must_use]
     pub const fn in_line(&self) -> bool {
         matches!(self.state, State::CallQueued(_))
-    }
-
-    /// Whatever stood in the way of its writes may be gone.
-    pub fn try_writes_at_once(&mut self) {
-        self.blocked_until = Duration::ZERO;
-        if let Some(refused) = &mut self.refused {
-            refused.not_before = Duration::ZERO;
-        }
     }
 }
 
@@ -103,7 +94,10 @@ pub enum State {
 /// Writes by how urgent they are, the most urgent first.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Priority {
-    /// What ends a deletion with the room engine's answer.
+    /// The record of an answer to a deletion. Without it a process that takes over asks again, and the next calls wait for it:
+    /// so robots leave their rooms at the pace of the calls.
+    Record,
+    /// What ends a deletion that was answered.
     Final,
     /// What ends one without a call.
     Released,
@@ -312,12 +306,10 @@ impl Index {
             epoch,
             half_listed: false,
             timer: None,
-            blocked_until: Duration::ZERO,
-            failed_writes: 0,
+            write_trouble: WriteTrouble::default(),
+            counted: Counted::default(),
             heir: false,
             in_lines: PerOperation::default(),
-            refused: None,
-            status_refused: false,
             accepting: 0,
         });
         let Self { entries, by_key, by_claim, hasher, .. } = self;

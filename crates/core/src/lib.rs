@@ -12,6 +12,7 @@
 //! - [`index`], [`engine`]: all robots, what is under way, and what follows from an input
 //! - [`election`]: who holds the Lease, and what follows from an answer; [`right`]: what that means for the engine
 //! - [`api_server`]: patches, and what the API server's answers to them mean
+//! - [`write_trouble`]: writes to one object that failed, and when they are tried again
 //! - [`printable`], [`quoted`]: text of objects and servers, made safe to print, and to read back
 
 pub mod api_server;
@@ -35,3 +36,4 @@ pub mod robot;
 pub mod sparse;
 pub mod status;
 pub mod usersig;
+pub mod write_trouble;

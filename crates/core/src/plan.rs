@@ -58,21 +58,6 @@ pub struct Memory {
     pub not_before: Duration,
     /// What this process knows of the robot's additions.
     pub additions: Additions,
-    /// What it is counted as among the robots of its application.
-    pub counted: Counted,
-}
-
-/// What a robot is counted as.
-#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
-pub struct Counted {
-    /// It is being deleted and held by our finalizer.
-    pub deleting: bool,
-    /// Its application has to stay for it.
-    pub holding: bool,
-    /// Its last answer is not recorded.
-    pub unrecorded: bool,
-    /// The command of that answer, where no write of it has failed yet.
-    pub fresh: Option<Operation>,
 }
 
 impl Memory {
@@ -80,11 +65,6 @@ impl Memory {
     pub fn start_afresh(&mut self) {
         self.attempts = 0;
         self.not_before = Duration::ZERO;
-    }
-
-    /// Another process has acted meanwhile: only what is stored counts.
-    pub fn forget(&mut self) {
-        *self = Self { counted: self.counted, ..Self::default() };
     }
 
     /// The last answer or failure, where no write has told of it yet.

@@ -11,7 +11,7 @@ use roomrobot_core::{
     application::{Labels, StoredApplication},
     crd::{ROBOT_FINALIZER, RtcApplication},
     endpoint::Allowed,
-    engine::{ApplicationWrite, Change, Write},
+    engine::{Change, StoredObject, Write},
     robot::{Robot, Stored},
 };
 use serde::Deserialize as _;
@@ -197,17 +197,26 @@ impl Cluster {
         after
     }
 
-    /// Takes a write of the operator to a RoomRobot.
-    pub fn write(&mut self, write: &Write) -> Result<Robot, Status> {
-        if !self.namespaces.contains_key(&*write.key.namespace) {
-            return Err(not_found("namespaces", &write.key.namespace));
+    /// Takes a write of the operator whose finalizer on RtcApplications is `finalizer`.
+    pub fn write(&mut self, write: &Write, finalizer: &str) -> Result<StoredObject, Status> {
+        let missing = |resource| not_found(resource, &write.name);
+        match &write.namespace {
+            None => {
+                let before = self.applications.get(&*write.name).cloned();
+                let before = before.ok_or_else(|| missing("rtcapplications"))?;
+                let json = patched(&before.json, &write.uid, &write.change, finalizer)?;
+                let after = self.put_application(&write.name, &before, json);
+                Ok(StoredObject::Application(Box::new(after.spec.clone())))
+            }
+            Some(namespace) if !self.namespaces.contains_key(&**namespace) => {
+                Err(not_found("namespaces", namespace))
+            }
+            Some(_) => {
+                let before = self.robots.get(&write.key()).cloned().ok_or_else(|| missing("roomrobots"))?;
+                let json = patched(&before.json, &write.uid, &write.change, ROBOT_FINALIZER)?;
+                Ok(StoredObject::Robot(Box::new(self.put(&before, json).robot.clone())))
+            }
         }
-        let key = write.key.to_string();
-        let Some(before) = self.robots.get(&key).cloned() else {
-            return Err(not_found("roomrobots", &write.key.name));
-        };
-        let json = patched(&before.json, &write.uid, &write.change, ROBOT_FINALIZER)?;
-        Ok(self.put(&before, json).robot.clone())
     }
 
     // RtcApplications.
@@ -266,19 +275,6 @@ impl Cluster {
             after: (!gone).then(|| Rc::clone(&after)),
         });
         after
-    }
-
-    /// Takes a write of the operator to an RtcApplication.
-    pub fn write_application(
-        &mut self,
-        write: &ApplicationWrite,
-        finalizer: &str,
-    ) -> Result<StoredApplication, Status> {
-        let Some(before) = self.applications.get(&*write.name).cloned() else {
-            return Err(not_found("rtcapplications", &write.name));
-        };
-        let json = patched(&before.json, &write.uid, &write.change, finalizer)?;
-        Ok(self.put_application(&write.name, &before, json).spec.clone())
     }
 
     // Namespaces.

@@ -5,7 +5,7 @@ use k8s_openapi::jiff::Timestamp;
 use roomrobot_core::{
     election::Election,
     endpoint::Allowed,
-    engine::{Engine, Now, Settings},
+    engine::{Engine, Now, ObjectRef, Settings},
     right::{Moment, Right},
 };
 use std::{collections::HashMap, sync::Arc, time::Duration};
@@ -120,8 +120,8 @@ pub struct Replica {
 /// A request that waits for its reply.
 #[derive(Clone, Debug)]
 pub enum Open {
-    Robot(roomrobot_core::index::Id, String),
-    Application(Arc<str>),
+    /// A write to this object, and the UID that it is for.
+    Write(ObjectRef, String),
     Call,
 }
 

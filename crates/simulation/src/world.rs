@@ -17,7 +17,8 @@ use roomrobot_core::{
     crd::ROBOT_FINALIZER,
     election,
     engine::{
-        ApplicationWrite, Call, Change, Effect, HANDOVER_GAP, Input, Write, WriteError, application_finalizer,
+        Call, Change, Effect, HANDOVER_GAP, Input, ObjectRef, StoredObject, Write, WriteError,
+        application_finalizer,
     },
     right::Standing,
     usersig::Sensitive,
@@ -109,16 +110,11 @@ enum Do {
     Unanswered,
 }
 
-enum What {
-    Robot(Write),
-    Application(ApplicationWrite),
-}
-
 struct Request {
     replica: usize,
     process: u32,
     id: u64,
-    what: What,
+    write: Write,
     knew: Knew,
 }
 
@@ -162,10 +158,7 @@ impl Event {
             Self::Stream(n, _, stream, generation, what) => {
                 format!("stream {n} {stream} {generation} {what:?}")
             }
-            Self::Request(request) => match &request.what {
-                What::Robot(write) => format!("request {} {write:?}", request.replica),
-                What::Application(write) => format!("request {} {write:?}", request.replica),
-            },
+            Self::Request(request) => format!("request {} {:?}", request.replica, request.write),
             Self::Reply(n, _, _, input) => format!("reply {n} {input:?}"),
             Self::GiveUp(n, ..) => format!("give up {n}"),
             Self::Lease(n, _, _, request) => format!("lease {n} {request:?}"),
@@ -720,15 +713,8 @@ impl World {
                 self.wrote += 1;
                 self.request_ids += 1;
                 let id = self.request_ids;
-                replica.open.insert(id, Open::Robot(write.id, write.uid.to_string()));
-                self.send(Request { replica: n, process, id, what: What::Robot(*write), knew });
-            }
-            Effect::WriteApplication(write) => {
-                self.wrote += 1;
-                self.request_ids += 1;
-                let id = self.request_ids;
-                replica.open.insert(id, Open::Application(Arc::clone(&write.name)));
-                self.send(Request { replica: n, process, id, what: What::Application(*write), knew });
+                replica.open.insert(id, Open::Write(write.object.clone(), write.uid.to_string()));
+                self.send(Request { replica: n, process, id, write: *write, knew });
             }
             Effect::Call(call) => self.call(n, call, knew),
             Effect::ListAgain(round) => {
@@ -827,11 +813,8 @@ fn identity(object: &Object, twin: bool) -> Identity {
 }
 
 /// The end of a write that failed.
-fn failed(what: &What, error: WriteError) -> Input {
-    match what {
-        What::Robot(write) => Input::Written(write.id, Box::new(Err(error))),
-        What::Application(write) => Input::ApplicationWritten(Arc::clone(&write.name), Box::new(Err(error))),
-    }
+fn failed(write: &Write, error: WriteError) -> Input {
+    Input::Written(write.object.clone(), Err(error))
 }
 
 /// A Lease after a merge patch of its spec.

@@ -19,7 +19,7 @@ pub struct StoredApplication {
     /// `metadata.name`
     pub name: Arc<str>,
     /// `metadata.uid`
-    pub uid: String,
+    pub uid: Arc<str>,
     /// `metadata.resourceVersion`
     pub resource_version: u64,
     /// `metadata.generation`
@@ -69,7 +69,7 @@ impl StoredApplication {
         let finalizer_names = meta.finalizers.unwrap_or_default();
         Self {
             name: meta.name.unwrap_or_default().into(),
-            uid: meta.uid.unwrap_or_default(),
+            uid: meta.uid.unwrap_or_default().into(),
             resource_version: meta
                 .resource_version
                 .and_then(|version| version.parse().ok())

@@ -64,7 +64,7 @@ struct Desk {
 
 impl Desk {
     fn with(credentials: Credentials) -> Self {
-        let mut application = Application::new(spec(json!({})), 0);
+        let mut application = Application::new(spec(json!({})));
         assert!(application.set_credentials(credentials));
         Self { application, now: 10 * SECOND }
     }
@@ -155,10 +155,7 @@ fn nothing_shows_what_is_signed_with() {
 #[test]
 fn a_stored_application_is_read_with_its_defaults_and_within_its_limits() {
     let plain = spec(json!({}));
-    assert_eq!(
-        (&*plain.name, plain.uid.as_str(), plain.resource_version, plain.generation),
-        ("app", "uid", 7, 1)
-    );
+    assert_eq!((&*plain.name, &*plain.uid, plain.resource_version, plain.generation), ("app", "uid", 7, 1));
     assert_eq!((&*plain.identifier, plain.requests_per_second, plain.suspend), ("administrator", 200, false));
     assert_eq!(plain.endpoint.unwrap().to_string(), "https://console.tim.qq.com");
     for (rate, read) in [(1, 1), (200, 200), (0, 1), (-5, 1), (100_000, 200)] {
@@ -210,7 +207,7 @@ fn namespaces_are_admitted_by_their_labels() {
     ] {
         let labels: Option<Labels> =
             labels.map(|(key, value)| Labels::from([(key.to_owned(), value.to_owned())]));
-        let application = Application::new(spec(spec_of.clone()), 0);
+        let application = Application::new(spec(spec_of.clone()));
         assert_eq!(application.admits(labels.as_ref()), admitted, "{spec_of} {labels:?}");
     }
 }
@@ -242,7 +239,7 @@ fn an_application_says_why_it_makes_no_call() {
         ),
         (json!({}), invalid(), Reason::ApplicationNotReady, Reason::SecretInvalid, "its secretKey is empty"),
     ] {
-        let mut application = Application::new(spec(spec_of), 0);
+        let mut application = Application::new(spec(spec_of));
         if let Some(credentials) = credentials {
             application.set_credentials(credentials);
         }
@@ -269,7 +266,7 @@ fn an_application_says_why_it_makes_no_call() {
 
 #[test]
 fn before_the_secret_is_looked_at_nothing_is_called_and_nothing_is_told() {
-    let mut application = Application::new(spec(json!({})), 0);
+    let mut application = Application::new(spec(json!({})));
     assert!(!application.known());
     assert_eq!(application.hold(Operation::DeleteRobot), None);
     assert!(!application.may_call(Operation::DeleteRobot, Duration::MAX));
@@ -301,7 +298,7 @@ fn an_application_is_ready_with_its_key_and_verified_by_a_call() {
 fn an_application_that_is_being_deleted_names_who_holds_it() {
     let mut object = stored(json!({}));
     let message = |object: RtcApplication, held_by| {
-        let mut application = Application::new(StoredApplication::read(object, &Allowed::default()), 0);
+        let mut application = Application::new(StoredApplication::read(object, &Allowed::default()));
         application.set_credentials(Credentials::Missing);
         application.wanted(&Told { held_by, ..Told::default() }).remove(0).message
     };
@@ -311,7 +308,7 @@ fn an_application_that_is_being_deleted_names_who_holds_it() {
     assert_eq!(message(object.clone(), None), plain);
     let waits = format!("{plain}; it is being deleted and waits for RoomRobot a/b");
     assert_eq!(message(object.clone(), Some("RoomRobot a/b")), waits);
-    let mut serving = Application::new(StoredApplication::read(object, &Allowed::default()), 0);
+    let mut serving = Application::new(StoredApplication::read(object, &Allowed::default()));
     serving.set_credentials(key(KEY));
     assert!(
         serving.hold(Operation::DeleteRobot).is_none()
@@ -697,26 +694,6 @@ fn a_new_key_is_tried_at_once_though_calls_with_the_old_one_hang() {
     assert_eq!(desk.application.under_way.all(), 256);
 }
 
-/// Created again under its name while calls of the one before are out: their answers are none of its calls'.
-#[test]
-fn answers_that_the_one_before_waited_for_are_not_taken_off_the_count() {
-    let mut before = Desk::new();
-    let old = before.call().unwrap();
-    let mut application = Application::new(spec(json!({})), before.application.signatures);
-    assert!(application.set_credentials(key(KEY)));
-    application.caller(WALL).unwrap();
-    application.sent(Operation::AddRobot, 9 * SECOND);
-    for operation in [Operation::DeleteRobot, Operation::AddRobot] {
-        assert_eq!(
-            application.answered(operation, &reply(0), old, 9 * SECOND, 10 * SECOND, WALL),
-            Effect::None
-        );
-        assert_eq!(application.under_way.all(), 1);
-    }
-    assert!(application.may_call(Operation::DeleteRobot, 10 * SECOND));
-    assert!(!application.may_call(Operation::AddRobot, 10 * SECOND), "its own is still out");
-}
-
 #[test]
 fn a_signature_is_renewed_at_half_its_life_and_when_the_clock_goes_back() {
     let mut desk = Desk::new();
@@ -768,7 +745,7 @@ fn told(reason: Reason, generation: i64) -> StoredApplication {
 
 #[test]
 fn verified_outlives_a_restart_but_not_another_secret() {
-    let mut application = Application::new(told(Reason::Verified, 1), 0);
+    let mut application = Application::new(told(Reason::Verified, 1));
     let reason = |application: &Application| application.wanted(&Told::default())[0].reason;
     assert!(application.set_credentials(key(KEY)));
     assert_eq!(reason(&application), Reason::Verified);
@@ -776,18 +753,18 @@ fn verified_outlives_a_restart_but_not_another_secret() {
     assert!(application.set_credentials(key("another")));
     assert_eq!(reason(&application), Reason::CredentialsLoaded);
 
-    let mut application = Application::new(told(Reason::CredentialsLoaded, 1), 0);
+    let mut application = Application::new(told(Reason::CredentialsLoaded, 1));
     application.set_credentials(key(KEY));
     assert_eq!(reason(&application), Reason::CredentialsLoaded);
 
     // A Secret that was not there at first is another one when it comes.
-    let mut application = Application::new(told(Reason::Verified, 1), 0);
+    let mut application = Application::new(told(Reason::Verified, 1));
     application.set_credentials(Credentials::Missing);
     application.set_credentials(key(KEY));
     assert_eq!(reason(&application), Reason::CredentialsLoaded);
 
     // Proven only by the process before: this one starts with one call at a time all the same.
-    let mut application = Application::new(told(Reason::Verified, 1), 0);
+    let mut application = Application::new(told(Reason::Verified, 1));
     application.set_credentials(key(KEY));
     application.caller(WALL).unwrap();
     application.sent(Operation::DeleteRobot, 9 * SECOND);
@@ -834,7 +811,7 @@ fn verified_is_read_from_ready_alone() {
 /// While no operator ran the spec may have come to name another identifier, endpoint or Secret.
 #[test]
 fn verified_does_not_outlive_a_change_of_the_spec_that_nobody_saw() {
-    let mut application = Application::new(told(Reason::Verified, 2), 0);
+    let mut application = Application::new(told(Reason::Verified, 2));
     application.set_credentials(key(KEY));
     assert_eq!(application.wanted(&Told::default())[0].reason, Reason::CredentialsLoaded);
 }

@@ -5,12 +5,12 @@ use super::{
     counts::RobotCounts,
     queue::CallLine,
     refusals::Telling,
-    writes,
 };
 use crate::{
     application::{Application, Credentials},
     codes::PerOperation,
     index::Id,
+    write_trouble::WriteTrouble,
 };
 use std::{
     collections::{BTreeMap, HashMap},
@@ -30,26 +30,10 @@ pub(super) struct ApplicationState {
     pub(super) telling_robots: PerOperation<Option<Telling>>,
     /// When its last call went out.
     pub(super) called_at: Duration,
-    pub(super) writes: ApplicationWrites,
+    pub(super) write_trouble: WriteTrouble,
     pub(super) status: ApplicationStatus,
     /// No robot has referred to it since then.
     pub(super) unused_since: Option<Duration>,
-}
-
-/// The one write to an application that may be under way, and what the last ones ended with.
-#[derive(Debug, Default)]
-pub(super) struct ApplicationWrites {
-    pub(super) under_way: bool,
-    /// What is being written is the finalizer.
-    pub(super) of_finalizer: bool,
-    /// The cluster refuses to put the finalizer on, or to take it off, with these words.
-    pub(super) refused: Option<String>,
-    /// The cluster refuses its status.
-    pub(super) status_refused: bool,
-    /// After writes of the finalizer that failed.
-    pub(super) finalizer_retry: Retry,
-    /// After writes of the status that failed.
-    pub(super) status_retry: Retry,
 }
 
 impl ApplicationState {
@@ -61,18 +45,13 @@ impl ApplicationState {
             prober: None,
             telling_robots: PerOperation::default(),
             called_at: Duration::ZERO,
-            writes: ApplicationWrites::default(),
+            write_trouble: WriteTrouble::default(),
             status: ApplicationStatus {
                 coarse: Coarse { dirty: true, ..Coarse::default() },
                 ..ApplicationStatus::default()
             },
             unused_since: None,
         }
-    }
-
-    /// With what words the cluster refuses its finalizer.
-    pub(super) fn finalizer_refused(&self) -> Option<&str> {
-        self.writes.refused.as_deref()
     }
 
     /// Its counts may have changed.
@@ -96,6 +75,11 @@ impl Applications {
 
     pub(super) fn get_mut(&mut self, name: &str) -> Option<&mut ApplicationState> {
         self.states.get_mut(name)
+    }
+
+    /// The application of this name, if it is the one that has this UID.
+    pub(super) fn get_of(&mut self, name: &str, uid: &str) -> Option<&mut ApplicationState> {
+        self.states.get_mut(name).filter(|state| *state.application.spec.uid == *uid)
     }
 
     pub(super) fn contains(&self, name: &str) -> bool {
@@ -146,24 +130,5 @@ impl Applications {
     /// Nobody refers to this name any more.
     pub(super) fn forget_counts(&mut self, name: &str) {
         self.counts.remove(name);
-    }
-}
-
-/// When a write that failed is tried again.
-#[derive(Clone, Copy, Debug, Default)]
-pub(super) struct Retry {
-    /// How often in a row it failed.
-    pub(super) failed: u32,
-    pub(super) not_before: Duration,
-}
-
-impl Retry {
-    pub(super) fn is_due(&self, now: Duration) -> bool {
-        now >= self.not_before
-    }
-
-    pub(super) fn fail(&mut self, now: Duration, jitter: f64) {
-        self.failed = self.failed.saturating_add(1);
-        self.not_before = now + writes::retry_delay(self.failed, jitter);
     }
 }

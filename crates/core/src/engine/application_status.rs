@@ -5,7 +5,8 @@ use crate::{
     application::Told,
     crd::APPLICATION_FINALIZER,
     index::Entry,
-    status::{Is, Kind, Reason, Wanted},
+    status::{Is, Kind, Wanted},
+    write_trouble::Part,
 };
 use serde_json::json;
 use std::{fmt::Write as _, sync::Arc, time::Duration};
@@ -40,10 +41,6 @@ impl Coarse {
 #[derive(Debug, Default)]
 pub(super) struct ApplicationStatus {
     pub(super) coarse: Coarse,
-    /// The conditions that are being written.
-    pub(super) pending: Vec<Wanted>,
-    /// The reason of Ready that `pending` takes the place of.
-    pub(super) reason_before: Option<Reason>,
     /// The conditions that were written last.
     pub(super) recorded: Vec<Wanted>,
     /// What is stored is not what was written last.
@@ -65,7 +62,7 @@ impl Engine {
     }
 
     /// The status to write, if it is not stored already.
-    pub(super) fn application_status(&mut self, name: &Arc<str>, now: Now) -> Option<Change> {
+    pub(super) fn application_status(&mut self, name: &Arc<str>, now: Now) -> Option<(Change, Vec<Wanted>)> {
         let state = self.applications.get(name)?;
         if !self.tells_about(state) {
             return None;
@@ -85,7 +82,7 @@ impl Engine {
         let wanted = state.application.wanted(&Told {
             stalled: coarse.stalled.as_deref(),
             held_by: coarse.held_by.as_deref(),
-            refused: state.finalizer_refused(),
+            refused: state.write_trouble.refused(Part::Finalizer),
         });
         let spec = &state.application.spec;
         let (robots, deleting) = coarse.counts();
@@ -97,11 +94,9 @@ impl Engine {
         if !at_once && !(counted && (counts_differ || conditions_differ)) {
             return None;
         }
-        state.status.pending.clone_from(&wanted);
-        state.status.reason_before = spec.conditions.reason(Kind::Ready);
         let fields = [("robots", json!(robots)), ("deleting", json!(deleting))];
         let patch = spec.conditions.patch(&wanted, spec.generation, fields, now.wall);
-        Some(Change::Status(patches::of_version(spec.resource_version, patch)))
+        Some((Change::Status(patches::of_version(spec.resource_version, patch)), wanted))
     }
 
     /// Counts the application's robots, and finds those that wait for a person or for long.
@@ -134,7 +129,7 @@ impl Engine {
             coarse.stalled = Some(text);
         }
         if self.applications.get(name).is_some_and(|state| state.application.spec.deleting) {
-            let holds = |entry: &Entry| entry.robot.application == *name && entry.memory.counted.holding;
+            let holds = |entry: &Entry| entry.robot.application == *name && entry.counted.holding;
             let held_by = self.robots.iter().map(|(_, entry)| entry).filter(|entry| holds(entry));
             let one = held_by.min_by_key(|entry| &entry.robot.key);
             coarse.held_by = one.map(|entry| match counts.holding {

@@ -1,16 +1,16 @@
 //! RtcApplications: their Secrets, their finalizer, their condition and counts.
 
 use super::{
-    ApplicationWrite, Change, Effect, Engine, Now, State, WriteError,
-    application_state::{ApplicationState, Applications, Retry},
-    writes,
+    Change, Effect, Engine, Now, ObjectRef, State, Write,
+    application_state::{ApplicationState, Applications},
+    writes::Pending,
 };
 use crate::{
     application::{Application, Credentials, StoredApplication},
     codes::PerOperation,
-    plan,
     robot::Finalizers,
-    status::{Is, Kind, Reason, Wanted},
+    status::Kind,
+    write_trouble::{Part, WriteTrouble},
 };
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
 
@@ -44,9 +44,7 @@ impl Engine {
                     (std::mem::take(&mut state.deletions), std::mem::take(&mut state.additions))
                 });
                 let (deletions, additions) = lines.unwrap_or_default();
-                let signatures = self.calls.last_signature(&name);
-                let application = Application::new(spec, signatures);
-                let state = ApplicationState::new(application, deletions, additions);
+                let state = ApplicationState::new(Application::new(spec), deletions, additions);
                 let before = self.applications.states.insert(Arc::clone(&name), state);
                 if let Some(before) = before.map(|state| state.application.spec.sdk_app_id) {
                     self.share_paces(before);
@@ -87,8 +85,8 @@ impl Engine {
         state.application.start_afresh();
         state.status.recorded.clear();
         state.recount();
-        (state.writes.refused, state.prober, state.telling_robots) = (None, None, PerOperation::default());
-        (state.writes.finalizer_retry, state.writes.status_retry) = (Retry::default(), Retry::default());
+        (state.prober, state.telling_robots) = (None, PerOperation::default());
+        state.write_trouble = WriteTrouble::default();
     }
 
     pub(super) fn forget_application(&mut self, name: &Arc<str>, now: Now) {
@@ -224,23 +222,25 @@ impl Engine {
     }
 
     fn application_due(&self, state: &ApplicationState) -> Option<Duration> {
-        if state.writes.under_way || self.leadership.only_records() {
+        let spec = &state.application.spec;
+        if self.writes.is_under_way(&ObjectRef::Application(Arc::clone(&spec.name)))
+            || self.leadership.only_records()
+        {
             return None;
         }
-        let spec = &state.application.spec;
         let waiting = self.applications.counts(&spec.name).is_some_and(|counts| counts.deleting > 0);
         let news = state.status.coarse.dirty
             || waiting
             || state.status.overwritten
             || spec.counts != state.status.coarse.counts();
-        let (finalizer, status) = (state.writes.finalizer_retry, state.writes.status_retry);
-        let counts =
-            (news && self.tells_about(state)).then(|| state.status.coarse.next.max(status.not_before));
+        let not_before = |part| state.write_trouble.not_before(part);
+        let tells = news && self.tells_about(state);
+        let counts = tells.then(|| state.status.coarse.next.max(not_before(Part::Status)));
         let held = spec.finalizers.ours.is_some();
         let unused = state.unused_since.filter(|_| held);
-        let unused = unused.map(|since| (since + UNUSED).max(finalizer.not_before));
-        let retries = [finalizer, status].into_iter().filter(|retry| retry.failed > 0);
-        counts.into_iter().chain(unused).chain(retries.map(|retry| retry.not_before)).min()
+        let unused = unused.map(|since| (since + UNUSED).max(not_before(Part::Finalizer)));
+        let failed = Part::BOTH.into_iter().filter(|part| state.write_trouble.failures(*part) > 0);
+        counts.into_iter().chain(unused).chain(failed.map(not_before)).min()
     }
 
     /// Looks at the application again: its finalizer first, then its status.
@@ -248,13 +248,14 @@ impl Engine {
         if !self.leadership.is_active() || self.leadership.only_records() {
             return;
         }
+        let object = ObjectRef::Application(Arc::clone(name));
+        if self.writes.is_under_way(&object) {
+            return;
+        }
         let used = self.holds(name);
         let Some(state) = self.applications.get_mut(name) else {
             return;
         };
-        if state.writes.under_way {
-            return;
-        }
         let spec = &state.application.spec;
         let change = match (spec.finalizers.ours, used) {
             (None, true) if !spec.deleting && spec.finalizers.count == 0 => Some(Change::FirstFinalizer),
@@ -268,120 +269,26 @@ impl Engine {
         };
         if change.is_none() {
             // What was refused is stored by now, or is not needed any more.
-            state.writes.refused = None;
+            state.write_trouble.clear(Part::Finalizer);
         }
-        let due = change.is_none() || state.writes.finalizer_retry.is_due(now.since_start);
-        let finalizer = change.filter(|_| due);
-        let status_due = state.writes.status_retry.is_due(now.since_start);
+        let [due, status_due] =
+            Part::BOTH.map(|part| state.write_trouble.not_before(part) <= now.since_start);
+        let finalizer = change.filter(|_| due).map(|change| (change, Vec::new()));
         // What is refused is told first, where that can be.
-        let refused = state.writes.refused.is_some();
+        let refused = state.write_trouble.refused(Part::Finalizer).is_some();
         let mut status = || if status_due { self.application_status(name, now) } else { None };
-        let change = if refused { status().or(finalizer) } else { finalizer.or_else(status) };
-        if let Some(change) = change {
-            self.write_application(name, change);
-        } else if let Some(state) = self.applications.get_mut(name) {
-            // Nothing is left to write: a write whose reply was lost has been seen to be stored.
-            if due {
-                state.writes.finalizer_retry = Retry::default();
-            }
-            if status_due {
-                state.writes.status_retry = Retry::default();
-            }
-        }
-    }
-
-    fn write_application(&mut self, name: &Arc<str>, change: Change) {
-        let Some(state) = self.applications.get_mut(name) else {
-            return;
-        };
-        state.writes.under_way = true;
-        state.writes.of_finalizer = !matches!(change, Change::Status(_));
-        self.writes.begin_application();
-        let uid = state.application.spec.uid.clone();
-        self.effects.push(Effect::WriteApplication(Box::new(ApplicationWrite {
-            name: Arc::clone(name),
-            uid,
-            change,
-        })));
-    }
-
-    pub(super) fn application_written(
-        &mut self,
-        name: &Arc<str>,
-        result: Result<StoredApplication, WriteError>,
-        now: Now,
-    ) {
-        self.writes.end_application();
-        let jitter = self.random.f64();
-        let Some(state) = self.applications.get_mut(name) else {
-            return;
-        };
-        if result.as_ref().is_ok_and(|spec| spec.uid != state.application.spec.uid) {
-            // It is gone, and another has its name: this says nothing about that one.
-            return;
-        }
-        state.writes.under_way = false;
-        let of_finalizer = state.writes.of_finalizer;
-        match result {
-            Ok(spec) => {
-                if of_finalizer {
-                    (state.writes.refused, state.writes.finalizer_retry) = (None, Retry::default());
-                } else {
-                    (state.writes.status_refused, state.writes.status_retry) = (false, Retry::default());
-                }
-                if !state.status.pending.is_empty() {
-                    state.status.recorded = std::mem::take(&mut state.status.pending);
-                    // Not compared with what is known by now: the watch may have been quicker than this reply.
-                    let before = state.status.reason_before;
-                    let ready = state.status.recorded.iter().find(|want| want.kind == Kind::Ready).cloned();
-                    if let Some(ready) = ready.filter(|ready| Some(ready.reason) != before) {
-                        self.publish_about_application(name, &spec.uid, ready, now);
-                    }
-                }
-                self.store_application(spec, now);
-            }
-            Err(error) => {
-                state.status.pending.clear();
-                let retry = if of_finalizer {
-                    &mut state.writes.finalizer_retry
-                } else {
-                    &mut state.writes.status_retry
-                };
-                retry.fail(now.since_start, jitter);
-                if let Some(reason) = error.reason() {
-                    tracing::warn!(application = %name, %reason, "could not write to the RtcApplication; trying again");
-                }
-                let words = match error {
-                    WriteError::Refused(words) => words,
-                    WriteError::Late
-                        if of_finalizer
-                            && (state.writes.refused.is_some()
-                                || state.writes.finalizer_retry.failed > 1) =>
-                    {
-                        writes::HANGS.to_owned()
-                    }
-                    _ => return,
-                };
-                self.application_write_refused(name, of_finalizer, words, now);
-            }
-        }
-    }
-
-    /// The cluster does not let this process write to the application. Its robots and, where that can be, it itself say so.
-    fn application_write_refused(&mut self, name: &Arc<str>, of_finalizer: bool, words: String, now: Now) {
+        let next = if refused { status().or(finalizer) } else { finalizer.or_else(status) };
         let Some(state) = self.applications.get_mut(name) else { return };
-        if !of_finalizer {
-            if !std::mem::replace(&mut state.writes.status_refused, true) {
-                let uid = state.application.spec.uid.clone();
-                let what = format!("The cluster refuses a write of the status of RtcApplication {name}");
-                let text = plan::write_refused(&what, &words);
-                let ready = Wanted::new(Kind::Ready, Is::False, Reason::WriteRefused, text);
-                self.publish_about_application(name, &uid, ready, now);
+        let Some((change, wanted)) = next else {
+            // Nothing is left to write: a write whose reply was lost has been seen to be stored.
+            if status_due {
+                state.write_trouble.clear(Part::Status);
             }
             return;
-        }
-        if state.writes.refused.replace(words).is_none() {
-            self.reconcile_where(now, |entry| entry.robot.application == *name && !entry.robot.accepted());
-        }
+        };
+        let write = Write::to_application(&state.application.spec, change);
+        let before = state.application.spec.conditions.reason(Kind::Ready);
+        let pending = Pending::new(&write, wanted, before, now);
+        self.begin_write(write, pending);
     }
 }

@@ -8,6 +8,7 @@ use crate::{
     index::{Id, State},
     plan::{self, Attempt, Step},
     rate_limiter::{Arrival, RateLimiter},
+    write_trouble::Part,
 };
 use std::{
     collections::{BTreeSet, HashMap},
@@ -23,19 +24,12 @@ pub(super) struct Calls {
     sharers: HashMap<u32, u32>,
     /// Whose turn it is among the applications of one SDKAppID.
     turns: HashMap<u32, usize>,
-    /// The last signature of each application name, over its removal.
-    signatures: HashMap<Arc<str>, u64>,
     in_flight: usize,
 }
 
 impl Calls {
     pub(super) const fn in_flight(&self) -> usize {
         self.in_flight
-    }
-
-    /// The number of the last signature of this application, or of one that had its name.
-    pub(super) fn last_signature(&self, application: &Arc<str>) -> u64 {
-        self.signatures.get(application).copied().unwrap_or_default()
     }
 
     /// The pace of one SDKAppID and command, where it is known.
@@ -93,7 +87,7 @@ impl Engine {
     }
 
     pub(super) fn send_calls(&mut self, now: Now) {
-        if self.leadership.only_records() || now.since_start < self.no_call_before() {
+        if self.leadership.only_records() || now.since_start < self.leadership.first_call() {
             return;
         }
         for sdk_app_id in self.in_line() {
@@ -211,7 +205,6 @@ impl Engine {
         let Some((caller, signature)) = state.application.caller(now.wall.as_second()) else {
             return false;
         };
-        self.calls.signatures.insert(Arc::clone(&entry.robot.application), signature);
         state.application.sent(operation, now.since_start);
         state.prober = state.prober.filter(|prober| *prober != id);
         state.called_at = now.since_start;
@@ -225,6 +218,7 @@ impl Engine {
             key: entry.robot.key.clone(),
             uid: Arc::clone(&entry.robot.uid),
             application: Arc::clone(&entry.robot.application),
+            application_uid: Arc::clone(&state.application.spec.uid),
             operation,
             caller,
             signature,
@@ -240,7 +234,7 @@ impl Engine {
     /// The call was not sent after all: as if it had not been tried.
     pub(super) fn unsent(&mut self, call: &Call, now: Now) {
         self.calls.in_flight = self.calls.in_flight.saturating_sub(1);
-        if let Some(state) = self.applications.get_mut(&call.application) {
+        if let Some(state) = self.applications.get_of(&call.application, &call.application_uid) {
             state.application.ended(call.operation, call.signature);
         }
         self.set_state(call.id, State::Idle);
@@ -248,7 +242,8 @@ impl Engine {
     }
 
     pub(super) fn answered(&mut self, answer: Answer, now: Now) {
-        let Answer { id, application: name, sdk_app_id, operation, signature, started, outcome } = answer;
+        let Answer { id, application: name, application_uid, .. } = answer;
+        let Answer { sdk_app_id, operation, signature, started, outcome, .. } = answer;
         self.calls.in_flight = self.calls.in_flight.saturating_sub(1);
         let class = outcome.class(operation);
         let arrived = match &outcome {
@@ -263,7 +258,8 @@ impl Engine {
         if class.rule().slows_down {
             self.calls.limiter_mut(sdk_app_id, operation).throttled(started, now.since_start);
         }
-        let effect = self.applications.get_mut(&name).map_or(application::Effect::None, |state| {
+        let caller = self.applications.get_of(&name, &application_uid);
+        let effect = caller.map_or(application::Effect::None, |state| {
             let wall = now.wall.as_second();
             state.application.answered(operation, &outcome, signature, started, now.since_start, wall)
         });
@@ -304,7 +300,7 @@ impl Engine {
                 }));
                 // Whatever failed before, the record of this is another write: it is tried at once, and counts among those
                 // that no write has failed to store.
-                (entry.failed_writes, entry.blocked_until) = (0, Duration::ZERO);
+                entry.write_trouble.renew(Part::Status);
                 self.recount(id, now);
                 self.reconcile(id, now);
             }
@@ -386,7 +382,7 @@ impl Engine {
                 Some(ready.max(next))
             })
             .min();
-        first.map(|at| at.max(self.no_call_before()))
+        first.map(|at| at.max(self.leadership.first_call()))
     }
 }
 

@@ -5,6 +5,7 @@ use crate::{
     index::{Entry, Id},
     plan,
     robot::Robot,
+    write_trouble::Part,
 };
 use std::sync::Arc;
 
@@ -45,13 +46,12 @@ impl Engine {
     /// Whether another one that stands for the same robot is being taken in charge, and nothing is known to stand in the way.
     pub(super) fn heir_comes(&self, id: Id, robot: &Robot) -> bool {
         let comes = |entry: &Entry| {
-            let healthy = entry.failed_writes == 0 && entry.refused.is_none() && !entry.status_refused;
             let state = self.applications.get(&entry.robot.application).filter(|state| {
                 let application = &state.application;
                 let takes = application.admits(self.labels(&entry.robot.key.namespace)) == Some(true);
-                takes && !application.spec.deleting && state.finalizer_refused().is_none()
+                takes && !application.spec.deleting && state.write_trouble.refused(Part::Finalizer).is_none()
             });
-            healthy && state.is_some() && plan::is_to_inherit(&entry.robot)
+            entry.write_trouble.is_none() && state.is_some() && plan::is_to_inherit(&entry.robot)
         };
         self.names_of_same_sdk_app_id(&robot.application)
             .flat_map(|name| self.robots.latest_claimants(name, robot))

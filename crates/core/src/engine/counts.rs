@@ -2,8 +2,7 @@
 
 use crate::{
     codes::{Operation, PerOperation},
-    index::Id,
-    plan::Counted,
+    index::{Counted, Id},
 };
 use std::{
     collections::{BTreeSet, HashMap},

@@ -3,25 +3,18 @@
 use super::{Before, Effect, Engine, Now};
 use crate::{
     index::State,
-    plan::Attempt,
-    robot::Robot,
-    status::{Kind, Reason},
+    plan::{Attempt, Memory},
+    write_trouble::WriteTrouble,
 };
-use std::{sync::Arc, time::Duration};
+use std::time::Duration;
 
 /// What no two processes call in: what they send together then keeps the quota.
 pub const HANDOVER_GAP: Duration = Duration::from_secs(1);
 
-/// How long a process that takes an expired Lease listens for records of the one that had it before its own first call.
-/// That one has at most as many answers without a record as it calls in a second, and writes them down as soon as the
-/// API server is there again.
+/// How long a process that takes an expired Lease waits for records of the one that had it before its own first call. That
+/// one has at most the answers of a fifth of a second without a record, and writes them down as soon as the API server is
+/// there again.
 const TAKEOVER_WAIT: Duration = Duration::from_secs(2);
-
-/// How long it goes on listening after each such record.
-const RECORD_GAP: Duration = Duration::from_secs(1);
-
-/// It listens no longer than this in all.
-const LONGEST_TAKEOVER_WAIT: Duration = Duration::from_secs(10);
 
 /// Whether a process that is `leading`, or has been, writes down `attempt`. One that may not act any more does so with a
 /// final answer only: whatever else it knows, the one that acts may know better.
@@ -45,8 +38,6 @@ pub(super) struct Leadership {
     /// No call before this time: what a process before this one sent may still count in the quota, and what that was
     /// answered may still be on its way to be recorded.
     first_call: Duration,
-    /// Until then each answer that another process records puts off the first call.
-    takeover_deadline: Duration,
     stopping: bool,
 }
 
@@ -92,10 +83,10 @@ impl Leadership {
         self.elected = true;
         self.round += 1;
         self.since = now;
-        (self.first_call, self.takeover_deadline) = match before {
-            Before::Finished => (now, now),
-            Before::Unknown => (now + HANDOVER_GAP, now),
-            Before::Vanished => (now + TAKEOVER_WAIT, now + LONGEST_TAKEOVER_WAIT),
+        self.first_call = match before {
+            Before::Finished => now,
+            Before::Unknown => now + HANDOVER_GAP,
+            Before::Vanished => now + TAKEOVER_WAIT,
         };
         Some(self.round)
     }
@@ -116,14 +107,9 @@ impl Leadership {
         self.stopping = true;
     }
 
-    /// More records of the process before may be on their way.
-    fn put_off_first_call(&mut self, now: Duration) {
-        self.first_call = self.first_call.max((now + RECORD_GAP).min(self.takeover_deadline));
-    }
-
-    /// No call before this time; `blind` without the watch, where nobody sees what the process before records.
-    fn no_call_before(&self, blind: bool) -> Duration {
-        if blind { self.first_call.max(self.takeover_deadline) } else { self.first_call }
+    /// No call before this time.
+    pub(super) const fn first_call(&self) -> Duration {
+        self.first_call
     }
 }
 
@@ -155,13 +141,12 @@ impl Engine {
     fn on_reelected(&mut self, now: Now) {
         for id in self.ids_where(|_| true) {
             let Some(entry) = self.robots.get_mut(id) else { continue };
-            (entry.blocked_until, entry.failed_writes) = (Duration::ZERO, 0);
-            (entry.refused, entry.status_refused) = (None, false);
+            entry.write_trouble = WriteTrouble::default();
             let memory = &entry.memory;
             let kept =
                 memory.final_answer().or(memory.unrecorded()).is_some_and(|last| last.class.is_final());
             if entry.state != State::Calling && !kept {
-                entry.memory.forget();
+                entry.memory = Memory::default();
             }
             self.recount(id, now);
         }
@@ -170,33 +155,5 @@ impl Engine {
             self.application_afresh(&name);
         }
         self.reconcile_everything(now);
-    }
-
-    /// Puts the first call off where `robot` shows that the process before this one still records its answers.
-    pub(super) fn observe_predecessor(&mut self, robot: &Robot, now: Now) {
-        self.watch_tells_of(&robot.key.namespace, now);
-        if now.since_start >= self.leadership.takeover_deadline {
-            return;
-        }
-        let told = |robot: &Robot| {
-            robot.conditions.is_true(Kind::RobotDeleted)
-                || robot.conditions.reason(Kind::Ready) == Some(Reason::Added)
-        };
-        let known = self.robots.find(&robot.key).and_then(|id| self.robots.get(id));
-        if known.is_some_and(|known| known.state != State::Writing && !told(&known.robot) && told(robot)) {
-            self.leadership.put_off_first_call(now.since_start);
-        }
-    }
-
-    /// The watch has told something of this namespace.
-    pub(super) fn watch_tells_of(&mut self, namespace: &Arc<str>, now: Now) {
-        if self.views.watch_is_back(namespace) {
-            self.leadership.put_off_first_call(now.since_start);
-        }
-    }
-
-    /// No call before this time.
-    pub(super) fn no_call_before(&self) -> Duration {
-        self.leadership.no_call_before(self.views.is_cut())
     }
 }

@@ -7,6 +7,7 @@ use crate::{
     index::Id,
     robot::{Key, Robot},
     status::Reason,
+    write_trouble::Part,
 };
 use k8s_openapi::jiff::Timestamp;
 use std::{collections::BTreeSet, sync::Arc, time::Duration};
@@ -31,9 +32,6 @@ pub enum Input {
     RobotGone(Key, Arc<str>),
     /// The list is complete: what it did not show is gone.
     RobotsListed(Option<Arc<str>>),
-    /// The watch of RoomRobots of one namespace, or of all, has failed. It goes on where it was, and says so with the next
-    /// thing that it tells.
-    RobotsCut(Option<Arc<str>>),
     /// An RtcApplication as it is stored now.
     Application(Box<StoredApplication>),
     /// An RtcApplication is gone.
@@ -52,10 +50,8 @@ pub enum Input {
     Secret(Arc<str>, Credentials),
     /// A call ended.
     Answered(Answer),
-    /// A write to a RoomRobot ended.
-    Written(Id, Box<Result<Robot, WriteError>>),
-    /// A write to an RtcApplication ended.
-    ApplicationWritten(Arc<str>, Box<Result<StoredApplication, WriteError>>),
+    /// A write ended.
+    Written(ObjectRef, Result<StoredObject, WriteError>),
     /// A call was not sent after all: this process might not act any more.
     Unsent(Box<Call>),
     /// This process may act from now on.
@@ -85,6 +81,8 @@ pub struct Answer {
     pub id: Id,
     /// Its application.
     pub application: Arc<str>,
+    /// The application's UID: another one may have its name by now, which this says nothing about.
+    pub application_uid: Arc<str>,
     /// The application's SDKAppID.
     pub sdk_app_id: u32,
     /// The command.
@@ -129,12 +127,13 @@ impl WriteError {
         }
     }
 
-    /// Why, where that is worth a word after so many failures in a row: once or twice a conflict is only somebody else's
-    /// write that is not seen yet.
-    pub(super) fn news(&self, failures: u32) -> Option<&str> {
+    /// Whether it is worth a word after so many failures in a row: once or twice a conflict is only somebody else's write that
+    /// is not seen yet.
+    pub(super) const fn is_news(&self, failures: u32) -> bool {
         match self {
-            Self::Conflict(_) if failures < 3 => None,
-            _ => self.reason(),
+            Self::NotFound => false,
+            Self::Conflict(_) => failures >= 3,
+            Self::Refused(_) | Self::Unreachable(_) | Self::Late | Self::Other(_) => true,
         }
     }
 }
@@ -144,10 +143,8 @@ impl WriteError {
 pub enum Effect {
     /// Call the room engine, then send [`Input::Answered`].
     Call(Box<Call>),
-    /// Write to a RoomRobot, then send [`Input::Written`].
+    /// Write to an object, then send [`Input::Written`].
     Write(Box<Write>),
-    /// Write to an RtcApplication, then send [`Input::ApplicationWritten`].
-    WriteApplication(Box<ApplicationWrite>),
     /// List RoomRobots and RtcApplications anew, as this round: whoever begins to act acts on a view that is at least as new
     /// as the moment in which it got the right to.
     ListAgain(u32),
@@ -170,6 +167,8 @@ pub struct Call {
     pub uid: Arc<str>,
     /// Its application.
     pub application: Arc<str>,
+    /// The application's UID.
+    pub application_uid: Arc<str>,
     /// The command.
     pub operation: Operation,
     /// Who calls.
@@ -189,6 +188,7 @@ impl Call {
         Answer {
             id: self.id,
             application: Arc::clone(&self.application),
+            application_uid: Arc::clone(&self.application_uid),
             sdk_app_id: self.caller.sdk_app_id,
             operation: self.operation,
             signature: self.signature,
@@ -198,30 +198,86 @@ impl Call {
     }
 }
 
-/// A write to a RoomRobot.
+/// What is written to.
+#[derive(Clone, Debug, PartialEq, Eq, Hash)]
+pub enum ObjectRef {
+    /// A RoomRobot.
+    Robot(Id),
+    /// The RtcApplication of this name.
+    Application(Arc<str>),
+}
+
+impl ObjectRef {
+    /// The name of its resource in the API.
+    #[must_use]
+    pub const fn resource(&self) -> &'static str {
+        match self {
+            Self::Robot(_) => "roomrobots",
+            Self::Application(_) => "rtcapplications",
+        }
+    }
+}
+
+/// An object as a write left it.
+#[derive(Debug)]
+pub enum StoredObject {
+    /// A RoomRobot.
+    Robot(Box<Robot>),
+    /// An RtcApplication.
+    Application(Box<StoredApplication>),
+}
+
+/// A write to be made.
 #[derive(Debug)]
 pub struct Write {
-    /// The robot.
-    pub id: Id,
-    /// Its key.
-    pub key: Key,
+    /// The object.
+    pub object: ObjectRef,
+    /// Its namespace, if it has one.
+    pub namespace: Option<Arc<str>>,
+    /// Its name.
+    pub name: Arc<str>,
     /// Its UID: a write must not land on another object of the same name.
     pub uid: Arc<str>,
-    /// Whether the robot is being deleted, as far as is known.
+    /// Whether it is being deleted, as far as is known.
     pub deleting: bool,
     /// What to write.
     pub change: Change,
 }
 
-/// A write to an RtcApplication.
-#[derive(Debug)]
-pub struct ApplicationWrite {
-    /// Its name.
-    pub name: Arc<str>,
-    /// Its UID.
-    pub uid: String,
-    /// What to write.
-    pub change: Change,
+impl Write {
+    /// A write to this RoomRobot.
+    #[must_use]
+    pub fn to_robot(id: Id, robot: &Robot, change: Change) -> Self {
+        Self {
+            object: ObjectRef::Robot(id),
+            namespace: Some(Arc::clone(&robot.key.namespace)),
+            name: Arc::clone(&robot.key.name),
+            uid: Arc::clone(&robot.uid),
+            deleting: robot.deleting_since.is_some(),
+            change,
+        }
+    }
+
+    /// A write to this RtcApplication.
+    #[must_use]
+    pub fn to_application(application: &StoredApplication, change: Change) -> Self {
+        Self {
+            object: ObjectRef::Application(Arc::clone(&application.name)),
+            namespace: None,
+            name: Arc::clone(&application.name),
+            uid: Arc::clone(&application.uid),
+            deleting: application.deleting,
+            change,
+        }
+    }
+
+    /// The object's key: its namespace and name, or its name alone.
+    #[must_use]
+    pub fn key(&self) -> String {
+        self.namespace
+            .as_ref()
+            .map_or_else(|| self.name.to_string(), |namespace| format!("{namespace}/{}", self.name))
+    }
 }
 
 /// What to change of an object.
@@ -242,6 +298,17 @@ pub enum Change {
     /// Patch the status by these operations (JSON Patch). They begin with the `resourceVersion` that they were made for: a
     /// write that comes late never takes the place of a newer one.
     Status(Vec<serde_json::Value>),
+}
+
+impl Change {
+    /// What of the object it changes.
+    #[must_use]
+    pub const fn part(&self) -> Part {
+        match self {
+            Self::Status(_) => Part::Status,
+            Self::FirstFinalizer | Self::MoreFinalizer | Self::DropFinalizer { .. } => Part::Finalizer,
+        }
+    }
 }
 
 /// An Event to be published.
@@ -291,10 +358,8 @@ mod tests {
     #[test]
     fn a_conflict_is_news_the_third_time_in_a_row() {
         let conflict = WriteError::Conflict("changed".to_owned());
-        assert_eq!(
-            [1, 2, 3, 4].map(|failures| conflict.news(failures)),
-            [None, None, Some("changed"), Some("changed")]
-        );
-        assert_eq!(WriteError::Other("down".to_owned()).news(1), Some("down"));
+        assert_eq!([1, 2, 3, 4].map(|failures| conflict.is_news(failures)), [false, false, true, true]);
+        assert!(WriteError::Other("down".to_owned()).is_news(1));
+        assert!(!WriteError::NotFound.is_news(9));
     }
 }

@@ -10,25 +10,27 @@ use std::{
 pub(super) type Place = [Arc<str>; 2];
 
 /// Robots in line for a write: by urgency, then each namespace in its turn, then each of the applications that its
-/// robots refer to, and there by rank. Namespaces come first: whatever names of applications a tenant invents, it has one
+/// robots refer to. Namespaces come first: whatever names of applications a tenant invents, it has one
 /// turn. Where the API server is slower than the calls, this is where a drain waits, and what is beside it must not wait
 /// with it. An id may stand here though it needs no write any more; that shows when its turn comes.
 #[derive(Debug, Default)]
 pub(super) struct WriteQueue {
-    priorities: [RoundRobin<RoundRobin<Ranked>>; PRIORITIES],
+    priorities: [RoundRobin<CallLine>; PRIORITIES],
     /// Each priority, beside all that are less urgent.
     weighted: [WeightedRoundRobin; PRIORITIES],
 }
 
 /// The priorities, the most urgent first.
-const ALL: [Priority; PRIORITIES] =
-    [Priority::Final, Priority::Released, Priority::Waiting, Priority::Told, Priority::Live];
+const ALL: [Priority; PRIORITIES] = [
+    Priority::Record,
+    Priority::Final,
+    Priority::Released,
+    Priority::Waiting,
+    Priority::Told,
+    Priority::Live,
+];
 
-pub(super) const PRIORITIES: usize = 5;
-
-/// So many ends of deletions with an answer go out before one without a call. A tenant can release thousands at once, as
-/// no quota slows that down; a drain beside them is to lose a quarter of its writes at the most.
-const ANSWERED_IN_A_ROW: u32 = 3;
+pub(super) const PRIORITIES: usize = 6;
 
 /// So many go out before one of a less urgent priority. Thousands of ends of deletions take as long as the API server needs
 /// for them. Whoever asks why another deletion waits, or what became of an addition, is not to wait for that; and a robot
@@ -36,18 +38,9 @@ const ANSWERED_IN_A_ROW: u32 = 3;
 const MORE_URGENT_IN_A_ROW: u32 = 7;
 
 impl WriteQueue {
-    pub(super) fn push(
-        &mut self,
-        priority: Priority,
-        application: &Arc<str>,
-        namespace: &Arc<str>,
-        id: Id,
-        rank: Rank,
-    ) {
+    pub(super) fn push(&mut self, priority: Priority, application: &Arc<str>, namespace: &Arc<str>, id: Id) {
         let Some(namespaces) = self.priorities.get_mut(priority as usize) else { return };
-        let applications = namespaces.of(namespace);
-        applications.of(application).push(id, rank);
-        applications.depth += 1;
+        namespaces.of(namespace).push(application, id, false);
         namespaces.depth += 1;
     }
 
@@ -72,12 +65,9 @@ impl WriteQueue {
         }
         let mut behind: usize = depths.iter().sum();
         let all = self.priorities.iter_mut().zip(&mut self.weighted);
-        let [_, released, ..] = depths;
         for ((priority, here), (line, weighted)) in ALL.into_iter().zip(depths).zip(all) {
             behind -= here;
-            let beside_released = priority == Priority::Final && released > 0;
-            let in_a_row = if beside_released { ANSWERED_IN_A_ROW } else { MORE_URGENT_IN_A_ROW };
-            if weighted.first(in_a_row, here > 0, behind > 0)
+            if weighted.first(MORE_URGENT_IN_A_ROW, here > 0, behind > 0)
                 && let Some(id) = line.next(but)
             {
                 return Some((priority, id));
@@ -108,50 +98,20 @@ impl WeightedRoundRobin {
     }
 }
 
-/// What a robot in line has to be written.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) enum Rank {
-    /// The record of an answer, without which a process that takes over asks again, and before which the next calls
-    /// wait.
-    Answer,
-    /// What can wait where the API server is the slower one: the end of a finalizer only follows from a record.
-    Rest,
-}
-
-/// So many answers go before one of the rest, which may otherwise never have its turn.
-const ANSWERS_IN_A_ROW: u32 = 3;
-
-/// Robots of one place in line for a write: answers before the rest. So robots leave their rooms at the pace of the calls.
-#[derive(Debug, Default)]
-struct Ranked {
-    answers: VecDeque<Id>,
-    rest: VecDeque<Id>,
-    weighted: WeightedRoundRobin,
-}
-
-impl Ranked {
-    fn push(&mut self, id: Id, rank: Rank) {
-        let line = match rank {
-            Rank::Answer => &mut self.answers,
-            Rank::Rest => &mut self.rest,
-        };
-        line.push_back(id);
-    }
-}
-
-/// Robots of one application in line for a call or a write: each namespace in its turn.
+/// Robots of one application in line for a call: each namespace in its turn. Or of one namespace in line for a write: each
+/// application in its turn.
 pub(super) type CallLine = RoundRobin<VecDeque<Id>>;
 
 impl CallLine {
-    /// Puts `id` at the end of its namespace's line, or in `front` of everything.
-    pub(super) fn push(&mut self, namespace: &Arc<str>, id: Id, front: bool) {
-        let line = self.of(namespace);
+    /// Puts `id` at the end of the line of `name`, or in `front` of everything.
+    pub(super) fn push(&mut self, name: &Arc<str>, id: Id, front: bool) {
+        let line = self.of(name);
         if front {
             line.push_front(id);
             for order in [&mut self.newcomers, &mut self.order] {
-                order.retain(|name| name != namespace);
+                order.retain(|other| other != name);
             }
-            self.newcomers.push_front(Arc::clone(namespace));
+            self.newcomers.push_front(Arc::clone(name));
         } else {
             line.push_back(id);
         }
@@ -231,25 +191,6 @@ impl Line for VecDeque<Id> {
     }
 }
 
-impl Line for Ranked {
-    fn next(&mut self, _: &[&[Arc<str>]]) -> Option<Id> {
-        let [answers, rest] = [&self.answers, &self.rest].map(|line| !line.is_empty());
-        if self.weighted.first(ANSWERS_IN_A_ROW, answers, rest) {
-            self.answers.pop_front()
-        } else {
-            self.rest.pop_front()
-        }
-    }
-
-    fn is_over(&self) -> bool {
-        self.depth() == 0
-    }
-
-    fn depth(&self) -> usize {
-        self.answers.len() + self.rest.len()
-    }
-}
-
 impl<L: Line> Line for RoundRobin<L> {
     fn next(&mut self, but: &[&[Arc<str>]]) -> Option<Id> {
         // As many names may have nobody but those who are left out.
@@ -326,12 +267,13 @@ mod tests {
 
     #[test]
     fn ends_of_deletions_go_first_and_live_robots_last() {
-        let ids = ids(5);
+        let ids = ids(6);
         let [app, namespace] = names();
         let mut lines = WriteQueue::default();
         for (priority, id) in ALL.into_iter().rev().zip(&ids) {
-            lines.push(priority, &app, &namespace, *id, Rank::Rest);
+            lines.push(priority, &app, &namespace, *id);
         }
+        assert_eq!(lines.pop(true, &[]), Some((Priority::Record, ids[5])));
         assert_eq!(lines.pop(true, &[]), Some((Priority::Final, ids[4])));
         assert_eq!(lines.pop(true, &[]), Some((Priority::Released, ids[3])));
         assert_eq!(lines.pop(false, &[]), Some((Priority::Waiting, ids[2])));
@@ -348,7 +290,7 @@ mod tests {
         let mut lines = WriteQueue::default();
         for (at, id) in ids.iter().enumerate() {
             let priority = [Priority::Final, Priority::Waiting, Priority::Told, Priority::Live][at / 500];
-            lines.push(priority, &app, &namespace, *id, Rank::Rest);
+            lines.push(priority, &app, &namespace, *id);
         }
         let order: Vec<Priority> = (0..512).map(|_| lines.pop(true, &[]).unwrap().0).collect();
         for (turn, priority) in (1..).zip(order) {
@@ -374,9 +316,9 @@ mod tests {
         let mut lines = WriteQueue::default();
         let order = [(&a, &one), (&a, &one), (&a, &one), (&a, &two), (&b, &one), (&b, &one), (&b, &one)];
         for ((namespace, application), id) in order.into_iter().zip(&ids) {
-            lines.push(Priority::Final, application, namespace, *id, Rank::Answer);
+            lines.push(Priority::Final, application, namespace, *id);
         }
-        assert_eq!((lines.depths(), lines.waiting()), ([7, 0, 0, 0, 0], 7));
+        assert_eq!((lines.depths(), lines.waiting()), ([0, 7, 0, 0, 0, 0], 7));
         let out: Vec<Id> = std::iter::from_fn(|| lines.pop(true, &[])).map(|(_, id)| id).collect();
         assert_eq!(out, [0, 4, 3, 5, 1, 6, 2].map(|n| ids[n]));
         assert_eq!(lines.waiting(), 0);
@@ -390,8 +332,8 @@ mod tests {
         let [many, one, app]: [Arc<str>; 3] = ["many".into(), "one".into(), "app".into()];
         for (n, id) in ids.iter().enumerate() {
             match n % 2 {
-                0 => lines.push(Priority::Released, &format!("app-{n}").into(), &many, *id, Rank::Rest),
-                _ => lines.push(Priority::Released, &app, &one, *id, Rank::Rest),
+                0 => lines.push(Priority::Released, &format!("app-{n}").into(), &many, *id),
+                _ => lines.push(Priority::Released, &app, &one, *id),
             }
         }
         let odd = (0..100).filter(|_| {
@@ -407,7 +349,7 @@ mod tests {
         let mut lines = WriteQueue::default();
         let app: Arc<str> = "app".into();
         let push = |lines: &mut WriteQueue, n: usize, namespace: String| {
-            lines.push(Priority::Final, &app, &namespace.into(), ids[n], Rank::Rest);
+            lines.push(Priority::Final, &app, &namespace.into(), ids[n]);
         };
         for n in 0..1000 {
             push(&mut lines, n, format!("drained-{}", n % 10));
@@ -425,34 +367,6 @@ mod tests {
             served += usize::from(id != ids[1000]);
         }
         assert!(served >= 9, "{served} of 80 turns");
-    }
-
-    #[test]
-    fn answers_go_first_and_the_rest_has_every_fourth_turn() {
-        let ids = ids(16);
-        let [app, namespace] = names();
-        let mut lines = WriteQueue::default();
-        for (at, id) in ids.iter().enumerate() {
-            lines.push(Priority::Final, &app, &namespace, *id, [Rank::Rest, Rank::Answer][at % 2]);
-        }
-        let mut pop = || lines.pop(true, &[]).map(|(_, id)| ids.iter().position(|one| *one == id).unwrap());
-        let order: Vec<_> = std::iter::from_fn(&mut pop).collect();
-        assert_eq!(order, [1, 3, 5, 0, 7, 9, 11, 2, 13, 15, 4, 6, 8, 10, 12, 14]);
-        assert_eq!(lines.waiting(), 0);
-    }
-
-    #[test]
-    fn releases_have_every_fourth_turn_beside_ends_with_an_answer() {
-        let ids = ids(16);
-        let [app, namespace] = names();
-        let mut lines = WriteQueue::default();
-        for (at, id) in ids.iter().enumerate() {
-            lines.push([Priority::Final, Priority::Released][at % 2], &app, &namespace, *id, Rank::Rest);
-        }
-        let order: Vec<Priority> =
-            std::iter::from_fn(|| lines.pop(true, &[])).map(|(priority, _)| priority).collect();
-        let released = order[..8].iter().filter(|priority| **priority == Priority::Released).count();
-        assert_eq!((order.len(), released), (16, 2));
     }
 
     #[test]
@@ -478,7 +392,7 @@ mod tests {
         for (id, (namespace, application)) in
             ids.iter().zip([(&a, &one), (&a, &one), (&a, &two), (&b, &one), (&b, &one), (&a, &one)])
         {
-            lines.push(Priority::Final, application, namespace, *id, Rank::Answer);
+            lines.push(Priority::Final, application, namespace, *id);
         }
         let but = [Arc::clone(&a), Arc::clone(&one)];
         let out: Vec<Id> =

@@ -3,10 +3,11 @@
 use super::{Engine, Now};
 use crate::{
     application::Labels,
-    index::{Entry, Id, State},
-    plan::{self, Counted},
+    index::{Counted, Entry, Id, State},
+    plan,
     robot::Robot,
     status::Kind,
+    write_trouble::Part,
 };
 use std::sync::Arc;
 
@@ -68,7 +69,7 @@ impl Engine {
                 };
                 if entry.robot.generation != robot.generation {
                     entry.memory.start_afresh();
-                    entry.try_writes_at_once();
+                    entry.write_trouble.try_at_once();
                 }
                 if entry.robot.creation_policy != robot.creation_policy {
                     // Under the other policy the robot may have come by other means: it is removed in any case.
@@ -79,7 +80,7 @@ impl Engine {
                 }
                 if entry.robot.finalizers.ours.is_some() != robot.finalizers.ours.is_some() {
                     // What was refused is stored all the same.
-                    entry.refused = None;
+                    entry.write_trouble.clear(Part::Finalizer);
                 }
                 if entry.robot.deleting_since.is_none() {
                     entry.half_listed = half_listed;
@@ -104,12 +105,12 @@ impl Engine {
         let Some(entry) = self.robots.remove(id) else {
             return;
         };
-        let Entry { robot, memory, .. } = entry;
+        let Entry { robot, counted, .. } = entry;
         let name = robot.application;
         if let Some(counts) = self.applications.counts_mut(&name) {
             counts.robots = counts.robots.saturating_sub(1);
             counts.unfinished.remove(&id);
-            counts.count(memory.counted, Counted::default(), &robot.key.namespace);
+            counts.count(counted, Counted::default(), &robot.key.namespace);
             if counts.robots == 0 {
                 self.applications.forget_counts(&name);
             }
@@ -132,10 +133,10 @@ impl Engine {
             holding: entry.accepting == robot.resource_version && entry.accepting > 0
                 || self.holds_its_application(robot),
             unrecorded: unrecorded.is_some(),
-            fresh: unrecorded.filter(|_| entry.failed_writes == 0),
+            fresh: unrecorded.filter(|_| entry.write_trouble.failures(Part::Status) == 0),
         };
         let heir = plan::may_inherit(robot, &entry.memory);
-        let (was, was_heir) = (entry.memory.counted, entry.heir);
+        let (was, was_heir) = (entry.counted, entry.heir);
         if let Some(counts) = self.applications.counts_mut(&robot.application) {
             if deleting || adding {
                 counts.unfinished.insert(id);
@@ -146,7 +147,7 @@ impl Engine {
         }
         let name = Arc::clone(&robot.application);
         if let Some(entry) = self.robots.get_mut(id) {
-            entry.memory.counted = counted;
+            entry.counted = counted;
         }
         if was.deleting != deleting
             && let Some(state) = self.applications.get_mut(&name)
@@ -211,7 +212,7 @@ impl Engine {
             self.robots
                 .all_mut()
                 .filter(|entry| entry.robot.key.namespace == *name)
-                .for_each(Entry::try_writes_at_once);
+                .for_each(|entry| entry.write_trouble.try_at_once());
         }
         self.recount_and_reconcile_where(now, |entry| {
             entry.robot.key.namespace == *name && (appeared || !entry.robot.accepted())

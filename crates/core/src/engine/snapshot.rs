@@ -122,13 +122,13 @@ impl Engine {
                 ready,
             }
         });
-        let [last, released, waiting, told, live] = self.writes.depths();
+        let [records, ends, released, waiting, told, live] = self.writes.depths();
         Snapshot {
             leading: self.leadership.is_elected(),
             reconciles: self.reconciles,
             applications: applications.collect(),
             queues: [
-                ("write_final", last),
+                ("write_final", records + ends),
                 ("write_released", released),
                 ("write_waiting", waiting),
                 ("write_told", told),

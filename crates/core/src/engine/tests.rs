@@ -64,7 +64,6 @@ enum Fault {
 enum Coming {
     Input(Input),
     Write(Box<Write>),
-    ApplicationWrite(Box<ApplicationWrite>),
 }
 
 #[derive(Debug)]
@@ -283,10 +282,7 @@ impl World {
         for coming in writes {
             // A request that was sent arrives though nobody waits for its reply any more.
             match coming {
-                Coming::Write(write) => drop(self.store(&write.key.to_string(), &write.uid, &write.change)),
-                Coming::ApplicationWrite(write) => {
-                    drop(self.store_application(&write.name, &write.uid, &write.change));
-                }
+                Coming::Write(write) => drop(self.store(&write)),
                 Coming::Input(_) => {}
             }
         }
@@ -466,7 +462,17 @@ impl World {
         }
     }
 
-    fn store(&mut self, key: &str, uid: &str, change: &Change) -> Result<Robot, WriteError> {
+    fn store(&mut self, write: &Write) -> Result<StoredObject, WriteError> {
+        let Write { namespace, name, uid, change, .. } = write;
+        if namespace.is_some() {
+            let robot = self.store_robot(&write.key(), uid, change)?;
+            return Ok(StoredObject::Robot(Box::new(robot)));
+        }
+        let application = self.store_application(name, uid, change)?;
+        Ok(StoredObject::Application(Box::new(application)))
+    }
+
+    fn store_robot(&mut self, key: &str, uid: &str, change: &Change) -> Result<Robot, WriteError> {
         let version = self.version + 1;
         let before = self.robots.get(key).ok_or(WriteError::NotFound)?;
         let mut object = before.clone();
@@ -579,38 +585,21 @@ impl World {
         let input = match coming {
             Coming::Input(input) => input,
             Coming::Write(write) => {
-                let key = write.key.to_string();
-                let fault = (self.faults)(&key, &write.change, self.now);
+                let fault = (self.faults)(&write.key(), &write.change, self.now);
                 let takes = if matches!(fault, Some(Fault::Hangs)) { 15 * SECOND } else { self.reply_takes };
                 let result = match fault {
-                    None => self.store(&key, &write.uid, &write.change),
+                    None => self.store(&write),
                     Some(Fault::Refused(error)) => Err(error),
                     Some(Fault::ReplyLost) => {
-                        drop(self.store(&key, &write.uid, &write.change));
+                        drop(self.store(&write));
                         Err(WriteError::Unreachable("the reply was lost".into()))
                     }
                     Some(Fault::Hangs) => Err(WriteError::Late),
                 };
-                let written = Input::Written(write.id, Box::new(result));
-                return self.send(takes, Coming::Input(written));
-            }
-            Coming::ApplicationWrite(write) => {
-                let fault = (self.faults)(&write.name, &write.change, self.now);
-                let takes = if matches!(fault, Some(Fault::Hangs)) { 15 * SECOND } else { self.reply_takes };
-                let result = match fault {
-                    None => self.store_application(&write.name, &write.uid, &write.change),
-                    Some(Fault::Refused(error)) => Err(error),
-                    Some(Fault::ReplyLost) => {
-                        drop(self.store_application(&write.name, &write.uid, &write.change));
-                        Err(WriteError::Unreachable("the reply was lost".into()))
-                    }
-                    Some(Fault::Hangs) => Err(WriteError::Late),
-                };
-                let written = Input::ApplicationWritten(write.name, Box::new(result));
-                return self.send(takes, Coming::Input(written));
+                return self.send(takes, Coming::Input(Input::Written(write.object, result)));
             }
         };
-        if matches!(input, Input::Written(..) | Input::ApplicationWritten(..)) {
+        if matches!(input, Input::Written(..)) {
             self.writing -= 1;
         }
         self.engine.handle(input, now);
@@ -641,14 +630,16 @@ impl World {
                 self.send(self.call_takes, Coming::Input(answer));
             }
             Effect::Write(write) => {
-                let (name, change) = (write.key.to_string(), write.change.clone());
-                self.writes.push(Wrote { at: self.now, name, change });
-                self.begin_write(Coming::Write(write));
-            }
-            Effect::WriteApplication(write) => {
-                let (name, change) = (write.name.to_string(), write.change.clone());
-                self.application_writes.push(Wrote { at: self.now, name, change });
-                self.begin_write(Coming::ApplicationWrite(write));
+                let wrote = Wrote { at: self.now, name: write.key(), change: write.change.clone() };
+                match write.object {
+                    ObjectRef::Robot(_) => self.writes.push(wrote),
+                    ObjectRef::Application(_) => self.application_writes.push(wrote),
+                }
+                self.writing += 1;
+                // An application's own write may come on top: there are few of those.
+                let most = self.concurrency + self.applications.len();
+                assert!(self.writing <= most, "{} writes at once", self.writing);
+                self.send(self.write_takes, Coming::Write(write));
             }
             Effect::Publish(event) => self.events.push(*event),
             Effect::ListAgain(round) => {
@@ -664,14 +655,6 @@ impl World {
             }
             Effect::ForgetSecret(name) => assert!(self.watched.remove(&*name), "{name} was not watched"),
         }
-    }
-
-    fn begin_write(&mut self, coming: Coming) {
-        self.writing += 1;
-        // An application's own write may come on top: there are few of those.
-        let most = self.concurrency + self.applications.len();
-        assert!(self.writing <= most, "{} writes at once", self.writing);
-        self.send(self.write_takes, coming);
     }
 
     // What can be seen.

@@ -1,4 +1,4 @@
-//! What lists and watches have shown so far, and how new that is.
+//! How far the lists have come, and how new what they have shown is.
 
 use std::{
     collections::{HashMap, HashSet},
@@ -8,7 +8,7 @@ use std::{
 /// A list of RoomRobots: of one namespace, or of all.
 type Scope = Option<Arc<str>>;
 
-/// How far the lists have come, and which watches fail.
+/// How far the lists have come.
 #[derive(Debug)]
 pub(super) struct Views {
     /// Counts the lists of RoomRobots.
@@ -23,8 +23,6 @@ pub(super) struct Views {
     /// The round of the last complete one.
     applications: Option<u32>,
     namespaces: bool,
-    /// The lists whose watch has failed and told nothing since.
-    cut: HashSet<Scope>,
     /// The scopes whose list is not complete.
     unfinished: HashSet<Scope>,
 }
@@ -40,7 +38,6 @@ impl Views {
             applications_listing: 0,
             applications: None,
             namespaces: false,
-            cut: HashSet::new(),
             unfinished: HashSet::new(),
         }
     }
@@ -70,15 +67,10 @@ impl Views {
 
     /// Ends the list of `scope`; returns its epoch: what was not shown since then is gone.
     pub(super) fn robots_end(&mut self, scope: Scope) -> u32 {
-        self.cut.remove(&scope);
         self.unfinished.remove(&scope);
         let (begun, round) = self.listing.get(&scope).copied().unwrap_or_default();
         self.robots.insert(scope, round);
         begun
-    }
-
-    pub(super) fn robots_cut(&mut self, scope: Scope) {
-        self.cut.insert(scope);
     }
 
     /// Whether a list that RoomRobots of this namespace are shown by is not complete.
@@ -86,17 +78,6 @@ impl Views {
         let unfinished = &self.unfinished;
         !unfinished.is_empty()
             && (unfinished.contains(&None) || unfinished.contains(&Some(Arc::clone(namespace))))
-    }
-
-    /// Whether a watch of RoomRobots has failed.
-    pub(super) fn is_cut(&self) -> bool {
-        !self.cut.is_empty()
-    }
-
-    /// A watch has told of this namespace. Returns whether it had failed before.
-    pub(super) fn watch_is_back(&mut self, namespace: &Arc<str>) -> bool {
-        // A scope is all namespaces or one.
-        self.is_cut() && (self.cut.remove(&None) || self.cut.remove(&Some(Arc::clone(namespace))))
     }
 
     pub(super) fn applications_begin(&mut self, round: u32) {

@@ -1,6 +1,7 @@
 //! What the ends of writes say about the API server: whether it can be reached, and whose writes it takes.
 
-use super::{WriteError, writes::retry_delay};
+use super::WriteError;
+use crate::write_trouble::retry_delay;
 use std::{collections::HashSet, sync::Arc, time::Duration};
 
 /// So many writes that fail in a row, with none that is stored between them, are taken for an API server that takes nothing

@@ -1,21 +1,19 @@
-//! Writes to RoomRobots: which goes out next, what it says, and what its end means.
+//! Writes: which goes out next, and what it says. What its end means is in `written`.
 
 use super::{
-    Change, Effect, Engine, Now, Write, WriteError,
+    Change, Effect, Engine, Now, ObjectRef, Write, WriteError,
     concurrency_limit::ConcurrencyLimit,
-    events::{Topic, headline},
+    events::headline,
     leadership,
     patches::status_patch,
-    queue::{PRIORITIES, Place, Rank, WriteQueue},
-    robots::From,
+    queue::{PRIORITIES, Place, WriteQueue},
     write_health::WriteHealth,
 };
 use crate::{
-    crd::CreationPolicy,
-    index::{Id, Priority, Refused, State},
-    plan::{self, Additions, Step},
-    robot::Robot,
+    index::{Id, Priority, State},
+    plan::{self, Step},
     status::{Is, Kind, Reason, Wanted},
+    write_trouble::Part,
 };
 use std::{
     collections::{HashMap, HashSet},
@@ -30,47 +28,53 @@ const LIVE_QUARTERS: usize = 3;
 /// answered soon enough: as behind an admission webhook that does not answer, nobody else is to wait for it.
 const LATE: Duration = Duration::from_secs(2);
 
-/// What is written for a robot, to know on success what it was.
+/// A write that is under way, and what has to be known when it ends.
 #[derive(Debug)]
-struct Pending {
-    /// The conditions, if it was a status.
-    wanted: Vec<Wanted>,
-    /// The status carried the last attempt.
-    attempt: bool,
-    /// No `add_robot` was ever sent for the robot, which is to be added.
-    to_add: bool,
-    /// The reason that was stored before, of the condition that counts.
-    before: Option<Reason>,
+pub(super) struct Pending {
+    /// The UID of its object.
+    pub(super) uid: Arc<str>,
+    /// What it changes.
+    pub(super) part: Part,
     /// When it went out.
-    started: Duration,
-    /// The priority it came from.
-    priority: Priority,
-    /// Whose it is.
-    place: Place,
-    /// It puts the finalizer on, or takes it off.
-    of_finalizer: bool,
+    pub(super) started: Duration,
+    /// The conditions, if it is a status.
+    pub(super) wanted: Vec<Wanted>,
+    /// The reason that was stored before, of the condition that counts.
+    pub(super) before: Option<Reason>,
+    /// The status carries the last attempt.
+    pub(super) attempt: bool,
+    /// No `add_robot` was ever sent for the robot, which is to be added.
+    pub(super) to_add: bool,
+    /// The priority that it came from, and whose it is. Writes to applications, one at a time for each, stand in no line and
+    /// take no place of robots'.
+    pub(super) turn: Option<(Priority, Place)>,
 }
 
 impl Pending {
+    pub(super) fn new(write: &Write, wanted: Vec<Wanted>, before: Option<Reason>, now: Now) -> Self {
+        Self {
+            uid: Arc::clone(&write.uid),
+            part: write.change.part(),
+            started: now.since_start,
+            wanted,
+            before,
+            attempt: false,
+            to_add: false,
+            turn: None,
+        }
+    }
+
     fn late(&self, now: Duration) -> bool {
         now >= self.started + LATE
     }
 }
 
-/// The wait after the first failed write, and the longest.
-const RETRY: (Duration, Duration) = (Duration::from_millis(100), Duration::from_secs(30));
-
-/// What stands for the cluster's words where it gives none.
-pub(super) const HANGS: &str =
-    "the API server does not answer such writes in time, as where an admission webhook hangs";
-
-/// The most characters that are kept of the words with which the API server refuses a write.
-const MOST_WORDS: usize = 1000;
-
-/// The wait after failed write number `failures` of an object: doubling, and spread by `jitter` over 0..1.
-pub(super) fn retry_delay(failures: u32, jitter: f64) -> Duration {
-    let (first, longest) = RETRY;
-    first.saturating_mul(1 << failures.saturating_sub(1).min(10)).min(longest).mul_f64(0.5 + jitter / 2.0)
+/// Writes that are under way and came from the line, with their turns.
+fn in_turn(pending: &HashMap<ObjectRef, Pending>) -> impl Iterator<Item = (&Pending, &Priority, &Place)> {
+    pending.values().filter_map(|write| {
+        let (priority, place) = write.turn.as_ref()?;
+        Some((write, priority, place))
+    })
 }
 
 /// Writes in line and under way.
@@ -80,10 +84,8 @@ pub(super) struct Writes {
     limit: ConcurrencyLimit,
     /// The most that are ever under way at once.
     concurrency: usize,
-    /// Those to RoomRobots that are under way.
-    pending: HashMap<Id, Pending>,
-    /// Those to applications, one at a time for each: they take no place of robots'.
-    of_applications: usize,
+    /// Those that are under way, one for each object.
+    pending: HashMap<ObjectRef, Pending>,
     health: WriteHealth,
     /// Places whose writes hang or have hung, each with one write at a time until one is answered.
     suspects: HashSet<Place>,
@@ -96,7 +98,6 @@ impl Writes {
             limit: ConcurrencyLimit::new(concurrency),
             concurrency,
             pending: HashMap::new(),
-            of_applications: 0,
             health: WriteHealth::default(),
             suspects: HashSet::new(),
         }
@@ -118,7 +119,12 @@ impl Writes {
     }
 
     pub(super) fn under_way(&self) -> usize {
-        self.pending.len() + self.of_applications
+        self.pending.len()
+    }
+
+    /// Whether one to this object is under way.
+    pub(super) fn is_under_way(&self, object: &ObjectRef) -> bool {
+        self.pending.contains_key(object)
     }
 
     pub(super) const fn health(&self) -> &WriteHealth {
@@ -131,14 +137,26 @@ impl Writes {
         self.suspects.iter().filter(of_application).map(|[namespace, _]| namespace)
     }
 
-    /// A write to an application has begun.
-    pub(super) fn begin_application(&mut self) {
-        self.of_applications += 1;
-    }
-
-    /// One has ended.
-    pub(super) fn end_application(&mut self) {
-        self.of_applications = self.of_applications.saturating_sub(1);
+    /// A write has ended: what that says of the API server. Returns what it was.
+    pub(super) fn end<T>(
+        &mut self,
+        object: &ObjectRef,
+        result: &Result<T, WriteError>,
+        jitter: f64,
+        now: Duration,
+    ) -> Option<Pending> {
+        let pending = self.pending.remove(object)?;
+        if let Some((_, place)) = &pending.turn {
+            let (took, behind) = (now.saturating_sub(pending.started), self.queue.waiting() > 0);
+            self.limit.answered(took, result.is_ok(), behind, now);
+            if !pending.late(now) {
+                self.suspects.remove(place);
+            }
+            let [namespace, _] = place;
+            self.health.ended(result, namespace);
+            self.health.record_reachability(result, jitter, now);
+        }
+        Some(pending)
     }
 
     #[cfg(test)]
@@ -154,31 +172,27 @@ impl Engine {
             return;
         };
         let unrecorded = entry.memory.unrecorded().is_some();
-        let ends = match step {
-            Step::DropFinalizer => true,
-            Step::Report(wanted) => wanted.iter().any(|want| {
-                want.kind == Kind::RobotDeleted
-                    && (want.is == Is::True || want.reason == Reason::StillClaimed)
-            }),
-            _ => false,
+        let ends = |want: &Wanted| {
+            want.kind == Kind::RobotDeleted && (want.is == Is::True || want.reason == Reason::StillClaimed)
         };
         let answered = entry.memory.final_answer().is_some()
             || matches!(
                 entry.robot.conditions.reason(Kind::RobotDeleted),
                 Some(Reason::Deleted | Reason::RoomNotFound | Reason::NotInRoom)
             );
-        let priority = match (entry.robot.deleting_since.is_some(), ends) {
-            (false, _) if unrecorded => Priority::Told,
-            (false, _) => Priority::Live,
-            (true, true) if answered => Priority::Final,
+        let priority = match step {
+            _ if entry.robot.deleting_since.is_none() && unrecorded => Priority::Told,
+            _ if entry.robot.deleting_since.is_none() => Priority::Live,
+            Step::DropFinalizer if answered => Priority::Final,
             // Whoever chose `Retain` waits for the object to go, not for the room engine.
-            (true, true) => Priority::Released,
-            (true, false) => Priority::Waiting,
+            Step::DropFinalizer => Priority::Released,
+            _ if unrecorded => Priority::Record,
+            Step::Report(wanted) if wanted.iter().any(ends) => Priority::Released,
+            _ => Priority::Waiting,
         };
         if entry.state != State::WriteQueued(priority) {
             entry.state = State::WriteQueued(priority);
-            let rank = if unrecorded { Rank::Answer } else { Rank::Rest };
-            self.writes.queue.push(priority, &entry.robot.application, &entry.robot.key.namespace, id, rank);
+            self.writes.queue.push(priority, &entry.robot.application, &entry.robot.key.namespace, id);
         }
     }
 
@@ -188,19 +202,20 @@ impl Engine {
             None => self.writes.limit.size(),
             Some(at) => usize::from(at <= now.since_start),
         };
-        let mut hanging = 0;
-        for write in self.writes.pending.values().filter(|write| write.late(now.since_start)) {
-            hanging += 1;
-            if !self.writes.suspects.contains(&write.place) {
-                self.writes.suspects.insert(write.place.clone());
-            }
-        }
-        while self.writes.queue.waiting() > 0 && self.writes.pending.len() < all.min(most + hanging) {
-            let mut live = 0;
+        let late = in_turn(&self.writes.pending).filter(|(write, ..)| write.late(now.since_start));
+        let hanging: Vec<Place> = late.map(|(_, _, place)| place.clone()).collect();
+        let most_now = all.min(most + hanging.len());
+        self.writes.suspects.extend(hanging);
+        while self.writes.queue.waiting() > 0 {
+            let (mut under_way, mut live) = (0, 0);
             let mut places: HashMap<&Place, usize> = HashMap::new();
-            for write in self.writes.pending.values() {
-                live += usize::from(write.priority == Priority::Live);
-                *places.entry(&write.place).or_default() += 1;
+            for (_, priority, place) in in_turn(&self.writes.pending) {
+                under_way += 1;
+                live += usize::from(*priority == Priority::Live);
+                *places.entry(place).or_default() += 1;
+            }
+            if under_way >= most_now {
+                break;
             }
             // Answers are recorded where nothing else is begun.
             let live = live * 4 < most * LIVE_QUARTERS && !self.leadership.only_records();
@@ -221,7 +236,7 @@ impl Engine {
 
     /// When a write that is under way makes room because it is late, or the next one tries whether there is a way.
     pub(super) fn writes_due(&self, now: Duration) -> Option<Duration> {
-        let late = self.writes.pending.values().map(|write| write.started + LATE);
+        let late = in_turn(&self.writes.pending).map(|(write, ..)| write.started + LATE);
         let again = self.writes.health.next_try().filter(|_| self.writes.queue.waiting() > 0);
         late.chain(again).filter(|at| *at > now).min()
     }
@@ -234,11 +249,8 @@ impl Engine {
             return;
         };
         let robot = &entry.robot;
-        let before = robot.conditions.reason(headline(robot));
-        let (wanted, attempt, to_add, started) = (Vec::new(), false, false, now.since_start);
-        let place = [Arc::clone(&robot.key.namespace), Arc::clone(&robot.application)];
-        let of_finalizer = matches!(step, Some(Step::AddFinalizer | Step::DropFinalizer));
-        let mut pending = Pending { wanted, attempt, to_add, before, started, priority, place, of_finalizer };
+        let mut wanted = Vec::new();
+        let (mut attempt, mut to_add) = (false, false);
         let change = match step {
             Some(Step::AddFinalizer) if only_records => return,
             Some(Step::AddFinalizer) if robot.finalizers.count == 0 => Change::FirstFinalizer,
@@ -255,20 +267,21 @@ impl Engine {
                 Some(at) => Change::DropFinalizer { at, version: robot.resource_version },
                 None => return,
             },
-            Some(Step::Report(wanted)) => {
-                let attempt = entry.memory.unrecorded();
-                let records = attempt.is_some_and(|attempt| leadership::records(leading, attempt));
+            Some(Step::Report(conditions)) => {
+                let unrecorded = entry.memory.unrecorded();
+                let records = unrecorded.is_some_and(|attempt| leadership::records(leading, attempt));
                 if only_records && !records {
                     return;
                 }
-                pending.attempt = attempt.is_some();
-                pending.to_add = plan::never_added(robot, &entry.memory);
-                let status = status_patch(robot, &wanted, attempt, now);
-                let accepts = wanted.iter().any(|want| want.kind == Kind::Accepted && want.is == Is::True);
+                attempt = unrecorded.is_some();
+                to_add = plan::never_added(robot, &entry.memory);
+                let status = status_patch(robot, &conditions, unrecorded, now);
+                let accepts =
+                    conditions.iter().any(|want| want.kind == Kind::Accepted && want.is == Is::True);
                 if accepts && !robot.accepted() {
                     entry.accepting = robot.resource_version;
                 }
-                pending.wanted = wanted;
+                wanted = conditions;
                 Change::Status(status)
             }
             // Something else is due meanwhile.
@@ -276,139 +289,16 @@ impl Engine {
         };
         entry.state = State::Writing;
         let robot = &entry.robot;
-        let write = Write {
-            id,
-            key: robot.key.clone(),
-            uid: Arc::clone(&robot.uid),
-            deleting: robot.deleting_since.is_some(),
-            change,
-        };
-        self.writes.pending.insert(id, pending);
+        let before = robot.conditions.reason(headline(robot));
+        let place = [Arc::clone(&robot.key.namespace), Arc::clone(&robot.application)];
+        let write = Write::to_robot(id, robot, change);
+        let turn = Some((priority, place));
+        let pending = Pending { attempt, to_add, turn, ..Pending::new(&write, wanted, before, now) };
+        self.begin_write(write, pending);
+    }
+
+    pub(super) fn begin_write(&mut self, write: Write, pending: Pending) {
+        self.writes.pending.insert(write.object.clone(), pending);
         self.effects.push(Effect::Write(Box::new(write)));
-    }
-
-    pub(super) fn written(&mut self, id: Id, result: Result<Robot, WriteError>, now: Now) {
-        let pending = self.writes.pending.remove(&id);
-        if let Some(pending) = &pending {
-            let took = now.since_start.saturating_sub(pending.started);
-            self.writes.limit.answered(
-                took,
-                result.is_ok(),
-                self.writes.queue.waiting() > 0,
-                now.since_start,
-            );
-            if !pending.late(now.since_start) {
-                self.writes.suspects.remove(&pending.place);
-            }
-        }
-        let jitter = self.random.f64();
-        self.writes.health.record_reachability(&result, jitter, now.since_start);
-        let Some(entry) = self.robots.get_mut(id) else {
-            return;
-        };
-        entry.state = State::Idle;
-        self.writes.health.ended(&result, &entry.robot.key.namespace);
-        let of_finalizer = pending.as_ref().is_some_and(|pending| pending.of_finalizer);
-        let result = match result {
-            // Twice in a row for the same object it is no accident.
-            Err(WriteError::Late) if of_finalizer && (entry.refused.is_some() || entry.failed_writes > 0) => {
-                Err(WriteError::Refused(HANGS.to_owned()))
-            }
-            result => result,
-        };
-        match result {
-            Ok(robot) => {
-                entry.failed_writes = 0;
-                entry.blocked_until = Duration::ZERO;
-                if let Some(pending) = pending {
-                    if pending.of_finalizer {
-                        entry.refused = None;
-                    } else {
-                        entry.status_refused = false;
-                    }
-                    if pending.attempt
-                        && let Some(last) = entry.memory.last.as_deref_mut()
-                    {
-                        last.recorded = true;
-                    }
-                    if pending.to_add && robot.creation_policy == CreationPolicy::Create {
-                        entry.memory.additions = Additions::None;
-                    }
-                    self.publish(&robot, pending.wanted, pending.before, now);
-                }
-                self.store(robot, From::Reply, now);
-                // Something newer may be known already, and was looked at while this write was under way.
-                self.reconcile(id, now);
-            }
-            Err(WriteError::NotFound) => {
-                // Gone: by force, or because our own removal of the finalizer got through though its reply did not.
-                entry.state = State::Vanished;
-            }
-            // It goes out again when there is a way, and waits for nothing else.
-            Err(WriteError::Unreachable(_)) => {
-                self.recount(id, now);
-                self.reconcile(id, now);
-            }
-            Err(WriteError::Refused(words)) => {
-                self.write_refused(id, of_finalizer, &words, jitter, now);
-                self.recount(id, now);
-                self.reconcile(id, now);
-            }
-            Err(error) => {
-                entry.failed_writes = entry.failed_writes.saturating_add(1);
-                entry.blocked_until = now.since_start + retry_delay(entry.failed_writes, jitter);
-                let robot = &entry.robot.key;
-                if let Some(reason) = error.news(entry.failed_writes) {
-                    tracing::warn!(%robot, %reason, "could not write to the RoomRobot; trying again");
-                }
-                self.recount(id, now);
-                self.reconcile(id, now);
-            }
-        }
-    }
-
-    /// The cluster does not let this process write to the object. It is told in the log and by an Event once, and in the
-    /// object's conditions where its status can be written.
-    fn write_refused(&mut self, id: Id, of_finalizer: bool, words: &str, jitter: f64, now: Now) {
-        let Some(entry) = self.robots.get_mut(id) else { return };
-        let words: String = words.chars().take(MOST_WORDS).collect();
-        let news;
-        if of_finalizer {
-            let tries = entry.refused.as_deref().map_or(0, |refused| refused.tries).saturating_add(1);
-            news = tries == 1;
-            let not_before = now.since_start + retry_delay(tries, jitter);
-            entry.refused = Some(Box::new(Refused { words: words.clone(), tries, not_before }));
-        } else {
-            news = !std::mem::replace(&mut entry.status_refused, true);
-            entry.failed_writes = entry.failed_writes.saturating_add(1);
-            entry.blocked_until = now.since_start + retry_delay(entry.failed_writes, jitter);
-        }
-        if !news {
-            return;
-        }
-        let what = if of_finalizer { "its finalizer" } else { "its status" };
-        if self.events.take(Topic::Warning, now.since_start) {
-            let robot = &entry.robot.key;
-            tracing::warn!(%robot, refused = what, reason = %words, "the cluster refuses a write to the RoomRobot; trying again at least every 30 s");
-            let note = plan::write_refused(&format!("The cluster refuses a write of {what}"), &words);
-            let robot = self.robots.get(id).map(|entry| &entry.robot);
-            let event = robot.map(|robot| {
-                self.event_about(robot, Reason::WriteRefused, true, "WriteRoomRobot", note, now)
-            });
-            self.effects.extend(event.map(Box::new).map(Effect::Publish));
-        }
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use super::*;
-
-    #[test]
-    fn failed_writes_wait_longer_each_time_up_to_half_a_minute() {
-        assert_eq!(retry_delay(1, 1.0), Duration::from_millis(100));
-        assert_eq!(retry_delay(3, 1.0), Duration::from_millis(400));
-        assert_eq!(retry_delay(u32::MAX, 1.0), Duration::from_secs(30));
-        assert_eq!(retry_delay(1, 0.0), Duration::from_millis(50));
     }
 }

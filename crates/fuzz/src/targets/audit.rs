@@ -28,6 +28,7 @@ pub fn check(bytes: &[u8]) {
         key: Key { namespace: part(2).into(), name: part(3).into() },
         uid: "0a80bf3c".into(),
         application: part(4).into(),
+        application_uid: "0a80bf3d".into(),
         operation: if text.len().is_multiple_of(2) { Operation::DeleteRobot } else { Operation::AddRobot },
         caller: Caller {
             endpoint: "https://console.tim.qq.com".parse().unwrap(),

@@ -58,10 +58,9 @@ impl World {
         let afresh = match &input {
             Some(Input::Application(spec)) => is_new(generations, process, spec),
             // The reply to its own write may show what the watch has not told yet.
-            Some(Input::ApplicationWritten(_, result)) => match result.as_ref() {
-                Ok(spec) => is_new(generations, process, spec),
-                Err(_) => false,
-            },
+            Some(Input::Written(_, Ok(StoredObject::Application(spec)))) => {
+                is_new(generations, process, spec)
+            }
             Some(Input::Secret(..) | Input::ApplicationGone(_) | Input::Leading(_)) => true,
             _ => false,
         };

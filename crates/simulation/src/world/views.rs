@@ -79,7 +79,6 @@ impl World {
                     self.later(UNHEARD, Event::Stream(n, process, stream, generation, Do::Unheard));
                 }
                 self.later(300 * MS, Event::Stream(n, process, stream, generation, Do::Resume));
-                self.cut_view(n, stream);
             }
             Do::Fail => {}
             Do::Resume => {
@@ -106,12 +105,6 @@ impl World {
                     self.tell(n, Some(Input::Secret(name, Credentials::Unreadable(why))));
                 }
             }
-        }
-    }
-
-    pub(super) fn cut_view(&mut self, n: usize, stream: usize) {
-        if let Some(Shows::Robots(scope)) = self.with_stream(n, stream, |stream| stream.shows.clone()) {
-            self.tell(n, Some(Input::RobotsCut(scope)));
         }
     }
 
@@ -145,7 +138,6 @@ impl World {
             stream.begun
         });
         self.later(500 * MS, begin);
-        self.cut_view(n, stream);
         if let Shows::Secret(name) = shows
             && (why == "forbidden" || since.is_some_and(|since| now >= since + UNREAD))
         {
@@ -164,7 +156,6 @@ impl World {
             let Some(replica) = self.replicas.get(n) else { return };
             let process = replica.process;
             let generation = replica.streams.get(stream).map_or(0, |stream| stream.generation);
-            self.cut_view(n, stream);
             return self.later(500 * MS, Event::Stream(n, process, stream, generation, Do::Begin));
         }
         // Back from what is stored now to what was stored then.

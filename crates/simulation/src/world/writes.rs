@@ -17,7 +17,7 @@ impl World {
         let fault = match cut {
             Err(true) => Some(Refusal::Hangs),
             Err(false) => Some(Refusal::Unreachable),
-            Ok(()) => self.fault(&request.what),
+            Ok(()) => self.fault(&request.write),
         };
         let unreachable = |why: &str| WriteError::Unreachable(why.to_owned());
         let reply = |input: Input| Event::Reply(n, process, id, Box::new(input));
@@ -25,20 +25,17 @@ impl World {
         match fault {
             Some(Refusal::Hangs) => {}
             Some(Refusal::Overtaken) => {
-                let key = match &request.what {
-                    What::Robot(write) => write.key.to_string(),
-                    What::Application(write) => write.name.to_string(),
-                };
+                let key = request.write.key();
                 self.say(|_| format!("  a write to {key} is held up on its way"));
                 self.overtaken.push((key, request));
             }
             Some(Refusal::Unreachable) => {
-                let input = failed(&request.what, unreachable("connection refused"));
+                let input = failed(&request.write, unreachable("connection refused"));
                 self.later(back, reply(input));
             }
             Some(Refusal::ReplyLost) => {
                 self.store(&request);
-                let input = failed(&request.what, unreachable("the connection broke"));
+                let input = failed(&request.write, unreachable("the connection broke"));
                 self.later(back, reply(input));
             }
             Some(Refusal::ReplyLate) => {
@@ -47,7 +44,7 @@ impl World {
             }
             _ => {
                 let input = match refused {
-                    Some(status) => failed(&request.what, api_server::classify(&status)),
+                    Some(status) => failed(&request.write, api_server::classify(&status)),
                     None => self.store(&request),
                 };
                 self.later(back, reply(input));
@@ -56,22 +53,20 @@ impl World {
     }
 
     /// What goes wrong with this write.
-    pub(super) fn fault(&mut self, what: &What) -> Option<Refusal> {
+    pub(super) fn fault(&mut self, write: &Write) -> Option<Refusal> {
         let now = self.now;
         self.writes.retain(|fault| fault.until > now && fault.times > 0);
         let fault = self.writes.iter_mut().find(|fault| {
-            let within = |write: &Write| fault.ns == 3 || story::namespace(fault.ns) == &*write.key.namespace;
-            match (what, fault.which) {
-                (What::Application(_), which) => which == Which::Applications,
-                (What::Robot(write), Which::Robots) => within(write),
-                (What::Robot(write), Which::Finalizers) => {
-                    within(write) && !matches!(write.change, Change::Status(_))
+            let Some(namespace) = &write.namespace else { return fault.which == Which::Applications };
+            let within = fault.ns == 3 || story::namespace(fault.ns) == &**namespace;
+            let of_status = matches!(write.change, Change::Status(_));
+            within
+                && match fault.which {
+                    Which::Robots => true,
+                    Which::Finalizers => !of_status,
+                    Which::Statuses => of_status,
+                    Which::Applications => false,
                 }
-                (What::Robot(write), Which::Statuses) => {
-                    within(write) && matches!(write.change, Change::Status(_))
-                }
-                (What::Robot(_), Which::Applications) => false,
-            }
         })?;
         if fault.times < u8::MAX {
             fault.times -= 1;
@@ -82,25 +77,14 @@ impl World {
     /// Stores it, if what is stored allows it, and whatever it has overtaken.
     pub(super) fn store(&mut self, request: &Request) -> Input {
         self.by = Some(request.knew);
-        let input = match &request.what {
-            What::Robot(write) => {
-                let result = self.cluster.write(write).map_err(|status| api_server::classify(&status));
-                Input::Written(write.id, Box::new(result))
-            }
-            What::Application(write) => {
-                let shard = self.replicas.get(request.replica).map_or(0, |replica| replica.shard);
-                let part = (self.setup.sharded || self.setup.by_namespace).then(|| format!("shard-{shard}"));
-                let finalizer = application_finalizer(part.as_deref());
-                let result = self.cluster.write_application(write, &finalizer);
-                let result = result.map_err(|status| api_server::classify(&status));
-                Input::ApplicationWritten(Arc::clone(&write.name), Box::new(result))
-            }
-        };
+        let shard = self.replicas.get(request.replica).map_or(0, |replica| replica.shard);
+        let part = (self.setup.sharded || self.setup.by_namespace).then(|| format!("shard-{shard}"));
+        let finalizer = application_finalizer(part.as_deref());
+        let result = self.cluster.write(&request.write, &finalizer);
+        let result = result.map_err(|status| api_server::classify(&status));
+        let input = Input::Written(request.write.object.clone(), result);
         self.stored();
-        let key = match &request.what {
-            What::Robot(write) => write.key.to_string(),
-            What::Application(write) => write.name.to_string(),
-        };
+        let key = request.write.key();
         if let Some(place) = self.overtaken.iter().position(|(of, _)| *of == key) {
             let (_, late) = self.overtaken.remove(place);
             self.say(|_| format!("  the write to {key} that was held up arrives"));
@@ -114,10 +98,10 @@ impl World {
             return;
         };
         let failed = match &input {
-            Input::Written(_, result) => result.as_ref().as_ref().err(),
+            Input::Written(_, result) => result.as_ref().err(),
             _ => None,
         };
-        if let (Open::Robot(_, uid), Some(_)) = (&open, failed) {
+        if let (Open::Write(ObjectRef::Robot(_), uid), Some(_)) = (&open, failed) {
             self.checks.write_failed(uid, self.now);
         }
         if let Some(error) = failed {
@@ -128,15 +112,11 @@ impl World {
 
     pub(super) fn give_up(&mut self, n: usize, id: u64) {
         let open = self.replicas.get_mut(n).and_then(|replica| replica.open.remove(&id));
-        match open {
-            Some(Open::Robot(robot, uid)) => {
+        if let Some(Open::Write(object, uid)) = open {
+            if matches!(object, ObjectRef::Robot(_)) {
                 self.checks.write_failed(&uid, self.now);
-                self.tell(n, Some(Input::Written(robot, Box::new(Err(WriteError::Late)))));
             }
-            Some(Open::Application(name)) => {
-                self.tell(n, Some(Input::ApplicationWritten(name, Box::new(Err(WriteError::Late)))));
-            }
-            Some(Open::Call) | None => {}
+            self.tell(n, Some(Input::Written(object, Err(WriteError::Late))));
         }
     }
 }

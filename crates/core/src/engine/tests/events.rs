@@ -32,7 +32,7 @@ fn good_news_waits_for_no_write_and_no_write_for_good_news() {
     world.delete_all();
     world.run(4 * SECOND);
     let told = world.events.len();
-    assert!(world.gone.len() > 50 && told < 8, "{told} Events beside {} ends", world.gone.len());
+    assert!(world.gone.len() > 25 && told < 8, "{told} Events beside {} ends", world.gone.len());
     world.run(10 * SECOND);
     assert_eq!(world.engine.robots().len(), 0);
     world.write_takes = 5 * MS;

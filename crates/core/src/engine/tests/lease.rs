@@ -2,17 +2,6 @@
 
 use super::*;
 
-/// The status that another process leaves with its final answer.
-fn recorded() -> Value {
-    json!({"status": {
-        "conditions": [
-            {"type": "Accepted", "status": "True", "reason": "Accepted", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
-            {"type": "RobotDeleted", "status": "True", "reason": "Deleted", "message": "", "lastTransitionTime": "2026-01-01T00:00:00Z"},
-        ],
-        "lastRequest": {"operation": "delete_robot", "requestId": "theirs", "errorCode": 0, "time": "2026-01-01T00:00:00Z"},
-    }})
-}
-
 /// A world of robots that are being deleted, in which nobody has led since.
 fn waiting(count: usize) -> (World, Vec<String>) {
     let mut world = World::led();
@@ -57,108 +46,6 @@ fn after_one_that_finished_calls_go_out_at_once_and_after_one_that_vanished_two_
         let first = world.calls[0].at - from;
         assert!((wait..wait + 100 * MS).contains(&first), "{before:?}: {first:?}");
     }
-}
-
-/// Else each of its answers is asked for again.
-#[test]
-fn one_that_vanished_and_still_records_its_answers_is_waited_for() {
-    let (mut world, keys) = waiting(100);
-    world.input(Input::Leading(Before::Vanished));
-    for key in &keys[..8] {
-        world.run(900 * MS);
-        assert_eq!(world.calls.len(), 0);
-        world.edit(key, recorded());
-    }
-    let last = world.now;
-    world.run(MINUTE);
-    assert_eq!(world.calls.len(), 92, "nobody is asked about again");
-    let first = world.calls[0].at - last;
-    assert!((SECOND..1200 * MS).contains(&first), "{first:?}");
-    assert!(world.robots.is_empty());
-}
-
-/// The watch comes back after the Lease.
-#[test]
-fn without_the_watch_of_robots_the_one_that_vanished_is_waited_for() {
-    let (mut world, keys) = waiting(100);
-    let cut = || Input::RobotsCut(None);
-    world.input(Input::Leading(Before::Vanished));
-    world.run(10 * MS);
-    world.input(cut());
-    world.run(5 * SECOND);
-    world.input(cut());
-    world.run(10 * MS);
-    assert_eq!(world.calls.len(), 0);
-    for key in &keys[..50] {
-        world.edit(key, recorded());
-    }
-    let seen = world.now;
-    world.run(MINUTE);
-    assert_eq!(world.calls.len(), 50);
-    let first = world.calls[0].at - seen;
-    assert!((SECOND..1200 * MS).contains(&first), "{first:?}");
-    assert!(world.robots.is_empty());
-    // It may have nothing to tell; and one that has led for long waits for no watch.
-    for (before, wait) in [(Before::Vanished, 10 * SECOND), (Before::Finished, Duration::ZERO)] {
-        let (mut world, _) = waiting(1);
-        if before == Before::Finished {
-            world.input(cut());
-        }
-        world.input(Input::Leading(before));
-        world.run(MS);
-        if before == Before::Vanished {
-            world.input(cut());
-        }
-        let from = world.now - MS;
-        world.run(20 * SECOND);
-        let first = world.calls[0].at - from;
-        assert!((wait..wait + 200 * MS).contains(&first), "{before:?}: {first:?}");
-    }
-}
-
-/// Whatever it tells first: more may be on its way.
-#[test]
-fn the_first_word_of_a_watch_that_comes_back_is_not_taken_for_the_last() {
-    for scope in [None, Some("team")] {
-        let (mut world, keys) = waiting(3);
-        world.input(Input::Leading(Before::Vanished));
-        world.run(10 * MS);
-        world.input(Input::RobotsCut(scope.map(Arc::from)));
-        world.run(5 * SECOND);
-        world.edit(&keys[0], json!({"metadata": {"labels": {"any": "thing"}}}));
-        let seen = world.now;
-        world.run(MINUTE);
-        let first = world.calls[0].at - seen;
-        assert!((SECOND..1200 * MS).contains(&first), "{scope:?}: {first:?}");
-    }
-}
-
-#[test]
-fn one_that_never_comes_to_an_end_is_waited_for_ten_seconds() {
-    let (mut world, keys) = waiting(100);
-    let from = world.now;
-    world.input(Input::Leading(Before::Vanished));
-    for key in &keys[..13] {
-        world.edit(key, recorded());
-        world.run(800 * MS);
-    }
-    world.run(SECOND);
-    let first = world.calls[0].at - from;
-    assert!((10 * SECOND..11 * SECOND).contains(&first), "{first:?}");
-}
-
-/// Its own records, and those of a leader that is well, are no reason to wait.
-#[test]
-fn records_of_its_own_put_no_call_off() {
-    let mut world = World::led();
-    world.crowd("team/r", 400, json!({}));
-    world.input(Input::Lost);
-    world.run(SECOND);
-    world.input(Input::Leading(Before::Vanished));
-    world.run(3 * SECOND);
-    world.delete_all();
-    world.run(3 * SECOND);
-    assert!(world.calls.len() > 390, "{} calls in 3 s", world.calls.len());
 }
 
 #[test]

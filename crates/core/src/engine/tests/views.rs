@@ -77,7 +77,7 @@ fn a_status_that_comes_late_never_takes_the_place_of_a_newer_one() {
     world.run(MINUTE);
     assert_eq!(world.condition("team/r-0000", "RobotDeleted"), Some(("True".into(), "Deleted".into())));
     let uid = text(&world.robots["team/r-0000"]["metadata"]["uid"]);
-    assert!(matches!(world.store("team/r-0000", &uid, &late), Err(WriteError::Conflict(_))));
+    assert!(matches!(world.store_robot("team/r-0000", &uid, &late), Err(WriteError::Conflict(_))));
     assert_eq!(world.condition("team/r-0000", "RobotDeleted"), Some(("True".into(), "Deleted".into())));
 }
 
