@@ -1,14 +1,13 @@
 //! Several RoomRobots stand for one robot: exactly one of them answers for its removal.
 
 use crate::{
-    harness::{World, create, create_namespace, eventually, is_true, leads, manifest, message_of, unique},
+    harness::{
+        World, create, create_namespace, eventually, is_empty, is_true, leads, manifest, message_of, unique,
+    },
     reliability::api_server::through_with,
 };
 use hyper::Method;
-use kube::{
-    Api,
-    api::{DeleteParams, ListParams},
-};
+use kube::{Api, api::DeleteParams};
 use roomrobot_core::crd::RoomRobot;
 use serde_json::{Value, json};
 use std::time::Duration;
@@ -49,11 +48,7 @@ impl World {
     }
 
     async fn nobody_is_left(&self) {
-        eventually("all are gone", || async {
-            let all = Api::<RoomRobot>::all(self.client.clone()).list_metadata(&ListParams::default()).await;
-            all.unwrap().items.is_empty()
-        })
-        .await;
+        eventually("all are gone", || async { is_empty(&Api::all(self.client.clone())).await }).await;
     }
 }
 

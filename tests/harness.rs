@@ -431,7 +431,10 @@ impl World {
     pub async fn all_gone(&self, limit: Duration) {
         let robots = self.robots();
         control_plane::wait_for(limit, "all robots to be gone", || async {
-            robots.list_metadata(&ListParams::default()).await.is_ok_and(|list| list.items.is_empty())
+            robots
+                .list_metadata(&ListParams::default().limit(1))
+                .await
+                .is_ok_and(|list| list.items.is_empty())
         })
         .await
         .unwrap();
@@ -697,6 +700,11 @@ pub fn reason_of<'a>(robot: &'a RoomRobot, kind: &str) -> Option<&'a str> {
 
 pub fn message_of<'a>(robot: &'a RoomRobot, kind: &str) -> &'a str {
     condition(robot, kind).map(|condition| condition.message.as_str()).unwrap_or_default()
+}
+
+/// Whether no RoomRobot is left. Asked again and again, so it costs little.
+pub async fn is_empty(robots: &Api<RoomRobot>) -> bool {
+    robots.list_metadata(&ListParams::default().limit(1)).await.unwrap().items.is_empty()
 }
 
 /// Whether an operator acts.

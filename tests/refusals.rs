@@ -2,7 +2,8 @@
 
 use crate::{
     harness::{
-        KEY, PATIENCE, World, create, create_namespace, eventually, manifest, message_of, reason_of, unique,
+        KEY, PATIENCE, World, create, create_namespace, eventually, is_empty, manifest, message_of,
+        reason_of, unique,
     },
     reliability::api_server::through,
 };
@@ -57,7 +58,7 @@ async fn drain_beside_a_refused_addition(world: &World, code: i64, count: usize)
         })
         .await;
     testbed::control_plane::wait_for(PATIENCE, &format!("the drain beside {code}"), || async {
-        robots.list_metadata(&ListParams::default()).await.unwrap().items.len() == 1
+        robots.list_metadata(&ListParams::default().limit(2)).await.unwrap().items.len() == 1
     })
     .await
     .unwrap();
@@ -71,10 +72,7 @@ async fn drain_beside_a_refused_addition(world: &World, code: i64, count: usize)
     let last = robots.get("new").await.unwrap();
     assert!(message_of(&last, "Ready").contains(&format!("ErrorCode {code}")), "{last:?}");
     robots.delete("new", &DeleteParams::default()).await.unwrap();
-    eventually("nobody is left", || async {
-        robots.list_metadata(&ListParams::default()).await.unwrap().items.is_empty()
-    })
-    .await;
+    eventually("nobody is left", || async { is_empty(&robots).await }).await;
 }
 
 /// The package of the application has room for no more, or a permission is missing: that is about the command. A thousand for
@@ -144,11 +142,9 @@ async fn drain(world: &World, namespace: &str, prefix: &str, count: usize) -> [D
             robots.delete(name, &DeleteParams::default()).await.unwrap();
         })
         .await;
-    testbed::control_plane::wait_for(PATIENCE, "the drain", || async {
-        robots.list_metadata(&ListParams::default()).await.unwrap().items.is_empty()
-    })
-    .await
-    .unwrap();
+    testbed::control_plane::wait_for(PATIENCE, "the drain", || async { is_empty(&robots).await })
+        .await
+        .unwrap();
     let gone = start.elapsed();
     let of_these = world.simulator.calls().into_iter().filter(|call| call.room.starts_with(prefix));
     let times: Vec<u64> = of_these.map(|call| call.at).collect();
@@ -190,11 +186,9 @@ async fn a_namespace_whose_writes_hang_costs_another_of_its_application_nothing(
         );
     }
     proxy.heal();
-    testbed::control_plane::wait_for(PATIENCE, "the others", || async {
-        robots.list_metadata(&ListParams::default()).await.unwrap().items.is_empty()
-    })
-    .await
-    .unwrap();
+    testbed::control_plane::wait_for(PATIENCE, "the others", || async { is_empty(&robots).await })
+        .await
+        .unwrap();
     assert_eq!(world.simulator.calls().len(), 800, "no answer is asked for again");
     assert_eq!(world.simulator.population(), 0);
     world.verify(0).await;

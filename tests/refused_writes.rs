@@ -6,8 +6,8 @@ mod words;
 
 use crate::{
     harness::{
-        PATIENCE, World, create, create_namespace, eventually, is_true, manifest, message_of, reason_of,
-        unique,
+        PATIENCE, World, create, create_namespace, eventually, is_empty, is_true, manifest, message_of,
+        reason_of, unique,
     },
     plugin::roomrobot,
 };
@@ -203,10 +203,7 @@ async fn neighbours(world: &World, count: usize) -> Api<RoomRobot> {
 async fn leave(robots: &Api<RoomRobot>) {
     let start = Instant::now();
     robots.delete_collection(&DeleteParams::default(), &ListParams::default()).await.unwrap();
-    eventually("the neighbours are gone", || async {
-        robots.list_metadata(&ListParams::default()).await.unwrap().items.is_empty()
-    })
-    .await;
+    eventually("the neighbours are gone", || async { is_empty(robots).await }).await;
     assert!(start.elapsed() < Duration::from_secs(12), "gone after {:?}", start.elapsed());
 }
 

@@ -1,6 +1,8 @@
 //! What one tenant deletes or names costs another neither its turn nor the operator's memory.
 
-use crate::harness::{World, create, create_namespace, eventually, manifest, message_of, reason_of, unique};
+use crate::harness::{
+    World, create, create_namespace, eventually, is_empty, manifest, message_of, reason_of, unique,
+};
 use futures::{StreamExt as _, stream};
 use k8s_openapi::{
     api::{coordination::v1::Lease, core::v1::Namespace},
@@ -67,13 +69,13 @@ async fn drain(world: &World, round: usize, evil: usize) -> Duration {
     drop(stopped);
     testbed::control_plane::wait_for(Duration::from_secs(90), "the drain", || async {
         tokio::time::sleep(Duration::from_millis(50)).await;
-        world.robots().list_metadata(&ListParams::default().limit(1)).await.unwrap().items.is_empty()
+        is_empty(&world.robots()).await
     })
     .await
     .unwrap();
     let took = start.elapsed();
     testbed::control_plane::wait_for(Duration::from_secs(90), "the others to go", || async {
-        others.list_metadata(&ListParams::default().limit(1)).await.unwrap().items.is_empty()
+        is_empty(&others).await
     })
     .await
     .unwrap();
