@@ -77,14 +77,17 @@ deny: ## Check licenses, versions and advisories of the dependencies; needs carg
 
 # cargo-mutants, in a copy of the tree. A mutant that makes the tests run without end counts as caught (exit status 3).
 MUTANTS_VERSION := 27.1.0
+NEXTEST_VERSION := 0.9.151
 MUTANTS := $(abspath $(or $(CARGO_TARGET_DIR),target))/mutants
 
 mutants: ## Change what decides, one mutant at a time, and see that unit tests notice; ONLY="plan.rs engine" or SHARD=0/8 picks
 	@$(MUTANTS)/bin/cargo-mutants --version 2>/dev/null | grep -qF ' $(MUTANTS_VERSION)' \
 	  || cargo install --locked --root $(MUTANTS) --version $(MUTANTS_VERSION) cargo-mutants
+	@$(MUTANTS)/bin/cargo-nextest nextest --version 2>/dev/null | grep -qF 'nextest $(NEXTEST_VERSION)' \
+	  || cargo install --locked --root $(MUTANTS) --version $(NEXTEST_VERSION) --no-default-features --features default-no-update cargo-nextest
 	rm -rf $(MUTANTS)/tree && mkdir -p $(MUTANTS)/tree
 	git ls-files -z | tar -c --null -T - | tar -x -C $(MUTANTS)/tree
-	cd $(MUTANTS)/tree && CARGO_TARGET_DIR=$(MUTANTS)/target $(MUTANTS)/bin/cargo-mutants mutants --in-place -p roomrobot-core -o $(MUTANTS) \
+	cd $(MUTANTS)/tree && PATH="$(MUTANTS)/bin:$$PATH" CARGO_TARGET_DIR=$(MUTANTS)/target $(MUTANTS)/bin/cargo-mutants mutants --in-place -p roomrobot-core -o $(MUTANTS) \
 	  $(foreach path,$(ONLY),--re '^crates/core/src/$(path)') $(if $(SHARD),--shard $(SHARD) --sharding round-robin) || [ $$? = 3 ]
 
 simulator: ## Run the room engine simulator; ARGS="--app 1400000000=KEY" gives it an application

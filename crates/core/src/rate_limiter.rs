@@ -598,6 +598,17 @@ mod tests {
     }
 
     #[test]
+    fn what_is_given_up_as_another_is_answered_holds_nothing_back() {
+        let mut pace = RateLimiter::new(40);
+        let second = 1100 * MS;
+        assert!(pace.take(SECOND) && pace.take(second));
+        pace.ended(second, Arrival::Unknown, 9 * SECOND);
+        assert_eq!(pace.next(), Some(second + PROBES.0));
+        pace.ended(SECOND, Arrival::Known, 9 * SECOND);
+        assert!(pace.next() < Some(2 * SECOND), "{:?}", pace.next());
+    }
+
+    #[test]
     fn it_never_stops_altogether() {
         let mut pace = RateLimiter::new(200);
         for second in 0..60 {

@@ -159,6 +159,21 @@ fn an_application_that_is_missing_is_waited_for() {
 
 /// An SDKAppID is mended by creating the application again; a late 70009 about the one before must not stop it.
 #[test]
+fn who_stood_in_line_for_an_application_that_went_stands_in_line_when_it_comes_back() {
+    let mut world = World::led();
+    world.configure("app", json!({"requestsPerSecond": 1}));
+    world.crowd("team/r", 20, json!({}));
+    world.delete_all();
+    world.run(3 * SECOND);
+    world.force_application("app");
+    world.run(2 * SECOND);
+    assert!(world.robots.len() > 10);
+    world.application("app", json!({}));
+    world.run(MINUTE);
+    assert!(world.robots.is_empty(), "{} left", world.robots.len());
+}
+
+#[test]
 fn a_late_answer_about_an_application_before_says_nothing_about_the_one_that_took_its_name() {
     let mut world = World::led();
     world.crowd("team/r", 2, json!({}));
