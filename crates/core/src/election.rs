@@ -28,13 +28,11 @@
 //! | has lost | | takes another name, and stands by |
 //! | either | is to resign | waits for a write under way, releases what is its own, and ends, after 3 s at the latest |
 
+mod messages;
+
+pub use messages::{Answer, Effect, End, Input, Record, Request, Shown, Ticket};
+
 use crate::engine::Before;
-use k8s_openapi::{
-    api::coordination::v1::{Lease, LeaseSpec},
-    apimachinery::pkg::apis::meta::v1::MicroTime,
-    jiff::{SignedDuration, Timestamp},
-};
-use serde_json::{Value, json};
 use std::time::Duration;
 
 /// How long a Lease holds without being renewed: what a crash of the leader costs.
@@ -62,201 +60,6 @@ const SPREAD: Duration = Duration::from_millis(500);
 /// How long releasing the Lease may take at the end.
 const RELEASE: Duration = Duration::from_secs(3);
 
-/// A stored Lease.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Record {
-    /// Its `resourceVersion`: where it is the same, nobody has renewed.
-    pub version: String,
-    /// Who holds it; `None` where nobody does.
-    pub holder: Option<String>,
-    /// How long it lasts after it was renewed.
-    pub lasts: Duration,
-    /// When its holder says that it was renewed, by a clock that proves nothing.
-    pub renewed: Option<Timestamp>,
-    /// How often it went from one holder to another.
-    pub transitions: i32,
-}
-
-impl From<Lease> for Record {
-    fn from(lease: Lease) -> Self {
-        let spec = lease.spec.unwrap_or_default();
-        let lasts = spec.lease_duration_seconds.filter(|seconds| *seconds > 0);
-        let lasts = lasts.and_then(|seconds| u64::try_from(seconds).ok());
-        Self {
-            version: lease.metadata.resource_version.unwrap_or_default(),
-            holder: spec.holder_identity.filter(|holder| !holder.is_empty()),
-            lasts: lasts.map_or(DURATION, Duration::from_secs),
-            renewed: spec.renew_time.map(|time| time.0),
-            transitions: spec.lease_transitions.unwrap_or_default(),
-        }
-    }
-}
-
-/// Tells the answer to one request from those to others.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub struct Ticket(u64);
-
-/// What the API server is asked for.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Request {
-    /// The stored Lease.
-    Read,
-    /// A new Lease.
-    Create {
-        /// Its holder.
-        holder: String,
-    },
-    /// The Lease of nobody, or of one that is gone.
-    Claim {
-        /// What is stored.
-        record: Record,
-        /// Its next holder.
-        holder: String,
-    },
-    /// The Lease for longer.
-    Renew {
-        /// What is stored.
-        record: Record,
-    },
-    /// The Lease for whoever wants it.
-    Release {
-        /// What is stored.
-        record: Record,
-    },
-}
-
-impl Request {
-    /// Whether it changes what is stored.
-    #[must_use]
-    pub const fn writes(&self) -> bool {
-        !matches!(self, Self::Read)
-    }
-
-    /// The spec of a new Lease.
-    #[must_use]
-    pub fn created(holder: &str, now: Timestamp) -> LeaseSpec {
-        LeaseSpec {
-            holder_identity: Some(holder.to_owned()),
-            lease_duration_seconds: i32::try_from(DURATION.as_secs()).ok(),
-            acquire_time: Some(MicroTime(now)),
-            renew_time: Some(MicroTime(now)),
-            lease_transitions: Some(0),
-            ..LeaseSpec::default()
-        }
-    }
-
-    /// The merge patch that does it, and is refused where another version is stored; `None` where none does. Other fields,
-    /// labels and annotations stay.
-    #[must_use]
-    pub fn patch(&self, now: Timestamp) -> Option<Value> {
-        let (record, spec) = match self {
-            Self::Read | Self::Create { .. } => return None,
-            Self::Claim { record, holder } => {
-                let renewed = renewed(record, now);
-                let transitions = record.transitions.saturating_add(1);
-                let spec = json!({
-                    "holderIdentity": holder,
-                    "leaseDurationSeconds": DURATION.as_secs(),
-                    "acquireTime": renewed,
-                    "renewTime": renewed,
-                    "leaseTransitions": transitions,
-                });
-                (record, spec)
-            }
-            Self::Renew { record } => {
-                let spec =
-                    json!({"leaseDurationSeconds": DURATION.as_secs(), "renewTime": renewed(record, now)});
-                (record, spec)
-            }
-            // Version 0.1.0 takes at once what has none of these.
-            Self::Release { record } => {
-                let spec = json!({
-                    "holderIdentity": null,
-                    "leaseDurationSeconds": null,
-                    "acquireTime": null,
-                    "renewTime": null,
-                });
-                (record, spec)
-            }
-        };
-        Some(json!({"metadata": {"resourceVersion": record.version}, "spec": spec}))
-    }
-}
-
-/// Another time than the stored one, also where the machine's clock stands still or was put back: what changes nothing is
-/// not stored, and nobody would see it.
-fn renewed(record: &Record, now: Timestamp) -> MicroTime {
-    let same = record.renewed.is_some_and(|last| last.as_microsecond() == now.as_microsecond());
-    let next = now.checked_add(SignedDuration::from_micros(1));
-    MicroTime(if same { next.unwrap_or(now) } else { now })
-}
-
-/// How a request ended.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Answer {
-    /// This is stored now; `None` where there is no Lease.
-    Stored(Option<Record>),
-    /// Nothing was written: another version is stored, or none.
-    Conflict,
-    /// It was refused, or there was no answer: what it should write may have been written.
-    Failed,
-}
-
-/// What a watch shows of the Lease.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Shown {
-    /// It is stored at this version.
-    Version(String),
-    /// It was deleted.
-    Deleted,
-}
-
-/// What the election is told.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Input {
-    /// Nothing but the time.
-    Tick,
-    /// The watch shows this; it may be late.
-    Changed(Shown),
-    /// A request has ended.
-    Answered(Ticket, Answer),
-    /// This replica is about to end.
-    Resign,
-}
-
-/// What is to be done.
-#[derive(Clone, Debug, PartialEq, Eq)]
-pub enum Effect {
-    /// This is to be sent. The one before is not waited for any more.
-    Send(Ticket, Request),
-    /// The request under way was not answered in time.
-    Unanswered,
-    /// This replica leads.
-    Lead {
-        /// Until then.
-        until: Duration,
-        /// Who led before.
-        before: Before,
-        /// How often it has lost the Lease.
-        term: u32,
-    },
-    /// It leads no more.
-    Lose,
-    /// The election is over for it.
-    End(End),
-}
-
-/// How the election ends for a replica.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum End {
-    /// The Lease is free.
-    Released,
-    /// The Lease may still be its own, and ends by itself.
-    Unreleased,
-    /// The Lease was not its own.
-    NotHeld,
-}
-
 /// What was last seen of the Lease, and since when it has been so.
 #[derive(Clone, Debug)]
 struct Seen {
@@ -280,12 +83,50 @@ enum Step {
     Write,
 }
 
-/// One replica's part in the election.
+/// Under which name this replica stands.
 #[derive(Debug)]
-pub struct Election {
+struct Candidate {
     pod: String,
     random: fastrand::Rng,
     identity: String,
+}
+
+impl Candidate {
+    fn new(pod: &str, seed: u64) -> Self {
+        let random = fastrand::Rng::with_seed(seed);
+        let mut this = Self { pod: pod.to_owned(), random, identity: String::new() };
+        this.rename();
+        this
+    }
+
+    /// Takes another name, as each time that it stands anew: a Lease that it has lost is not its own any more.
+    fn rename(&mut self) {
+        self.identity = format!("{}-{:08x}", self.pod, self.random.u32(..));
+    }
+
+    /// A part of `most`, drawn at random.
+    fn part(&mut self, most: Duration) -> Duration {
+        most.mul_f64(self.random.f64())
+    }
+}
+
+/// For how long this replica leads, and after whom.
+#[derive(Debug)]
+struct Tenure {
+    /// Until when it leads, if it does.
+    until: Option<Duration>,
+    /// When the last write that was stored was sent.
+    renewed: Duration,
+    /// Who led before.
+    before: Before,
+    /// How often it has lost the Lease.
+    number: u32,
+}
+
+/// One replica's part in the election.
+#[derive(Debug)]
+pub struct Election {
+    candidate: Candidate,
     seen: Option<Seen>,
     /// Another's Lease vanished that may be valid until then.
     vanished: Duration,
@@ -294,16 +135,11 @@ pub struct Election {
     next: (Step, Duration),
     /// What the watch told while a request was under way.
     heard: Option<Shown>,
-    /// Until when this replica leads.
-    until: Option<Duration>,
-    /// When the last write that was stored was sent.
-    renewed: Duration,
-    /// Whether a write has failed since.
+    tenure: Tenure,
+    /// Whether a write has failed since the last that was stored.
     failing: bool,
     /// Whether a write may have been stored without an answer.
     doubtful: bool,
-    before: Before,
-    term: u32,
     /// Since when it resigns.
     resigning: Option<Duration>,
     ended: bool,
@@ -313,23 +149,17 @@ impl Election {
     /// Stands for `pod`; names and waits are drawn with `seed`.
     #[must_use]
     pub fn new(pod: &str, seed: u64) -> Self {
-        let mut random = fastrand::Rng::with_seed(seed);
         Self {
-            pod: pod.to_owned(),
-            identity: identity(pod, &mut random),
-            random,
+            candidate: Candidate::new(pod, seed),
             seen: None,
             vanished: Duration::ZERO,
             busy: None,
             last_ticket: 0,
             next: (Step::Read, Duration::ZERO),
             heard: None,
-            until: None,
-            renewed: Duration::ZERO,
+            tenure: Tenure { until: None, renewed: Duration::ZERO, before: Before::Finished, number: 0 },
             failing: false,
             doubtful: false,
-            before: Before::Finished,
-            term: 0,
             resigning: None,
             ended: false,
         }
@@ -340,7 +170,7 @@ impl Election {
     pub fn due(&self) -> Duration {
         let next = self.busy.map_or(self.next.1, |busy| busy.sent + REQUEST);
         let end = self.resigning.map(|since| since + RELEASE);
-        self.until.into_iter().chain(end).fold(next, Duration::min)
+        self.tenure.until.into_iter().chain(end).fold(next, Duration::min)
     }
 
     /// Takes `input` at the time `now`.
@@ -371,7 +201,7 @@ impl Election {
 
     /// What the time alone brings.
     fn pass(&mut self, now: Duration, effects: &mut Vec<Effect>) {
-        if self.until.is_some_and(|until| now >= until) {
+        if self.tenure.until.is_some_and(|until| now >= until) {
             self.lose(effects);
             self.busy = None;
             self.next = (Step::Read, now);
@@ -411,7 +241,7 @@ impl Election {
                 } else if busy.writes {
                     self.failing = false;
                     self.lead(busy.sent, effects);
-                } else if self.until.is_some() && !self.is_ours() {
+                } else if self.tenure.until.is_some() && !self.is_ours() {
                     self.lose(effects);
                 }
                 self.decide(now);
@@ -431,24 +261,24 @@ impl Election {
 
     /// Looks again a little later.
     fn retry(&mut self, now: Duration) {
-        self.next = (Step::Read, now + RETRY + self.part(RETRY / 2));
+        self.next = (Step::Read, now + RETRY + self.candidate.part(RETRY / 2));
     }
 
     /// The Lease is its own from the moment in which the write was sent, at which it may have been stored.
     fn lead(&mut self, sent: Duration, effects: &mut Vec<Effect>) {
         if self.resigning.is_none() {
             let until = sent + DURATION - SAFETY;
-            (self.renewed, self.until) = (sent, Some(until));
-            effects.push(Effect::Lead { until, before: self.before, term: self.term });
+            (self.tenure.renewed, self.tenure.until) = (sent, Some(until));
+            effects.push(Effect::Lead { until, before: self.tenure.before, term: self.tenure.number });
         }
     }
 
     /// Stands as another from now on, and takes itself for one that vanished: it may be so for others.
     fn lose(&mut self, effects: &mut Vec<Effect>) {
-        (self.until, self.doubtful) = (None, false);
-        self.identity = identity(&self.pod, &mut self.random);
-        self.term += 1;
-        self.before = Before::Vanished;
+        (self.tenure.until, self.doubtful) = (None, false);
+        self.candidate.rename();
+        self.tenure.number += 1;
+        self.tenure.before = Before::Vanished;
         effects.push(Effect::Lose);
     }
 
@@ -463,15 +293,15 @@ impl Election {
         }
         let before = self.seen.replace(Seen { record, since: now });
         if let Some(Seen { record: Some(last), .. }) = &before
-            && last.holder.as_ref().is_some_and(|holder| *holder != self.identity)
+            && last.holder.as_ref().is_some_and(|holder| *holder != self.candidate.identity)
             && self.seen.as_ref().is_some_and(|seen| seen.record.is_none())
         {
             // Somebody deleted it. Its holder does not know that yet, and leads; it may have got it since the last look.
             self.vanished = now.saturating_add(last.lasts);
         }
         match self.holder() {
-            Some(holder) if *holder == self.identity => {}
-            Some(_) => self.before = Before::Vanished,
+            Some(holder) if *holder == self.candidate.identity => {}
+            Some(_) => self.tenure.before = Before::Vanished,
             // Version 0.1.0 frees an expired Lease before it takes it; its holder gives it back long before that.
             None => {
                 let given_back = before.is_some_and(|seen| {
@@ -480,7 +310,7 @@ impl Election {
                     })
                 });
                 if given_back && self.seen.as_ref().is_some_and(|seen| seen.record.is_some()) {
-                    self.before = Before::Finished;
+                    self.tenure.before = Before::Finished;
                 }
             }
         }
@@ -491,12 +321,12 @@ impl Election {
     }
 
     fn is_ours(&self) -> bool {
-        self.holder() == Some(&self.identity)
+        self.holder() == Some(&self.candidate.identity)
     }
 
     /// What follows from what was just seen.
     fn decide(&mut self, now: Duration) {
-        let (look, spread) = (LOOK / 2 + self.part(LOOK / 2), self.part(SPREAD));
+        let (look, spread) = (LOOK / 2 + self.candidate.part(LOOK / 2), self.candidate.part(SPREAD));
         let Some(Seen { record: Some(record), since }) = &self.seen else {
             let next = (now + look).min(self.vanished.saturating_add(spread));
             self.next = if now < self.vanished { (Step::Read, next) } else { (Step::Write, now) };
@@ -504,9 +334,9 @@ impl Election {
         };
         self.next = match &record.holder {
             None => (Step::Write, now),
-            Some(holder) if *holder == self.identity => {
-                let usual = self.until.is_some() && record.lasts == DURATION;
-                (Step::Write, if usual { self.renewed + RENEW } else { now })
+            Some(holder) if *holder == self.candidate.identity => {
+                let usual = self.tenure.until.is_some() && record.lasts == DURATION;
+                (Step::Write, if usual { self.tenure.renewed + RENEW } else { now })
             }
             Some(_) => {
                 let end = since.saturating_add(record.lasts);
@@ -536,7 +366,7 @@ impl Election {
     }
 
     fn write(&self) -> Request {
-        let holder = self.identity.clone();
+        let holder = self.candidate.identity.clone();
         let Some(record) = self.seen.as_ref().and_then(|seen| seen.record.clone()) else {
             return Request::Create { holder };
         };
@@ -551,7 +381,7 @@ impl Election {
         if self.resigning.replace(now).is_some() {
             return;
         }
-        self.until = None;
+        self.tenure.until = None;
         if self.busy.is_some_and(|busy| busy.writes) {
             return;
         }
@@ -569,16 +399,6 @@ impl Election {
         self.ended = true;
         effects.push(Effect::End(end));
     }
-
-    /// A part of `most`, drawn at random.
-    fn part(&mut self, most: Duration) -> Duration {
-        most.mul_f64(self.random.f64())
-    }
-}
-
-/// Another one each time that a replica stands: a Lease that it has lost is not its own any more.
-fn identity(pod: &str, random: &mut fastrand::Rng) -> String {
-    format!("{pod}-{:08x}", random.u32(..))
 }
 
 #[cfg(test)]

@@ -1,5 +1,8 @@
 use super::*;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::{
+    api::coordination::v1::Lease, apimachinery::pkg::apis::meta::v1::ObjectMeta, jiff::Timestamp,
+};
+use serde_json::{Value, json};
 use std::collections::BTreeSet;
 
 mod chaos;
@@ -40,7 +43,7 @@ impl Replica {
 
     /// Its own Lease at this version.
     fn own(&self, version: &str) -> Record {
-        held(version, &self.election.identity)
+        held(version, &self.election.candidate.identity)
     }
 
     /// What follows, without what is sent.
@@ -318,7 +321,7 @@ fn a_lease_that_cannot_be_renewed_is_lost_three_seconds_before_its_end() {
             }
         }
         assert_eq!((effects, replica.now - sent), (vec![Effect::Lose], 12 * SECOND), "{case}");
-        assert_ne!(Some(&replica.election.identity), own.holder.as_ref());
+        assert_ne!(Some(&replica.election.candidate.identity), own.holder.as_ref());
         let late = Input::Answered(late.expect("a renewal"), Answer::Stored(Some(own.clone())));
         if case == "hangs" {
             replica.ticket = None;
@@ -332,12 +335,12 @@ fn a_lease_that_cannot_be_renewed_is_lost_three_seconds_before_its_end() {
 fn who_has_lost_its_lease_takes_it_again_by_another_name_and_says_so() {
     let mut replica = Replica::leader();
     let own = replica.own("1");
-    while replica.election.term == 0 {
+    while replica.election.tenure.number == 0 {
         replica.wait(SECOND);
     }
     // The API server answers again.
     let mut effects = Vec::new();
-    while replica.election.until.is_none() {
+    while replica.election.tenure.until.is_none() {
         assert!(effects.is_empty(), "{effects:?}");
         replica.wait(SECOND);
         effects = match replica.sent.clone() {
@@ -561,7 +564,8 @@ fn whether_the_one_before_has_finished() {
 
 #[test]
 fn names_and_waits_differ_between_replicas() {
-    let names: BTreeSet<String> = (0..100).map(|seed| Election::new("pod", seed).identity).collect();
+    let names: BTreeSet<String> =
+        (0..100).map(|seed| Election::new("pod", seed).candidate.identity).collect();
     assert_eq!(names.len(), 100);
     let name = names.first().unwrap();
     assert!(name.strip_prefix("pod-").is_some_and(|digits| digits.len() == 8), "{name}");
