@@ -13,8 +13,8 @@ demo: ## Show the main job from nothing to the end; KEEP=1 leaves everything run
 	cargo build --locked -p roomrobot-operator -p testbed
 	$(BIN)/demo $(if $(filter-out 0,$(KEEP)),--keep)
 
-# Most of the tests' time is waiting for a control plane, a Lease, a back-off.
-test: export RUST_TEST_THREADS ?= $(shell echo $$((3 * $$(getconf _NPROCESSORS_ONLN))))
+# Much of a test's time is waiting for a Lease or a back-off; five at a time leave two processors nothing to wait for.
+test: export RUST_TEST_THREADS ?= $(shell echo $$((5 * $$(getconf _NPROCESSORS_ONLN) / 2)))
 test: fmt-check lint test-assets ## Check everything that CI checks
 	cargo test --locked --workspace
 

@@ -1,4 +1,5 @@
-//! Reduces JSON byte by byte as it comes, by a rule.
+//! Reduces JSON byte by byte as it comes, by a rule. One automaton in one file, though that is long: its steps cannot be
+//! understood apart.
 
 use super::rules::{FIELD, Others, Rule, TEXT};
 use memchr::{memchr, memchr2};

@@ -294,7 +294,7 @@ async fn a_watched_namespace_can_be_deleted() {
         robot_in(&world, &doomed, name, json!({})).await;
         eventually("it is Ready", || async { is_true(&robots.get(name).await.unwrap(), "Ready") }).await;
     }
-    world.plane.run_kubectl(&["delete", "namespace", &doomed, "--timeout=60s"], None).unwrap();
+    world.plane.run_kubectl(&["delete", "namespace", &doomed, "--timeout=120s"], None).unwrap();
     for name in ["one", "two"] {
         let calls = world.simulator.calls_about(name, name);
         assert_eq!(calls.iter().map(|call| call.code).collect::<Vec<_>>(), [Some(0)]);

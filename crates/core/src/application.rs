@@ -4,9 +4,11 @@
 //! finds out whether that is still so.
 
 mod answers;
+mod breaker;
 mod condition;
 mod stored;
 
+pub use breaker::Breaker;
 pub use condition::Told;
 pub use stored::{Credentials, Labels, StoredApplication};
 
@@ -117,35 +119,6 @@ impl UnderWay {
     fn ended(&mut self, operation: Operation) {
         let calls = self.of(operation);
         *calls = calls.saturating_sub(1);
-    }
-}
-
-/// Whether calls go out, as a metric shows it.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Breaker {
-    /// They do.
-    Closed,
-    /// Few at a time, until the first verdict on these credentials.
-    Trial,
-    /// Refused: one probe a minute.
-    Open,
-    /// Suspended, or without what a call needs.
-    Off,
-}
-
-impl Breaker {
-    /// All of them.
-    pub const ALL: [Self; 4] = [Self::Closed, Self::Trial, Self::Open, Self::Off];
-
-    /// The state as a word for the metric's label.
-    #[must_use]
-    pub const fn as_str(self) -> &'static str {
-        match self {
-            Self::Closed => "closed",
-            Self::Trial => "trial",
-            Self::Open => "open",
-            Self::Off => "off",
-        }
     }
 }
 

@@ -28,11 +28,13 @@
 //! | has lost | | takes another name, and stands by |
 //! | either | is to resign | waits for a write under way, releases what is its own, and ends, after 3 s at the latest |
 
+mod candidate;
 mod messages;
 
 pub use messages::{Answer, Effect, End, Input, Record, Request, Shown, Ticket};
 
 use crate::engine::Before;
+use candidate::Candidate;
 use std::time::Duration;
 
 /// How long a Lease holds without being renewed: what a crash of the leader costs.
@@ -81,33 +83,6 @@ enum Step {
     Read,
     /// What follows from what was last seen.
     Write,
-}
-
-/// Under which name this replica stands.
-#[derive(Debug)]
-struct Candidate {
-    pod: String,
-    random: fastrand::Rng,
-    identity: String,
-}
-
-impl Candidate {
-    fn new(pod: &str, seed: u64) -> Self {
-        let random = fastrand::Rng::with_seed(seed);
-        let mut this = Self { pod: pod.to_owned(), random, identity: String::new() };
-        this.rename();
-        this
-    }
-
-    /// Takes another name, as each time that it stands anew: a Lease that it has lost is not its own any more.
-    fn rename(&mut self) {
-        self.identity = format!("{}-{:08x}", self.pod, self.random.u32(..));
-    }
-
-    /// A part of `most`, drawn at random.
-    fn part(&mut self, most: Duration) -> Duration {
-        most.mul_f64(self.random.f64())
-    }
 }
 
 /// For how long this replica leads, and after whom.

@@ -2,11 +2,12 @@
 
 mod leaders;
 mod seen;
+mod texts;
 
 pub use leaders::{Leader, nobody};
-use leaders::{leader, without_lease};
 pub(crate) use seen::seen;
 pub use seen::{Seen, SeenCondition, at, condition};
+pub use texts::{gauge, http_date};
 
 use super::{Error, Result, cli::Common, output::Out};
 use k8s_openapi::{
@@ -24,6 +25,7 @@ use kube::{
     api::{ApiResource, DynamicObject, ListParams},
     config::{KubeConfigOptions, Kubeconfig},
 };
+use leaders::{leader, without_lease};
 use roomrobot_client::errors::explain_config;
 use roomrobot_core::crd::{RoomRobot, RtcApplication};
 use serde::de::DeserializeOwned;
@@ -394,41 +396,14 @@ where
     }
 }
 
-/// The time of an HTTP `Date` header.
-#[must_use]
-pub fn http_date(text: &str) -> Option<Timestamp> {
-    let zoned = k8s_openapi::jiff::fmt::rfc2822::parse(text).ok()?;
-    Some(zoned.timestamp())
-}
-
 const fn forbidden(error: &kube::Error) -> bool {
     matches!(error, kube::Error::Api(status) if status.code == 403)
-}
-
-/// The value of a gauge with these labels in the text of `/metrics`.
-#[must_use]
-pub fn gauge(text: &str, name: &str, labels: &[(&str, &str)]) -> Option<f64> {
-    let line = text.lines().find(|line| {
-        line.strip_prefix(name).is_some_and(|rest| {
-            rest.starts_with('{')
-                && labels.iter().all(|(label, value)| rest.contains(&format!("{label}=\"{value}\"")))
-        })
-    })?;
-    line.rsplit_once(' ')?.1.parse().ok()
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
     use serde_json::json;
-
-    #[test]
-    fn dates_and_gauges_are_read() {
-        assert_eq!(http_date("Tue, 15 Nov 1994 08:12:31 GMT").unwrap().as_second(), 784_887_151);
-        let text = "# TYPE x gauge\nx{application=\"a\",command=\"b\"} 1.5\nxy{application=\"a\"} 2\n";
-        assert_eq!(gauge(text, "x", &[("application", "a"), ("command", "b")]), Some(1.5));
-        assert_eq!(gauge(text, "x", &[("application", "c")]), None);
-    }
 
     fn lease(name: &str, holder: &str, renewed: i64, written: i64) -> Lease {
         let time = |second| Timestamp::from_second(second).unwrap().to_string();

@@ -1,8 +1,8 @@
 use super::*;
 use crate::{
-    call::{Reply, Trouble, TroubleKind},
-    codes::CODES,
-    robot::{Finalizers, LastRequest, Stored},
+    call::{Outcome, Reply, Trouble, TroubleKind},
+    codes::{CODES, Class},
+    robot::{Finalizers, Key, LastRequest, Stored},
     status::Conditions,
 };
 use k8s_openapi::{apimachinery::pkg::apis::meta::v1::Condition, jiff::Timestamp};
