@@ -192,7 +192,9 @@ impl Engine {
     pub fn handle(&mut self, input: Input, now: Now) {
         match input {
             Input::RobotsListing(scope, round) => self.views.robots_begin(scope, round),
-            Input::Robot(robot) => self.store(*robot, From::View, now),
+            Input::Robot(robot) => {
+                self.store(*robot, From::View, now);
+            }
             Input::RobotGone(key, uid) => {
                 if let Some(id) = self.robots.find(&key)
                     && self.robots.get(id).is_some_and(|entry| entry.robot.uid == uid)

@@ -28,8 +28,8 @@ pub(super) enum From {
 }
 
 impl Engine {
-    /// Takes a RoomRobot as it was stored, unless something newer is known.
-    pub(super) fn store(&mut self, mut robot: Robot, from: From, now: Now) {
+    /// Takes a RoomRobot as it was stored, and looks at it; false where something newer is known.
+    pub(super) fn store(&mut self, mut robot: Robot, from: From, now: Now) -> bool {
         robot.key.namespace = self.robots.intern(&robot.key.namespace);
         robot.application = self.robots.intern(&robot.application);
         let mut known = self.robots.find(&robot.key);
@@ -48,7 +48,7 @@ impl Engine {
                 if let Some(entry) = self.robots.get_mut(id).filter(|_| from == From::View) {
                     entry.epoch = epoch;
                 }
-                return;
+                return false;
             }
         }
         let half_listed = robot.deleting_since.is_some() && self.views.is_listing(&robot.key.namespace);
@@ -65,7 +65,7 @@ impl Engine {
             Some(id) => {
                 let epoch = self.views.epoch();
                 let Some(entry) = self.robots.get_mut(id) else {
-                    return;
+                    return false;
                 };
                 if entry.robot.generation != robot.generation {
                     entry.memory.start_afresh();
@@ -99,6 +99,7 @@ impl Engine {
             self.application_robots_changed(&name, now);
         }
         self.reconcile(id, now);
+        true
     }
 
     pub(super) fn forget(&mut self, id: Id, now: Now) {

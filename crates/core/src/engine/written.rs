@@ -86,9 +86,10 @@ impl Engine {
             entry.memory.additions = Additions::None;
         }
         self.publish(&robot, pending.wanted, pending.before, now);
-        self.store(robot, From::Reply, now);
-        // Something newer may be known already, and was looked at while this write was under way.
-        self.reconcile(id, now);
+        if !self.store(robot, From::Reply, now) {
+            // Something newer is known already, and was not looked at while this write was under way.
+            self.reconcile(id, now);
+        }
     }
 
     /// What is refused is told in the log and by an Event once, and in the object's conditions where its status can be written.

@@ -101,9 +101,9 @@ pub struct Facts<'a> {
     pub robot: &'a Robot,
     /// Its application.
     pub application: Application<'a>,
-    /// Another RoomRobot that stands for the same robot and would delete it: see [`may_inherit`].
+    /// Another RoomRobot that stands for the same robot and would delete it: see [`may_inherit`](super::may_inherit).
     pub heir: Option<&'a Key>,
-    /// Another one is being taken in charge that will be an heir then: see [`is_to_inherit`].
+    /// Another one is being taken in charge that will be an heir then: see [`is_to_inherit`](super::is_to_inherit).
     pub heir_comes: bool,
     /// Only a list that is not complete yet has shown that it is being deleted.
     pub half_listed: bool,
