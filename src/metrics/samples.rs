@@ -76,8 +76,8 @@ impl Samples {
                 self.add(&table::ETA, &of, eta);
             }
         }
-        for state in Breaker::ALL {
-            if let Some(breaker) = now.breaker {
+        if let Some(breaker) = now.breaker {
+            for state in Breaker::ALL {
                 self.count(&table::BREAKER, &[name, state.as_str()], usize::from(state == breaker));
             }
         }

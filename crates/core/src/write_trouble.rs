@@ -53,8 +53,12 @@ impl WriteTrouble {
         self.0.as_deref().and_then(|both| both.get(part as usize)).unwrap_or(&NONE)
     }
 
-    fn of_mut(&mut self, part: Part) -> Option<&mut Failures> {
-        self.0.get_or_insert_with(|| Box::new([Failures::NONE, Failures::NONE])).get_mut(part as usize)
+    /// Changes the failures of `part`; what is as if nothing had failed is not kept.
+    fn change<T>(&mut self, part: Part, change: impl FnOnce(&mut Failures) -> T) -> Option<T> {
+        let both = self.0.get_or_insert_with(|| Box::new([Failures::NONE, Failures::NONE]));
+        let result = both.get_mut(part as usize).map(change);
+        self.0.take_if(|both| both.iter().all(|failures| failures.count == 0 && failures.refused.is_none()));
+        result
     }
 
     /// Whether nothing stands in the way.
@@ -83,30 +87,29 @@ impl WriteTrouble {
 
     /// A write of this part failed.
     pub fn fail(&mut self, part: Part, now: Duration, jitter: f64) {
-        if let Some(failures) = self.of_mut(part) {
+        self.change(part, |failures| {
             failures.count = failures.count.saturating_add(1);
             failures.not_before = now + retry_delay(failures.count, jitter);
-        }
+        });
     }
 
     /// The cluster refused it, with these words. True where it did not before.
     pub fn refuse(&mut self, part: Part, words: &str) -> bool {
         let words: String = words.chars().take(MOST_WORDS).collect();
-        self.of_mut(part).is_some_and(|failures| failures.refused.replace(words.into()).is_none())
+        self.change(part, |failures| failures.refused.replace(words.into()).is_none()).unwrap_or_default()
     }
 
     /// A write of this part got through, or none is needed any more.
     pub fn clear(&mut self, part: Part) {
-        if let Some(failures) = self.0.as_deref_mut().and_then(|both| both.get_mut(part as usize)) {
-            *failures = Failures::NONE;
+        if !self.is_none() {
+            self.change(part, |failures| *failures = Failures::NONE);
         }
-        self.0.take_if(|both| both.iter().all(|failures| failures.count == 0 && failures.refused.is_none()));
     }
 
     /// What is to be written of this part now is something new: it is tried at once.
     pub fn renew(&mut self, part: Part) {
-        if let Some(failures) = self.0.as_deref_mut().and_then(|both| both.get_mut(part as usize)) {
-            (failures.count, failures.not_before) = (0, Duration::ZERO);
+        if !self.is_none() {
+            self.change(part, |failures| (failures.count, failures.not_before) = (0, Duration::ZERO));
         }
     }
 
@@ -150,6 +153,17 @@ mod tests {
         assert!(!trouble.is_none());
         trouble.clear(Part::Finalizer);
         assert!(trouble.is_none());
+    }
+
+    #[test]
+    fn what_is_tried_anew_stands_in_nobody_s_way_unless_it_is_refused() {
+        let mut trouble = WriteTrouble::default();
+        trouble.fail(Part::Status, Duration::from_secs(10), 1.0);
+        trouble.renew(Part::Status);
+        assert!(trouble.is_none());
+        trouble.refuse(Part::Status, "a policy");
+        trouble.renew(Part::Status);
+        assert_eq!(trouble.refused(Part::Status), Some("a policy"));
     }
 
     #[test]

@@ -222,12 +222,10 @@ impl Engine {
     }
 
     fn application_due(&self, state: &ApplicationState) -> Option<Duration> {
-        let spec = &state.application.spec;
-        if self.writes.is_under_way(&ObjectRef::Application(Arc::clone(&spec.name)))
-            || self.leadership.only_records()
-        {
+        if self.leadership.only_records() {
             return None;
         }
+        let spec = &state.application.spec;
         let waiting = self.applications.counts(&spec.name).is_some_and(|counts| counts.deleting > 0);
         let news = state.status.coarse.dirty
             || waiting
@@ -240,7 +238,10 @@ impl Engine {
         let unused = state.unused_since.filter(|_| held);
         let unused = unused.map(|since| (since + UNUSED).max(not_before(Part::Finalizer)));
         let failed = Part::BOTH.into_iter().filter(|part| state.write_trouble.failures(*part) > 0);
-        counts.into_iter().chain(unused).chain(failed.map(not_before)).min()
+        let due = counts.into_iter().chain(unused).chain(failed.map(not_before)).min()?;
+        // What has nothing due, as most have, is not looked up.
+        let object = ObjectRef::Application(Arc::clone(&spec.name));
+        (!self.writes.is_under_way(&object)).then_some(due)
     }
 
     /// Looks at the application again: its finalizer first, then its status.

@@ -202,20 +202,21 @@ impl Engine {
             None => self.writes.limit.size(),
             Some(at) => usize::from(at <= now.since_start),
         };
-        let late = in_turn(&self.writes.pending).filter(|(write, ..)| write.late(now.since_start));
-        let hanging: Vec<Place> = late.map(|(_, _, place)| place.clone()).collect();
-        let most_now = all.min(most + hanging.len());
-        self.writes.suspects.extend(hanging);
-        while self.writes.queue.waiting() > 0 {
-            let (mut under_way, mut live) = (0, 0);
+        let Writes { pending, suspects, .. } = &mut self.writes;
+        let mut hanging = 0;
+        for (_, _, place) in in_turn(pending).filter(|(write, ..)| write.late(now.since_start)) {
+            hanging += 1;
+            if !suspects.contains(place) {
+                suspects.insert(place.clone());
+            }
+        }
+        let most_now = all.min(most + hanging);
+        while self.writes.queue.waiting() > 0 && in_turn(&self.writes.pending).count() < most_now {
+            let mut live = 0;
             let mut places: HashMap<&Place, usize> = HashMap::new();
             for (_, priority, place) in in_turn(&self.writes.pending) {
-                under_way += 1;
                 live += usize::from(*priority == Priority::Live);
                 *places.entry(place).or_default() += 1;
-            }
-            if under_way >= most_now {
-                break;
             }
             // Answers are recorded where nothing else is begun.
             let live = live * 4 < most * LIVE_QUARTERS && !self.leadership.only_records();

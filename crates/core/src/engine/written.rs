@@ -43,19 +43,21 @@ impl Engine {
             }
             result => result,
         };
+        // Why it failed, where that is worth a word.
         let news = match &result {
             Ok(_) => {
                 trouble.clear(part);
-                false
+                None
             }
             // A robot's goes out again when there is a way, and waits for nothing else.
-            Err(WriteError::NotFound | WriteError::Unreachable(_)) if pending.turn.is_some() => false,
+            Err(WriteError::NotFound | WriteError::Unreachable(_)) if pending.turn.is_some() => None,
             Err(error) => {
                 trouble.fail(part, now.since_start, jitter);
-                match error {
-                    WriteError::Refused(words) => trouble.refuse(part, words),
-                    error => error.is_news(trouble.failures(part)),
-                }
+                let (is_news, words) = match error {
+                    WriteError::Refused(words) => (trouble.refuse(part, words), trouble.refused(part)),
+                    error => (error.is_news(trouble.failures(part)), error.reason()),
+                };
+                words.filter(|_| is_news).map(str::to_owned)
             }
         };
         match (object, result) {
@@ -67,7 +69,7 @@ impl Engine {
                 self.application_written(&name, pending, *stored, now);
             }
             (ObjectRef::Application(name), Err(error)) => {
-                self.application_not_written(&name, part, error, news, now);
+                self.application_not_written(&name, part, &error, news, now);
             }
             (ObjectRef::Robot(_), Ok(StoredObject::Application(_)))
             | (ObjectRef::Application(_), Ok(StoredObject::Robot(_))) => {}
@@ -93,7 +95,7 @@ impl Engine {
     }
 
     /// What is refused is told in the log and by an Event once, and in the object's conditions where its status can be written.
-    fn robot_not_written(&mut self, id: Id, part: Part, error: &WriteError, news: bool, now: Now) {
+    fn robot_not_written(&mut self, id: Id, part: Part, error: &WriteError, news: Option<String>, now: Now) {
         let Some(entry) = self.robots.get_mut(id) else { return };
         entry.state = match error {
             // By force, or because our own removal of the finalizer got through though its reply did not.
@@ -101,24 +103,22 @@ impl Engine {
             _ => State::Idle,
         };
         let robot = &entry.robot.key;
-        match error {
-            WriteError::Refused(words) if news && self.events.take(Topic::Warning, now.since_start) => {
+        match (error, news) {
+            (WriteError::Refused(_), Some(words)) if self.events.take(Topic::Warning, now.since_start) => {
                 let refused = if part == Part::Finalizer { "its finalizer" } else { "its status" };
                 tracing::warn!(%robot, refused, reason = %words, "the cluster refuses a write to the RoomRobot; trying again at least every 30 s");
                 let what = format!("The cluster refuses a write of {refused}");
-                let note = plan::write_refused(&what, words);
+                let note = plan::write_refused(&what, &words);
                 let event = self.robots.get(id).map(|entry| {
                     let (robot, action) = (&entry.robot, "WriteRoomRobot");
                     self.event_about(robot, Reason::WriteRefused, true, action, note, now)
                 });
                 self.effects.extend(event.map(Box::new).map(Effect::Publish));
             }
-            WriteError::Refused(_) => {}
-            error if news => {
-                let reason = error.reason().unwrap_or_default();
+            (WriteError::Refused(_), _) | (_, None) => {}
+            (_, Some(reason)) => {
                 tracing::warn!(%robot, %reason, "could not write to the RoomRobot; trying again");
             }
-            _ => {}
         }
         self.recount(id, now);
         self.reconcile(id, now);
@@ -149,16 +149,15 @@ impl Engine {
         &mut self,
         name: &Arc<str>,
         part: Part,
-        error: WriteError,
-        news: bool,
+        error: &WriteError,
+        news: Option<String>,
         now: Now,
     ) {
-        if !news {
+        let Some(words) = news else { return };
+        tracing::warn!(application = %name, reason = %words, "could not write to the RtcApplication; trying again");
+        if !matches!(error, WriteError::Refused(_)) {
             return;
         }
-        let reason = error.reason().unwrap_or_default();
-        tracing::warn!(application = %name, %reason, "could not write to the RtcApplication; trying again");
-        let WriteError::Refused(words) = error else { return };
         if part == Part::Finalizer {
             self.reconcile_where(now, |entry| entry.robot.application == *name && !entry.robot.accepted());
         } else if let Some(uid) = self.applications.get(name).map(|state| state.application.spec.uid.clone())

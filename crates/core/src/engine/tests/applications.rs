@@ -173,6 +173,27 @@ fn who_stood_in_line_for_an_application_that_went_stands_in_line_when_it_comes_b
     assert!(world.robots.is_empty(), "{} left", world.robots.len());
 }
 
+/// Its write is given up after 15 s: what then failed was not this one's.
+#[test]
+fn an_application_that_takes_the_name_of_one_whose_write_hangs_is_held_when_that_is_over() {
+    let mut world = World::led();
+    let mut first = true;
+    world.failing(move |name, _, _| (name == "app" && std::mem::take(&mut first)).then_some(Fault::Hangs));
+    world.robot("team/r", json!({}));
+    world.run(SECOND);
+    assert_eq!(world.application_changes("app"), ["status", "hold"]);
+    world.force_application("app");
+    world.application("app", json!({}));
+    world.run(13 * SECOND);
+    assert_eq!(world.application_changes("app"), ["status", "hold"], "one write at a time");
+    let before = world.now;
+    while world.application_changes("app").len() == 2 && world.now < before + 5 * SECOND {
+        world.run(10 * MS);
+    }
+    world.run(300 * MS);
+    assert_eq!(world.condition("team/r", "Ready").unwrap().1, "Adopted");
+}
+
 #[test]
 fn a_late_answer_about_an_application_before_says_nothing_about_the_one_that_took_its_name() {
     let mut world = World::led();

@@ -47,6 +47,19 @@ fn a_deletion_whose_finalizer_may_not_go_says_why_and_ends_when_it_may() {
 }
 
 /// A change of the object tries at once.
+/// A webhook may answer with any number of words.
+#[test]
+fn a_thousand_characters_of_a_refusal_are_told() {
+    let mut world = World::led();
+    let words = "é".repeat(5000);
+    world.robot("team/r", json!({}));
+    world.failing(move |_, _, _| Some(Fault::Refused(WriteError::Refused(words.clone()))));
+    world.run(SECOND);
+    let told: Vec<&str> = world.events.iter().map(|event| event.note.as_str()).collect();
+    assert!(told.iter().any(|note| note.contains("refuses a write")), "{told:?}");
+    assert!(told.iter().all(|note| note.matches('é').count() <= 1000), "{told:?}");
+}
+
 #[test]
 fn a_change_of_the_spec_tries_a_refused_write_at_once() {
     let mut world = World::led();
